@@ -1,0 +1,1 @@
+"""The command line: datasets, preprocessing, training, evaluation and inspection chained together."""
