@@ -66,7 +66,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in index.attrs.items()}
 
 
-def write_shard(path: Path, geometry: Geometry, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard's file aside, flush it, and rename it into place."""
     aside = path / f"{_shard_name(shard)}.{os.getpid()}.partial"
     with h5py.File(aside, "w", libver="latest") as file:

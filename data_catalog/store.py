@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,8 +67,8 @@ def write_shard(
     geometry = Geometry(**attributes["geometry"])
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
-    module.write_shard(path, geometry, shard, rows)
-    checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in sorted(rows.items())}
+    module.write_shard(path, shard, rows)
+    checksums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
     write_json(_marker_path(path, shard), marker)
 
@@ -132,7 +132,7 @@ def exists(path: Path) -> bool:
     return any((path / module.MARKER).is_file() for module in FORMATS.values())
 
 
-def convert_store(source: Store, path: Path, *, format: str, on_shard: Any = None) -> None:
+def convert_store(source: Store, path: Path, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
     """Copy a complete store into ``format`` at ``path``, shard by shard; continues an interrupted copy.
 
     Arrays, attributes and markers are equal afterwards. ``on_shard(shard)`` is called after each.
@@ -174,7 +174,9 @@ def _recognise(path: Path) -> tuple[ModuleType, dict[str, Any]]:
     try:
         attributes = module.read_attributes(path)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path / module.MARKER} cannot be read: {error}", "delete the store and make it again") from error
+        raise UserError(
+            f"{path / module.MARKER} cannot be read: {error}", "delete the store and make it again"
+        ) from error
     if attributes.get("format") != FORMAT_NAME:
         raise UserError(
             f"{path} was not written by DenseReID: its format is {attributes.get('format')!r}, expected {FORMAT_NAME!r}"

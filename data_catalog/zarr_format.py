@@ -64,12 +64,13 @@ def read_attributes(path: Path) -> dict[str, Any]:
     return dict(zarr.open_group(path, mode="r").attrs)
 
 
-def write_shard(path: Path, geometry: Geometry, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard of every array, each in one whole assignment (no read-modify-write), and flush it."""
     group = zarr.open_group(path, mode="r+")
     for name, values in rows.items():
         array = group[name]
-        array[geometry.shard_slice(shard)] = values
+        first = shard * (array.shards or array.chunks)[0]
+        array[first : first + len(values)] = values
         written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
         flush(written)
         flush(written.parent)
