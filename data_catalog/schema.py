@@ -41,7 +41,8 @@ class Status(IntEnum):
     NO_PERSON = 1
     """The image was read, the estimator found nobody: mask all background, DSAP all fill."""
     FAILED = 2
-    """The image or its IUV map could not be read: its row is all fill, the reason is in failures.csv."""
+    """The image or its IUV map could not be read: what is missing is black, background and fill; failures.csv
+    has the reason, and training and evaluation leave the image out."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,16 @@ def check_rows(arrays: Mapping[str, np.ndarray], geometry: Geometry, *, written:
             raise ValueError(f"{name}: shape {arrays[name].shape}, the schema has {shape}")
         if spec.dtype != "str" and arrays[name].dtype != np.dtype(spec.dtype):
             raise ValueError(f"{name}: dtype {arrays[name].dtype}, the schema has {spec.dtype}")
+
+
+def pack_validity(valid: np.ndarray) -> np.ndarray:
+    """Booleans (..., u, v) as the bits that ``dsap_valid`` stores, uint8 (..., u, v / 8)."""
+    return np.packbits(valid, axis=-1)
+
+
+def unpack_validity(packed: np.ndarray) -> np.ndarray:
+    """Booleans (..., u, v) from ``dsap_valid``'s bytes, uint8 (..., u, v / 8)."""
+    return np.unpackbits(packed, axis=-1).astype(bool)
 
 
 def schema_table() -> str:

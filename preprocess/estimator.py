@@ -1,0 +1,49 @@
+"""What every dense pose estimator takes and gives: a batch of images in, a batch of charts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from data_catalog.datasets import ImageRecord
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One image as its file holds it: the record and its pixels, uint8 (height, width, 3) RGB."""
+
+    record: ImageRecord
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Dense pose of a batch at the canonical size.
+
+    ``iuv``: uint8 (batch, height, width, 3) in the order I, U, V, on the estimator's device; no part = no person.
+    ``score``: float32 (batch,), 0..1 or NaN. ``box``: float32 (batch, 4), x0 y0 x1 y1 in the file's pixels.
+    ``failures``: reason by position in the batch, for crops the estimator could not treat (their iuv is 0).
+    """
+
+    iuv: torch.Tensor
+    score: np.ndarray
+    box: np.ndarray
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+
+class Estimator(Protocol):
+    """A source of dense pose. Instances pickle, so that worker processes can load their own."""
+
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes the result, in plain JSON types; recorded in the store and compared on resume."""
+        ...
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        """Charts of the crops at the canonical size (height, width)."""
+        ...

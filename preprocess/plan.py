@@ -1,0 +1,94 @@
+"""What a preprocessing run makes, decided before it starts: the plan, and the store that fits it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_catalog.datasets import Dataset
+from data_catalog.errors import UserError
+from data_catalog.schema import Geometry
+from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
+from preprocess.derive import Collision
+from preprocess.estimator import Estimator
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How a store is made: canonical (height, width), DSAP size and rule, rows per shard, images per batch."""
+
+    size: tuple[int, int]
+    dsap_size: int = 32
+    collision: Collision = "last"
+    shard_rows: int = 1024
+    batch_size: int = 64
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dataset into one store: all that a worker process needs to compute a shard."""
+
+    dataset: Dataset
+    path: Path
+    estimator: Estimator
+    config: PreprocessConfig
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        height, width = self.config.size
+        return Geometry(len(self.dataset.records), height, width, self.config.dsap_size, self.config.shard_rows)
+
+    def attributes(self) -> dict[str, Any]:
+        """What the store says about its making; equal for two runs that give equal stores."""
+        return {
+            "dataset": self.dataset.name,
+            "estimator": {"name": self.estimator.name, **self.estimator.settings()},
+            "collision": self.config.collision,
+        }
+
+
+def prepare(plan: Plan, *, format: str) -> list[int]:
+    """Make the store, or check that the one at ``plan.path`` is of the same making; return the missing shards."""
+    if not exists(plan.path):
+        create_store(
+            plan.path,
+            format=format,
+            geometry=plan.geometry,
+            attributes={**plan.attributes(), "provenance": provenance()},
+            rows=plan.dataset.rows(),
+        )
+    store = open_store(plan.path, incomplete=True)
+    _check_same(plan, store)
+    remove_leftovers(plan.path)
+    return store.missing_shards()
+
+
+def provenance() -> dict[str, str]:
+    """Versions of what computes a store."""
+    packages = {name: version(name) for name in ("numpy", "pillow", "torch", "zarr", "h5py")}
+    return {"python": platform.python_version(), **packages}
+
+
+def _check_same(plan: Plan, store: Store) -> None:
+    wanted = {**plan.attributes(), **plan.geometry.to_dict()}
+    found = {**store.attributes, **store.geometry.to_dict()}
+    different = [
+        f"{key} is {found.get(key)}, asked for {value}" for key, value in wanted.items() if found.get(key) != value
+    ]
+    if not different:
+        rows = plan.dataset.rows()
+        changed = sum(store.read(name) != values for name, values in rows.items())
+        if np.any(changed):
+            different = [f"{np.count_nonzero(changed)} images of {plan.dataset.root} are not those of the store"]
+    if different:
+        raise UserError(
+            f"{plan.path} was made otherwise: {'; '.join(different)}",
+            "delete it to make it anew, or choose another place with STORE_ROOT",
+        )
