@@ -107,6 +107,29 @@ def find_dataset(name: str, data_root: Path, *, pattern: str | None = None, iuv_
     return Dataset(name, root, records, iuv_root or own_iuv)
 
 
+def count_differences(dataset: Dataset) -> list[str]:
+    """How a dataset on disk differs from its published counts, one sentence each; empty when it does not."""
+    spec = known_datasets().get(dataset.name)
+    if spec is None or not spec.counts:
+        return []
+    found = {
+        split.name.lower(): [
+            sum(record.split == split for record in dataset.records),
+            len({record.person_id for record in dataset.records if record.split == split and record.person_id > 0}),
+        ]
+        for split in Split
+    }
+    found["distractors"] = sum(record.person_id == 0 for record in dataset.records)  # type: ignore[assignment]
+    found["junk"] = sum(record.person_id == -1 for record in dataset.records)  # type: ignore[assignment]
+    return [
+        f"{spec.title} has {expected} {name} (images, identities), this copy has {found[name]}"
+        if isinstance(expected, list)
+        else f"{spec.title} has {expected} {name} images, this copy has {found[name]}"
+        for name, expected in spec.counts.items()
+        if found[name] != expected
+    ]
+
+
 def locate(spec: DatasetSpec, data_root: Path) -> Path | None:
     """The dataset's folder: the first candidate that holds one of its split folders, else None."""
     for candidate in _candidates(spec, data_root):

@@ -47,6 +47,7 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
 def _virtual(spec: ArraySpec, geometry: Geometry) -> h5py.VirtualLayout:
     shape = spec.shape(geometry)
     layout = h5py.VirtualLayout(shape, dtype=spec.dtype)
+    layout.dcpl.set_obj_track_times(False)  # the same bytes whenever it is made
     for shard in range(geometry.num_shards):
         rows = geometry.shard_slice(shard)
         layout[rows] = h5py.VirtualSource(_shard_name(shard), spec.name, shape=(rows.stop - rows.start, *shape[1:]))
@@ -99,6 +100,10 @@ class Reader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_geometry": self._geometry, "_files": {}}
+
+    def array(self, name: str) -> h5py.Dataset:
+        """The index's dataset, which stays open as long as it is referred to."""
+        return h5py.File(self._path / MARKER, "r")[name]
 
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the order given."""

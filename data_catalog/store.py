@@ -100,6 +100,10 @@ class Store:
         values: np.ndarray = self._reader.read(ARRAY_BY_NAME[name], rows)
         return values
 
+    def array(self, name: str) -> Any:
+        """The array itself for lazy tools such as dask: a zarr.Array, or the index's virtual h5py.Dataset."""
+        return self._reader.array(name)
+
     def markers(self) -> dict[int, dict[str, Any]]:
         """Marker of every finished shard, by shard number."""
         files = sorted((self.path / "shards").glob("[0-9]*.json"))

@@ -69,11 +69,13 @@ def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     group = zarr.open_group(path, mode="r+")
     for name, values in rows.items():
         array = group[name]
+        written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+        written.unlink(missing_ok=True)  # zarr would read an old shard before replacing it, and may not be able to
         first = shard * (array.shards or array.chunks)[0]
         array[first : first + len(values)] = values
-        written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
-        flush(written)
-        flush(written.parent)
+        if written.exists():  # zarr leaves out what holds nothing but fill values
+            flush(written)
+            flush(written.parent)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -93,10 +95,14 @@ class Reader:
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_geometry": self._geometry, "_arrays": {}}
 
+    def array(self, name: str) -> zarr.Array:
+        """The array as zarr-python opens it."""
+        return zarr.open_array(self._path / name, mode="r")
+
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the order given."""
         if spec.dtype == "str":  # tensorstore does not know zarr's string type
-            strings = zarr.open_array(self._path / spec.name, mode="r")[...]
+            strings = self.array(spec.name)[...]
             return np.asarray(strings, dtype=object)[rows]
         if spec.name not in self._arrays:
             self._arrays[spec.name] = _open_tensorstore(self._path / spec.name)

@@ -38,7 +38,10 @@ class Charts:
 class Estimator(Protocol):
     """A source of dense pose. Instances pickle, so that worker processes can load their own."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The word after ESTIMATOR=."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes the result, in plain JSON types; recorded in the store and compared on resume."""

@@ -1,0 +1,82 @@
+"""Shared fixtures: a small synthetic dataset, a folder of crops with IUV maps, and stores of both formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference import random_iuv
+
+from data_catalog.datasets import find_dataset
+from data_catalog.store import FORMATS, open_store
+from data_catalog.synthetic.config import SyntheticConfig
+from data_catalog.synthetic.dataset import write_dataset
+from preprocess.iuv import open_iuv
+from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.run import fill_store, write_failures
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA_ROOT with 8 training and 4 test identities rendered under ``synthetic``."""
+    root = tmp_path_factory.mktemp("data")
+    config = SyntheticConfig(train_identities=8, test_identities=4, images_per_identity=6, distractors=3, junk=2)
+    write_dataset(root / "synthetic", config)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> Callable[..., Plan]:
+    """A plan that preprocesses a dataset from its IUV maps into a store at 64x32 with shards of 32 rows."""
+
+    def make(data_root: Path, store: Path, dataset: str = "synthetic", **config: object) -> Plan:
+        found = find_dataset(dataset, data_root)
+        settings = {"size": (64, 32), "shard_rows": 32, "batch_size": 16, **config}
+        return Plan(found, store, open_iuv(found), PreprocessConfig(**settings))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[[Plan, str], None]:
+    """Run a plan to its end."""
+
+    def run(plan: Plan, format: str) -> None:
+        fill_store(plan, prepare(plan, format=format), on_progress=lambda progress: None)
+        write_failures(open_store(plan.path))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def stores(
+    synthetic_root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_plan: Callable[..., Plan],
+    fill: Callable[[Plan, str], None],
+) -> dict[str, Path]:
+    """Path of the synthetic dataset's store in each format."""
+    folder = tmp_path_factory.mktemp("stores")
+    paths = {name: folder / f"synthetic-64x32{module.SUFFIX}" for name, module in FORMATS.items()}
+    for name, path in paths.items():
+        fill(make_plan(synthetic_root, path), name)
+    return paths
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """A folder of five crops of different sizes with IUV maps in OpenCV's channel order under ``iuv``."""
+    root = tmp_path / "crops"
+    (root / "iuv").mkdir(parents=True)
+    generator = np.random.default_rng(3)
+    for index in range(5):
+        height, width = 40 + index, 20 + index
+        pixels = generator.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        name = f"{index + 1:04d}_c{index % 2 + 1}"
+        Image.fromarray(pixels).save(root / f"{name}.png")
+        iuv = random_iuv(generator, height, width)
+        Image.fromarray(np.ascontiguousarray(iuv[..., ::-1])).save(root / "iuv" / f"{name}_IUV.png")
+    return root

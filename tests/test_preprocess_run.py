@@ -1,0 +1,239 @@
+"""A run: images to rows, failures told, nothing lost when it is killed, the same store whoever computes it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from PIL import Image
+
+from data_catalog.datasets import find_dataset
+from data_catalog.errors import UserError
+from data_catalog.schema import Status, unpack_validity
+from data_catalog.store import FORMATS, open_store
+from preprocess.images import read_image
+from preprocess.plan import Plan, prepare
+from preprocess.run import fill_shard, fill_store
+
+Fill = Callable[[Plan, str], None]
+
+
+def contents(path: Path) -> dict[str, str]:
+    """Digest of every file of a store."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_rows_hold_the_image_its_mask_and_its_dsap(
+    crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    plan = make_plan(crops, tmp_path / "store", "folder", size=(40, 20))
+    fill(plan, "zarr")
+    store = open_store(tmp_path / "store")
+    image, iuv = store.read("image"), store.read("iuv")
+    np.testing.assert_array_equal(image[0], read_image(crops / "0001_c1.png"))  # it has the canonical size already
+    for index in range(5):
+        np.testing.assert_array_equal(store.read("mask")[index], reference.mask_from_iuv(iuv[index]))
+        dsap, valid = reference.dsap_from_iuv(image[index], iuv[index], 32, "last")
+        np.testing.assert_array_equal(store.read("dsap")[index], dsap)
+        np.testing.assert_array_equal(unpack_validity(store.read("dsap_valid"))[index], valid)
+    assert (store.read("status") == Status.OK).all()
+
+
+def test_failures_are_told_and_do_not_stop_the_others(
+    crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    (crops / "0002_c2.png").write_bytes(b"")
+    broken = (crops / "0003_c1.png").read_bytes()
+    (crops / "0003_c1.png").write_bytes(broken[: len(broken) // 2])
+    (crops / "iuv" / "0004_c2_IUV.png").unlink()
+    Image.fromarray(np.zeros((44, 24, 3), np.uint8)).save(crops / "iuv" / "0005_c1_IUV.png")
+    fill(make_plan(crops, tmp_path / "store", "folder"), "hdf5")
+    store = open_store(tmp_path / "store")
+    assert store.read("status").tolist() == [Status.OK, Status.FAILED, Status.FAILED, Status.FAILED, Status.NO_PERSON]
+    assert not store.read("mask")[1:].any()
+    assert not store.read("dsap_valid")[1:].any()
+    with (tmp_path / "store" / "failures.csv").open(newline="") as file:
+        failures = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert list(failures) == ["0002_c2.png", "0003_c1.png", "0004_c2.png"]
+    assert "cannot be read as an image (0 bytes)" in failures["0002_c2.png"]
+    assert "truncated" in failures["0003_c1.png"]
+    assert "no IUV map" in failures["0004_c2.png"]
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_worker_processes_make_the_same_store(
+    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], format: str
+) -> None:
+    plan = make_plan(synthetic_root, tmp_path / "store")
+    fill_store(plan, prepare(plan, format=format), workers=2, on_progress=lambda progress: None)
+    written = contents(tmp_path / "store")
+    expected = contents(stores[format])
+    expected.pop("failures.csv")
+    assert written == expected
+
+
+_KILLED_RUN = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from data_catalog.datasets import find_dataset
+from preprocess.iuv import open_iuv
+from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.run import fill_store
+dataset = find_dataset("synthetic", Path({data!r}))
+config = PreprocessConfig(size=(64, 32), shard_rows=32, batch_size=16)
+plan = Plan(dataset, Path({store!r}), open_iuv(dataset), config)
+shards = prepare(plan, format={format!r})
+print("started", flush=True)
+fill_store(plan, shards, on_progress=lambda progress: None)
+"""
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_killed_run_goes_on_to_an_identical_store(
+    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], format: str
+) -> None:
+    """SIGKILL at random moments, until the run has survived; then every byte is that of an uninterrupted run."""
+    path = tmp_path / "store"
+    code = _KILLED_RUN.format(path=sys.path, data=str(synthetic_root), store=str(path), format=format)
+    moments = random.Random(format)
+    kills = 0
+    for patience in (0.0, 0.05, 0.15, 0.3, 60.0):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        try:
+            process.wait(patience * moments.uniform(0.5, 1.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        process.stdout.close()
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 1
+    expected = contents(stores[format])
+    expected.pop("failures.csv")
+    assert contents(path) == expected
+
+
+def test_a_torn_shard_is_redone(
+    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    """A shard without its marker does not count, whatever its arrays hold; leftovers are cleared."""
+    path = tmp_path / "store"
+    shutil.copytree(stores["zarr"], path)
+    (path / "shards" / "00001.json").unlink()
+    torn = path / "mask" / "c" / "1" / "0" / "0"
+    torn.write_bytes(torn.read_bytes()[:100])
+    (torn.parent / "0.abc.partial").write_bytes(b"left behind")
+    fill(make_plan(synthetic_root, path), "zarr")
+    assert contents(path) == contents(stores["zarr"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dsap_size": 16}, "dsap_size is 32, asked for 16"),
+        ({"collision": "mean"}, "collision is last, asked for mean"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused(
+    synthetic_root: Path,
+    stores: dict[str, Path],
+    make_plan: Callable[..., Plan],
+    change: dict[str, object],
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare(make_plan(synthetic_root, stores["zarr"], **change), format="zarr")
+
+
+def test_going_on_with_other_images_is_refused(
+    crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    fill(make_plan(crops, tmp_path / "store", "folder"), "zarr")
+    (crops / "0001_c1.png").rename(crops / "0009_c1.png")
+    (crops / "iuv" / "0001_c1_IUV.png").rename(crops / "iuv" / "0009_c1_IUV.png")
+    with pytest.raises(UserError, match=r"images of .* are not those of the store"):
+        prepare(make_plan(crops, tmp_path / "store", "folder"), format="zarr")
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(
+    synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan]
+) -> None:
+    """A shard returns its totals only, so that a run of a thousand shards holds one at a time."""
+    plan = make_plan(synthetic_root, tmp_path / "store")
+    shards = prepare(plan, format="zarr")
+    result = fill_shard(plan, shards[0])
+    assert result.images == 32
+    assert open_store(plan.path, incomplete=True).missing_shards() == shards[1:]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("L", "gray.png"), ("CMYK", "cmyk.jpg"), ("P", "palette.png"), ("RGBA", "alpha.png")],
+)
+def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, name: str) -> None:
+    image = Image.new("RGB", (10, 20), (200, 200, 200))
+    (image.quantize() if mode == "P" else image.convert(mode)).save(tmp_path / name)
+    pixels = read_image(tmp_path / name)
+    assert pixels.shape == (20, 10, 3)
+    assert np.abs(pixels.astype(int) - 200).max() <= 4
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (10, 20))
+    image.putpixel((0, 0), (255, 0, 0))
+    exif = image.getexif()
+    exif[274] = 6  # rotate by 90 degrees clockwise to show
+    image.save(tmp_path / "turned.png", exif=exif)
+    pixels = read_image(tmp_path / "turned.png")
+    assert pixels.shape == (10, 20, 3)
+    assert tuple(pixels[0, -1]) == (255, 0, 0)
+
+
+def test_dataset_of_the_rendered_pedestrians_round_trips_exactly(
+    tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    """Warping a rendered image by its ground-truth IUV gives back the identity's own texture at every visible texel."""
+    from data_catalog.synthetic.config import exact_config
+    from data_catalog.synthetic.dataset import write_dataset
+    from data_catalog.synthetic.sample import identity_texture
+
+    config = exact_config(train_identities=3, test_identities=1, images_per_identity=4, distractors=0, junk=0)
+    write_dataset(tmp_path / "data" / "synthetic", config)
+    fill(make_plan(tmp_path / "data", tmp_path / "store", size=(config.height, config.width)), "zarr")
+    store = open_store(tmp_path / "store")
+    dsap, valid = store.read("dsap"), unpack_validity(store.read("dsap_valid"))
+    assert valid.any(axis=(1, 2, 3)).all()
+    for index, person_id in enumerate(store.read("person_id")):
+        texture = identity_texture(config, int(person_id))
+        np.testing.assert_array_equal(dsap[index][valid[index]], texture[valid[index]])
+
+
+def test_order_of_the_file_system_does_not_matter(synthetic_root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "synthetic"
+    files = [path for path in (synthetic_root / "synthetic").rglob("*") if path.is_file()]
+    random.Random(0).shuffle(files)
+    for path in files:
+        target = copy / path.relative_to(synthetic_root / "synthetic")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    assert find_dataset("synthetic", tmp_path).records == find_dataset("synthetic", synthetic_root).records
