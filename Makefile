@@ -1,0 +1,61 @@
+# Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
+#   make preprocess DATASET=market STORE=hdf5 WORKERS=4
+.DEFAULT_GOAL := help
+.PHONY: help demo catalog synthesize preprocess train evaluate inspect test lint format clean-env
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipeline
+export MAKE_COMMAND_LINE = make $(MAKECMDGOALS) $(MAKEOVERRIDES)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  variables: DATASET DATA_ROOT STORE SIZE ESTIMATOR MODEL DEVICE WORKERS SEED"
+	@echo "  defaults:  pipeline/defaults.yaml;  every option: $(RUN) COMMAND --help"
+
+demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect
+	@$(RUN) demo
+
+catalog: $(VENV) ## The known datasets, and which of them are on disk
+	@$(RUN) catalog
+
+synthesize: $(VENV) ## Render the synthetic pedestrians with their exact IUV maps
+	@$(RUN) synthesize
+
+preprocess: $(VENV) ## Images to masks and DSAP images in a store; continues what was interrupted
+	@$(RUN) preprocess
+
+train: $(VENV) ## Train MODEL on DATASET, making the store first where it is missing; continues by itself
+	@$(RUN) train
+
+evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME
+	@$(RUN) evaluate
+
+inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
+	@$(RUN) inspect
+
+test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
+	@$(VENV)/bin/python -m pytest
+
+lint: $(VENV) ## Formatting, lint, types and the import contract
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@PYTHONPATH=. $(VENV)/bin/lint-imports
+
+format: $(VENV) ## Format the code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+clean-env: ## Delete .venv
+	rm -rf $(VENV)
+
+# The environment is rebuilt when the project's own files change; a half-filled one is not taken for whole.
+$(VENV): $(VENV)/.filled
+$(VENV)/.filled: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is %s. Set PYTHON=..." % sys.version.split()[0])'
+	@echo "filling $(VENV) (about 5.5 GB with CUDA builds of torch; a few minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

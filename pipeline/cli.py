@@ -1,0 +1,185 @@
+"""The commands. Bodies are short: they build a request and call a stage; mistakes end in a message, not a traceback."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_catalog.datasets import known_datasets, locate
+from data_catalog.errors import UserError
+from data_catalog.schema import schema_table
+from data_catalog.store import FORMATS, convert_store, open_store
+from data_catalog.synthetic.config import SyntheticConfig
+from pipeline import options
+from pipeline.demo import run_demo
+from pipeline.looking import inspect_store
+from pipeline.progress import ProgressReport
+from pipeline.stages import StoreRequest, make_store, say, synthesize
+from pipeline.training import evaluate_run, train_model
+
+EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """DenseReID: body semantics for person re-identification.
+
+    Images become 7-part masks and 24 DSAP images in a chunked store; stores train networks. Every option
+    is also read from the environment, so `make preprocess DATASET=market` sets --dataset.
+    """
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+
+
+@cli.command()
+@options.data_root
+def catalog(data_root: Path) -> None:
+    """List the known datasets, and which of them are on disk."""
+    for name, spec in known_datasets().items():
+        found = locate(spec, data_root)
+        click.echo(f"{name:<10} {spec.title}: {found if found else 'not under ' + str(data_root)}")
+    click.echo("folder     any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras")
+
+
+@cli.command("synthesize")
+@options.data_root
+@options.workers
+@options.seed
+@click.option("--train-identities", type=int, default=120, show_default=True, help="Identities to train on.")
+@click.option("--test-identities", type=int, default=40, show_default=True, help="Identities to test on.")
+@click.option("--images-per-identity", type=int, default=12, show_default=True, help="Images of each identity.")
+@click.option("--cameras", type=int, default=4, show_default=True, help="Cameras, 2 to 6.")
+@click.option("--distractors", type=int, default=60, show_default=True, help="Gallery images of nobody (0000).")
+@click.option("--junk", type=int, default=20, show_default=True, help="Junk gallery images (-1).")
+def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
+    """Render the synthetic pedestrians, with exact IUV maps, in Market-1501's layout."""
+    synthesize(data_root / "synthetic", SyntheticConfig(**settings), workers=workers)
+    click.echo(data_root / "synthetic")
+
+
+@cli.command()
+@options.store_options
+def preprocess(**request: Any) -> None:
+    """Images to masks and DSAP images in a store; continues what was interrupted."""
+    store, failed = make_store(StoreRequest(**request))
+    click.echo(store.path)
+    say(f"next: make inspect DATASET={request['dataset']}, or make train DATASET={request['dataset']}")
+    if failed:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+@cli.command()
+@options.model_store_options
+@options.model
+@options.seed
+@options.epochs
+@options.run_root
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
+@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+def train(**request: Any) -> None:
+    """Train a network on a store, making the store first where it is missing; continues by itself."""
+    click.echo(train_model(**request).run_folder)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
+@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
+@options.device
+def evaluate(run: Path, store_path: Path | None, device: str) -> None:
+    """CMC and mAP of a trained run on its store's query and gallery."""
+    click.echo(evaluate_run(run, store_path=store_path, device=device))
+
+
+@cli.command("inspect")
+@options.store_options
+@options.run_root
+@options.rows
+@options.seed
+@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | None, **request: Any) -> None:
+    """Write a contact sheet of a store, and count how often each body part is seen."""
+    path = store_path or StoreRequest(**request).path()
+    inspect_store(open_store(path), run_root / "inspect", images=images, seed=seed)
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+def convert(source: Path, target: Path) -> None:
+    """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
+    suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
+    if target.suffix not in suffixes:
+        raise UserError(f"the target {target} ends in '{target.suffix}'", f"expected one of {', '.join(suffixes)}")
+    store = open_store(source)
+    with ProgressReport("converting", store.geometry.num_samples) as report:
+
+        def on_shard(shard: int) -> None:
+            rows = store.geometry.shard_slice(shard)
+            report.advance(rows.stop - rows.start)
+
+        convert_store(store, target, format=suffixes[target.suffix], on_shard=on_shard)
+    click.echo(target)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the store's schema as the README shows it."""
+    click.echo(schema_table())
+
+
+@cli.command()
+@options.run_root
+@options.seed
+@options.store
+@options.workers
+def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
+    """From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect."""
+    run_demo(run_root / "demo", seed=seed, store_format=store, workers=workers)
+
+
+def main() -> None:
+    """Run the command line; turn mistakes into messages and exit codes."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _interrupted()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except UserError as error:
+        code = _failed(error.problem, error.remedy)
+    except OSError as error:
+        if error.errno not in _SYSTEM_ERRORS:
+            raise
+        code = _failed(f"{_SYSTEM_ERRORS[error.errno]}: {error.filename or error}", "finished shards are kept")
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(problem: str, remedy: str) -> int:
+    say(click.style("error: ", fg="red", bold=True) + problem)
+    if remedy:
+        say(remedy)
+    return EXIT_ERROR
+
+
+def _interrupted() -> int:
+    again = os.environ.get("MAKE_COMMAND_LINE") or f"python -m pipeline {' '.join(sys.argv[1:])}"
+    say(f"\ninterrupted; what is finished is kept. To continue: {again}")
+    return EXIT_INTERRUPTED

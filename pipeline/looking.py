@@ -1,0 +1,42 @@
+"""Looking at a store: a contact sheet, and how often each body part is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from data_catalog.parts import MASK_LABELS
+from data_catalog.store import Store
+from pipeline.sheets import choose_rows, contact_sheet
+from pipeline.stages import say
+from pipeline.visibility import masks, visible_share
+
+
+def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
+    """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
+    sheet = write_sheet(store, folder, images=images, seed=seed)
+    Console().print(visibility_table(store))
+    Console().print(f"contact sheet: {sheet}", soft_wrap=True)
+    return sheet
+
+
+def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
+    """Write ``<folder>/<store name>.png`` and return its path."""
+    rows = choose_rows(store, images, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{store.path.stem}.png"
+    contact_sheet(store, rows).save(path)
+    say(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
+    return path
+
+
+def visibility_table(store: Store) -> Table:
+    """Share of images in which each part of the mask occurs."""
+    table = Table(title=f"{store.path}: {store.geometry.num_samples} images")
+    table.add_column("part of the mask")
+    table.add_column("seen in", justify="right")
+    for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:
+        table.add_row(name, f"{share:.1%}")
+    return table

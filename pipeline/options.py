@@ -1,0 +1,67 @@
+"""The options of the commands, declared once. Each also reads the Make variable of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from data_catalog.store import FORMATS
+from pipeline.settings import ESTIMATORS, defaults
+from train.config import known_configs
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _option(name: str, text: str, **settings: Any) -> Callable[[_Command], _Command]:
+    key = name.replace("-", "_")
+    settings.setdefault("default", defaults().get(key))
+    return click.option(f"--{name}", key, envvar=key.upper(), show_default=True, help=text, **settings)
+
+
+dataset = _option("dataset", "Dataset: market, synthetic, or folder (any folder of crops).")
+data_root = _option("data-root", "Folder that contains the datasets; for folder, the images themselves.", type=_FOLDER)
+store_root = _option("store-root", "Folder of the stores.", type=_FOLDER)
+run_root = _option("run-root", "Folder of training runs and pictures.", type=_FOLDER)
+store = _option("store", "Store format.", type=click.Choice(list(FORMATS)))
+size = _option("size", "Canonical image size, HEIGHTxWIDTH.")
+model_size = _option("size", "Image size, HEIGHTxWIDTH; the model's own unless given.", default=None)
+dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", type=int)
+collision = _option("collision", "Which pixel a DSAP texel takes.", type=click.Choice(["last", "mean"]), default="last")
+estimator = _option("estimator", "Where dense pose comes from.", type=click.Choice(ESTIMATORS))
+iuv_root = _option(
+    "iuv-root", "Folder of existing IUV maps; the dataset's own unless given.", type=_FOLDER, default=None
+)
+iuv_order = _option(
+    "iuv-order",
+    "Channel order of IUV files as Pillow reads them; vui is what OpenCV and DensePose write.",
+    type=click.Choice(["auto", "vui", "iuv"]),
+    default="auto",
+)
+pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
+shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
+device = _option("device", "auto, cpu, cuda or cuda:N.")
+workers = _option("workers", "Worker processes; 0 computes in this process.", type=click.IntRange(min=0))
+seed = _option("seed", "Seed of everything random.", type=int)
+model = _option("model", f"Experiment: auto, {', '.join(known_configs())}, or a YAML file.")
+epochs = _option("epochs", "Epochs instead of the experiment's own.", type=int, default=None)
+rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
+
+
+def store_options(command: _Command, *, size_option: Callable[[_Command], _Command] = size) -> _Command:
+    """Every option that decides which store is meant and how it is made."""
+    stack = (
+        dataset, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root, iuv_order,
+        pattern, shard_rows, device, workers,
+    )  # fmt: skip
+    for option in reversed(stack):
+        command = option(command)
+    return command
+
+
+def model_store_options(command: _Command) -> _Command:
+    """:func:`store_options` for commands whose model decides the image size."""
+    return store_options(command, size_option=model_size)

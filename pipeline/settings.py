@@ -1,0 +1,83 @@
+"""The defaults of every command, and what is named by them: sizes, store paths, run folders, devices, estimators."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from data_catalog.datasets import Dataset
+from data_catalog.errors import UserError
+from data_catalog.store import FORMATS
+from preprocess.estimator import Estimator
+from preprocess.iuv import open_iuv
+
+ESTIMATORS = ("auto", "iuv")
+
+
+@cache
+def defaults() -> dict[str, Any]:
+    """The content of ``defaults.yaml``."""
+    content: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "defaults.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) from HEIGHTxWIDTH."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    if not match or min(int(match[1]), int(match[2])) < 1:
+        raise UserError(f"SIZE is '{text}'", "expected HEIGHTxWIDTH in pixels, for example 256x128")
+    return int(match[1]), int(match[2])
+
+
+def store_path(store_root: Path, dataset: str, size: tuple[int, int], format: str) -> Path:
+    """Where the store of a dataset at one canonical size lives: its name says both."""
+    return store_root / f"{dataset}-{size[0]}x{size[1]}{FORMATS[format].SUFFIX}"
+
+
+def resolve_device(name: str) -> tuple[str, str]:
+    """The device for ``name`` and the reason for it. A device asked for and absent is a UserError, not a CPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        if count:
+            return "cuda:0", f"CUDA is available: {torch.cuda.get_device_name(0)}"
+        return "cpu", "no CUDA device was found"
+    if name == "cpu":
+        return "cpu", "asked for"
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if not match:
+        raise UserError(f"DEVICE is '{name}'", "expected auto, cpu, cuda or cuda:N")
+    index = int(match[1] or 0)
+    if index >= count:
+        raise UserError(f"DEVICE={name} was asked for; this machine has {count} CUDA devices", "use DEVICE=auto or cpu")
+    return f"cuda:{index}", f"asked for: {torch.cuda.get_device_name(index)}"
+
+
+def choose_model(name: str, device: str) -> tuple[str, str]:
+    """The config for ``name`` and the reason for it: ``auto`` takes the paper's network only where a GPU is."""
+    if name != "auto":
+        return name, "asked for"
+    if device == "cpu":
+        return "dsa-reid-small", "on a CPU the paper's ResNet-50 network would take days; MODEL=dsa-reid trains it"
+    return "dsa-reid", "the paper's network, on a GPU"
+
+
+def choose_estimator(name: str, dataset: Dataset, iuv_order: str) -> tuple[Estimator, str]:
+    """The estimator for ``name`` and the reason for it. Raises UserError with the choices where none fits."""
+    if name not in ESTIMATORS:
+        raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
+    if name == "iuv":
+        return open_iuv(dataset, iuv_order), "asked for"
+    if dataset.iuv_root is None:
+        raise UserError(
+            f"{dataset.root} has images but no IUV maps, and no estimator is installed that could make them",
+            "the choices are:\n"
+            "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+            "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download\n"
+            "Running DensePose itself (ESTIMATOR=detectron2, ESTIMATOR=densepose) is not part of this version yet.",
+        )
+    return open_iuv(dataset, iuv_order), f"IUV maps exist in {dataset.iuv_root}"

@@ -1,0 +1,137 @@
+"""The stages of the pipeline as functions: render, preprocess, train, evaluate, inspect; each says what it chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from data_catalog.datasets import Dataset, count_differences, find_dataset
+from data_catalog.schema import Split
+from data_catalog.store import Store, exists, open_store
+from data_catalog.synthetic.config import SyntheticConfig
+from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
+from pipeline.progress import ProgressReport
+from pipeline.settings import choose_estimator, parse_size, resolve_device, store_path
+from preprocess.derive import Collision
+from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.run import Progress, fill_store, write_failures
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """Which store is wanted and how it is made; the field names are those of the command's options."""
+
+    dataset: str
+    data_root: Path
+    store_root: Path
+    store: str
+    size: str
+    dsap_size: int
+    collision: Collision
+    estimator: str
+    iuv_root: Path | None
+    iuv_order: str
+    pattern: str | None
+    shard_rows: int
+    device: str
+    workers: int
+
+    def path(self) -> Path:
+        """Where the store lives, or will."""
+        name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
+        return store_path(self.store_root, name, parse_size(self.size), self.store)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal; results go to standard output, this does not."""
+    click.echo(text, err=True)
+
+
+def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
+    """Render the synthetic pedestrians under ``root``, with progress."""
+    total = len(plan_images(config))
+    say(f"rendering {total} synthetic pedestrians into {root}")
+    with ProgressReport("rendering", total) as report:
+        write_dataset(root, config, workers=workers, on_progress=lambda done, _: report.advance(done - report.done))
+
+
+def make_store(request: StoreRequest) -> tuple[Store, int]:
+    """Preprocess the dataset into its store, or finish what was begun; the store and its number of failures."""
+    size = parse_size(request.size)
+    dataset = _present_dataset(request)
+    device, why_device = resolve_device(request.device)
+    estimator, why = choose_estimator(request.estimator, dataset, request.iuv_order)
+    config = PreprocessConfig(
+        size=size,
+        dsap_size=request.dsap_size,
+        collision=request.collision,
+        shard_rows=request.shard_rows,
+        device=device,
+    )
+    plan = Plan(dataset, request.path(), estimator, config)
+    say(f"{dataset.name}: {_counted(dataset)} in {dataset.root}")
+    for difference in count_differences(dataset):
+        say(f"  note: {difference}")
+    say(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
+    shards = prepare(plan, format=request.store)
+    _fill(plan, shards, request.workers)
+    store = open_store(plan.path)
+    return store, _report_failures(store)
+
+
+def _present_dataset(request: StoreRequest) -> Dataset:
+    root = request.data_root / "synthetic"
+    if request.dataset == "synthetic" and not (root / COMPLETE_NAME).is_file():
+        synthesize(root, SyntheticConfig(), workers=request.workers)
+    return find_dataset(request.dataset, request.data_root, pattern=request.pattern, iuv_root=request.iuv_root)
+
+
+def _counted(dataset: Dataset) -> str:
+    parts = []
+    for split in Split:
+        number = sum(record.split == split for record in dataset.records)
+        if number:
+            parts.append(f"{number} {split.name.lower()}")
+    return f"{len(dataset.records)} images ({', '.join(parts)})"
+
+
+def _fill(plan: Plan, shards: list[int], workers: int) -> None:
+    if not shards:
+        say(f"{plan.path} is complete; nothing to do")
+        return
+    geometry = plan.geometry
+    rows = [geometry.shard_slice(shard) for shard in shards]
+    total = sum(covered.stop - covered.start for covered in rows)
+    if len(shards) < geometry.num_shards:
+        say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
+    with ProgressReport("preprocessing", total) as report:
+
+        def on_progress(progress: Progress) -> None:
+            report.advance(progress.images, progress.failed)
+
+        fill_store(plan, shards, workers=workers, on_progress=on_progress)
+
+
+def _report_failures(store: Store) -> int:
+    failures = write_failures(store)
+    no_person = sum(marker.get("no_person", 0) for marker in store.markers().values())
+    if no_person:
+        say(f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background")
+    if failures:
+        say(f"{len(failures)} images failed; the first: {failures[0]['reason']}")
+        say(f"all of them, with reasons: {store.path / 'failures.csv'}")
+    return len(failures)
+
+
+def find_or_make_store(request: StoreRequest) -> Store:
+    """The request's store as it is, finished or made first where it is not there."""
+    path = request.path()
+    if exists(path):
+        store = open_store(path, incomplete=True)
+        if not store.missing_shards():
+            say(f"store {path}: {store.geometry.num_samples} images")
+            return store
+    say(f"store {path} is not there or not finished; making it first")
+    return make_store(request)[0]

@@ -1,0 +1,105 @@
+"""Training and evaluating runs: which model, which store, which folder, and the table of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from data_catalog.errors import UserError
+from data_catalog.store import Store, open_store
+from pipeline.settings import choose_model, parse_size, resolve_device
+from pipeline.stages import StoreRequest, find_or_make_store, say
+from train.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, load_weights
+from train.config import TrainConfig, load_config
+from train.evaluate import evaluate
+from train.loop import FitResult, fit
+from train.metrics import Scores
+from train.models import build_network
+
+
+def train_model(
+    *,
+    model: str,
+    seed: int,
+    epochs: int | None,
+    run_root: Path,
+    overrides: Sequence[str],
+    store_path: Path | None,
+    size: str | None,
+    **store_request: Any,
+) -> FitResult:
+    """Train ``model`` on the requested store, making the store first where it is missing; prints the scores."""
+    device, why_device = resolve_device(store_request["device"])
+    model, why_model = choose_model(model, device)
+    config = load_config(model, _settings(overrides, size, epochs))
+    say(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
+    if store_path is not None:
+        store = open_store(store_path)
+    else:
+        store = find_or_make_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
+    folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
+    say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
+    result = fit(config, store, folder, device=device, workers=store_request["workers"], seed=seed)
+    if result.scores is not None:
+        Console().print(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
+    say(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
+    say(f"next: make evaluate RUN_FOLDER={folder}, or make inspect DATASET={store_request['dataset']}")
+    return result
+
+
+def _settings(overrides: Sequence[str], size: str | None, epochs: int | None) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    if size is not None:
+        settings["height"], settings["width"] = parse_size(size)
+    if epochs is not None:
+        settings["epochs"] = epochs
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text} has no value", "expected KEY=VALUE, for example schedule.peak=4e-4")
+        settings[key] = value
+    return settings
+
+
+def evaluate_run(run: Path, *, store_path: Path | None, device: str) -> Scores:
+    """Scores of a run folder's best checkpoint (the last one where none is best) on its own store, or another."""
+    file = run if run.is_file() else run / (BEST if (run / BEST).is_file() else LAST)
+    checkpoint = load_checkpoint(file)
+    chosen, why = resolve_device(device)
+    store = open_store(store_path or checkpoint.store["path"])
+    say(f"{file}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
+    scores = evaluate(restore_network(checkpoint, file), store, config=checkpoint.config, device=chosen)
+    Console().print(scores_table(str(store.path), {checkpoint.config.name: scores}))
+    return scores
+
+
+def restore_network(checkpoint: Checkpoint, source: Path) -> nn.Module:
+    """The network of a checkpoint with its weights, on the CPU."""
+    # Its weights come from the checkpoint: nothing is downloaded to be overwritten.
+    config = replace(checkpoint.config, model=replace(checkpoint.config.model, pretrained="never"))
+    network = build_network(config, checkpoint.num_identities, seed=checkpoint.seed)
+    load_weights(network, checkpoint, source)
+    return network
+
+
+def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, seed: int, device: str) -> Scores:
+    """What the same network scores before its first step: the floor that training has to leave behind."""
+    return evaluate(build_network(config, num_identities, seed=seed), store, config=config, device=device)
+
+
+def scores_table(title: str, scores: dict[str, Scores]) -> Table:
+    """Rank-1, 5, 10 and mAP in percent, one row a network."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("network")
+    for column in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "queries"):
+        table.add_column(column, justify="right")
+    for name, row in scores.items():
+        values = (row.rank_1, row.rank_5, row.rank_10, row.mean_average_precision, row.mean_inverse_negative_penalty)
+        table.add_row(name, *(f"{100 * value:.1f}" for value in values), str(row.num_valid_queries))
+    return table
