@@ -90,6 +90,7 @@ def preprocess(**request: Any) -> None:
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
 @click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+@click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
     click.echo(train_model(**request).run_folder)

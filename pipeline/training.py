@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
 from pipeline.settings import choose_model, parse_size, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store, say
-from train.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, load_weights
 from train.config import TrainConfig, load_config
 from train.evaluate import evaluate
 from train.loop import FitResult, fit
 from train.metrics import Scores
 from train.models import build_network
+from train.resume import load_network
 
 
 def train_model(
@@ -32,6 +30,7 @@ def train_model(
     overrides: Sequence[str],
     store_path: Path | None,
     size: str | None,
+    fresh: bool,
     **store_request: Any,
 ) -> FitResult:
     """Train ``model`` on the requested store, making the store first where it is missing; prints the scores."""
@@ -45,7 +44,7 @@ def train_model(
         store = find_or_make_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
     say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
-    result = fit(config, store, folder, device=device, workers=store_request["workers"], seed=seed)
+    result = fit(config, store, folder, device=device, workers=store_request["workers"], seed=seed, resume=not fresh)
     if result.scores is not None:
         Console().print(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
     say(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
@@ -69,23 +68,13 @@ def _settings(overrides: Sequence[str], size: str | None, epochs: int | None) ->
 
 def evaluate_run(run: Path, *, store_path: Path | None, device: str) -> Scores:
     """Scores of a run folder's best checkpoint (the last one where none is best) on its own store, or another."""
-    file = run if run.is_file() else run / (BEST if (run / BEST).is_file() else LAST)
-    checkpoint = load_checkpoint(file)
+    network, checkpoint = load_network(run)
     chosen, why = resolve_device(device)
     store = open_store(store_path or checkpoint.store["path"])
-    say(f"{file}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
-    scores = evaluate(restore_network(checkpoint, file), store, config=checkpoint.config, device=chosen)
+    say(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
+    scores = evaluate(network, store, config=checkpoint.config, device=chosen)
     Console().print(scores_table(str(store.path), {checkpoint.config.name: scores}))
     return scores
-
-
-def restore_network(checkpoint: Checkpoint, source: Path) -> nn.Module:
-    """The network of a checkpoint with its weights, on the CPU."""
-    # Its weights come from the checkpoint: nothing is downloaded to be overwritten.
-    config = replace(checkpoint.config, model=replace(checkpoint.config.model, pretrained="never"))
-    network = build_network(config, checkpoint.num_identities, seed=checkpoint.seed)
-    load_weights(network, checkpoint, source)
-    return network
 
 
 def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, seed: int, device: str) -> Scores:

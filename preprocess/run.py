@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from data_catalog.datasets import ImageRecord
+from data_catalog.errors import UserError
 from data_catalog.schema import Status
 from data_catalog.store import Store, write_shard
 from preprocess.plan import Plan
@@ -31,7 +33,9 @@ class Progress:
     no_person: int
 
 
-def fill_store(plan: Plan, shards: list[int], *, workers: int = 0, on_progress: Callable[[Progress], None]) -> None:
+def fill_store(
+    plan: Plan, shards: list[int], *, workers: int = 0, on_progress: Callable[[Progress], None] | None = None
+) -> None:
     """Compute and write ``shards``: in this process, or by ``workers`` processes of which each owns a whole shard."""
     if workers == 0:
         for shard in shards:
@@ -46,12 +50,19 @@ def _one_thread() -> None:
 
 
 def _fill_by_processes(
-    executor: Executor, plan: Plan, shards: list[int], on_progress: Callable[[Progress], None]
+    executor: Executor, plan: Plan, shards: list[int], on_progress: Callable[[Progress], None] | None
 ) -> None:
     futures = [executor.submit(fill_shard, plan, shard) for shard in shards]
     try:
         for future in as_completed(futures):
-            on_progress(future.result())
+            done = future.result()
+            if on_progress is not None:
+                on_progress(done)
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died; most often the machine ran out of memory",
+            "finished shards are kept: run the same command again with fewer WORKERS or smaller --shard-rows",
+        ) from None
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         raise

@@ -45,7 +45,7 @@ def fill() -> Callable[[Plan, str], None]:
     """Run a plan to its end."""
 
     def run(plan: Plan, format: str) -> None:
-        fill_store(plan, prepare(plan, format=format), on_progress=lambda progress: None)
+        fill_store(plan, prepare(plan, format=format))
         write_failures(open_store(plan.path))
 
     return run

@@ -80,7 +80,7 @@ def test_worker_processes_make_the_same_store(
     synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], format: str
 ) -> None:
     plan = make_plan(synthetic_root, tmp_path / "store")
-    fill_store(plan, prepare(plan, format=format), workers=2, on_progress=lambda progress: None)
+    fill_store(plan, prepare(plan, format=format), workers=2)
     written = contents(tmp_path / "store")
     expected = contents(stores[format])
     expected.pop("failures.csv")
@@ -100,7 +100,7 @@ config = PreprocessConfig(size=(64, 32), shard_rows=32, batch_size=16)
 plan = Plan(dataset, Path({store!r}), open_iuv(dataset), config)
 shards = prepare(plan, format={format!r})
 print("started", flush=True)
-fill_store(plan, shards, on_progress=lambda progress: None)
+fill_store(plan, shards)
 """
 
 

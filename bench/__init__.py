@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against named baselines, never asserted in a test."""

@@ -1,0 +1,189 @@
+"""The commands as a user types them: what they print, their exit codes, and a message instead of a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data_catalog.store import open_store
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("catalog", "synthesize", "preprocess", "train", "evaluate", "inspect", "convert", "schema", "demo")
+
+
+def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own; variables go through the environment, as make passes them."""
+    variables = {name: str(value) for name, value in environment.items()}
+    clean = {key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        cwd=ROOT, env={**clean, **variables}, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1) -> None:
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_every_command_explains_itself() -> None:
+    listed = run("--help").stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", listed, re.MULTILINE), command
+
+
+def test_help_names_the_make_variables() -> None:
+    text = run("preprocess", "--help").stdout
+    for option in ("--dataset", "--data-root", "--store", "--size", "--estimator", "--device", "--workers"):
+        assert option in text
+
+
+def test_schema_is_the_readmes() -> None:
+    table = run("schema").stdout.strip()
+    assert table.startswith("| array | dimensions |")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_absent_market_ends_in_a_message(tmp_path: Path) -> None:
+    result = run("preprocess", DATASET="market", DATA_ROOT=tmp_path)
+    failed(result, "Market-1501 is not there", "bounding_box_train", "150 MB", "granted for academic research")
+
+
+def test_unknown_dataset_ends_in_a_message(tmp_path: Path) -> None:
+    failed(run("preprocess", DATASET="markett", DATA_ROOT=tmp_path), "unknown dataset 'markett'", "DATASET=market")
+
+
+def test_images_without_iuv_maps_name_the_choices(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 128)).save(tmp_path / "0022_c6s1_002976_01.jpg")
+    result = run("preprocess", DATASET="folder", DATA_ROOT=tmp_path, STORE_ROOT=tmp_path / "stores")
+    failed(result, "no IUV maps", "ESTIMATOR=iuv", "DATASET=synthetic")
+    assert not (tmp_path / "stores").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SIZE": "256"}, "expected HEIGHTxWIDTH"),
+        ({"DEVICE": "cuda:9"}, "DEVICE=cuda:9 was asked for"),
+        ({"DEVICE": "gpu"}, "expected auto, cpu, cuda or cuda:N"),
+        ({"DSAP_SIZE": "20"}, "multiple of 8"),
+        ({"DATA_ROOT": "/nowhere"}, "is not a folder"),
+    ],
+)
+def test_wrong_variables_end_in_a_message(crops: Path, tmp_path: Path, variables: dict[str, str], words: str) -> None:
+    given = {"DATASET": "folder", "DATA_ROOT": str(crops), "STORE_ROOT": str(tmp_path / "stores"), **variables}
+    failed(run("preprocess", **given), words)
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    failed(run("preprocess", STORE="parquet"), "'parquet' is not one of 'zarr', 'hdf5'", code=2)
+    failed(run("preprocess", "--nonsense"), "No such option", code=2)
+
+
+def test_failed_images_exit_with_3_and_stay_in_the_store(crops: Path, tmp_path: Path) -> None:
+    (crops / "0002_c2.png").write_bytes(b"not an image")
+    Image.new("RGB", (5, 5)).save(crops / "iuv" / "0003_c1_IUV.png")
+    result = run("preprocess", DATASET="folder", DATA_ROOT=crops, STORE_ROOT=tmp_path / "stores", SIZE="64x32")
+    failed(result, "2 images failed", "failures.csv", code=3)
+    path = Path(result.stdout.strip())
+    assert open_store(path).geometry.num_samples == 5
+    reasons = (path / "failures.csv").read_text()
+    assert "0002_c2.png" in reasons
+    assert "is 5x5, its image" in reasons
+
+
+def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
+    variables = {"DATASET": "folder", "DATA_ROOT": crops, "STORE_ROOT": tmp_path / "stores", "SIZE": "64x32"}
+    made = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
+    assert made.returncode == 0, made.stderr
+    assert "5 images (5 train)" in made.stderr
+    again = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
+    assert again.returncode == 0
+    assert "is complete; nothing to do" in again.stderr
+    looked = run("inspect", **variables, RUN_ROOT=tmp_path / "runs")
+    assert looked.returncode == 0, looked.stderr
+    assert "100.0%" in looked.stdout
+    with Image.open(tmp_path / "runs" / "inspect" / "folder-crops-64x32.png") as sheet:
+        assert sheet.width > 500
+        assert len(sheet.getcolors(10**6) or []) > 1000
+    converted = run("convert", made.stdout.strip(), tmp_path / "copy.hdf5")
+    assert converted.returncode == 0, converted.stderr
+    assert open_store(tmp_path / "copy.hdf5").format == "hdf5"
+    failed(run("convert", made.stdout.strip(), tmp_path / "copy.h5"), "expected one of .zarr, .hdf5")
+
+
+def test_a_half_written_and_a_newer_store_end_in_a_message(crops: Path, tmp_path: Path) -> None:
+    variables = {"DATASET": "folder", "DATA_ROOT": crops, "STORE_ROOT": tmp_path, "RUN_ROOT": tmp_path, "SIZE": "64x32"}
+    path = Path(run("preprocess", **variables).stdout.strip())
+    marker = (path / "shards" / "00000.json").rename(tmp_path / "marker.json")
+    failed(run("inspect", **variables), "is half-written: 1 of 1 shards are missing")
+    marker.rename(path / "shards" / "00000.json")
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["format_version"] = 99
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    failed(run("inspect", **variables), "store format 99", "update DenseReID")
+    failed(run("preprocess", **variables), "store format 99")
+
+
+def test_nothing_to_inspect_ends_in_a_message(tmp_path: Path) -> None:
+    failed(run("inspect", DATASET="market", STORE_ROOT=tmp_path), "no store at", "make preprocess")
+
+
+def test_an_unwritable_place_ends_in_a_message(crops: Path) -> None:
+    result = run("preprocess", DATASET="folder", DATA_ROOT=crops, STORE_ROOT="/proc/stores", SIZE="64x32")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path) -> None:
+    variables = {"DATASET": "synthetic", "DATA_ROOT": str(synthetic_root), "STORE_ROOT": str(tmp_path), "SIZE": "1024x512"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "preprocess", "--shard-rows", "32"],
+        cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    store = tmp_path / "synthetic-1024x512.zarr"
+    deadline = time.monotonic() + 60
+    while not store.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    message = process.stderr.read()
+    assert process.wait(60) == 130, message
+    assert "interrupted; what is finished is kept. To continue: python -m pipeline preprocess" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("variables", [{"MODEL": "dsa-ried"}, {"MODEL": "nowhere.yaml"}])
+def test_an_unknown_model_ends_in_a_message(tmp_path: Path, variables: dict[str, str]) -> None:
+    failed(run("train", **variables, STORE_ROOT=tmp_path, DATA_ROOT=tmp_path), "dsa-reid")
+
+
+def test_train_makes_its_store_first_and_evaluate_reads_the_run(synthetic_root: Path, tmp_path: Path) -> None:
+    variables = {"DATA_ROOT": synthetic_root, "STORE_ROOT": tmp_path / "stores", "RUN_ROOT": tmp_path / "runs"}
+    small = ("--set", "sampling.identities=4", "--set", "sampling.images=2", "--epochs", 1)
+    result = run("train", *small, **variables)
+    assert result.returncode == 0, result.stderr
+    for words in ("model dsa-reid-small (on a CPU", "is not there or not finished; making it first", "77 images"):
+        assert words in result.stderr or words in result.stdout
+    folder = Path(result.stdout.strip().splitlines()[-1])
+    assert {file.name for file in folder.iterdir()} >= {"config.yaml", "metrics.csv", "last.pt", "best.pt"}
+    evaluated = run("evaluate", RUN_FOLDER=folder)
+    assert evaluated.returncode == 0, evaluated.stderr
+    first, second = (re.search(r"dsa-reid-small[^\n]*", text) for text in (result.stdout, evaluated.stdout))
+    assert first is not None
+    assert second is not None
+    assert first[0].split() == second[0].split()
+    failed(run("evaluate", tmp_path / "runs" / "nothing"), "does not exist")
+    resumed = run("train", *small, "--set", "loss.margin=0.5", **variables)
+    failed(resumed, "loss.margin")
