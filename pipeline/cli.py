@@ -1,4 +1,7 @@
-"""The commands. Bodies are short: they build a request and call a stage; mistakes end in a message, not a traceback."""
+"""The commands. Bodies are short: they build a request and call a stage; mistakes end in a message, not a traceback.
+
+A command imports its own stage: torch and timm take seconds that ``--help`` does not need.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,7 @@ from data_catalog.schema import schema_table
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
-from pipeline.demo import run_demo
-from pipeline.looking import inspect_store
-from pipeline.progress import ProgressReport
-from pipeline.stages import StoreRequest, make_store, say, synthesize
-from pipeline.training import evaluate_run, train_model
+from pipeline.progress import ProgressReport, say
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -67,6 +66,8 @@ def catalog(data_root: Path) -> None:
 @click.option("--junk", type=int, default=20, show_default=True, help="Junk gallery images (-1).")
 def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
     """Render the synthetic pedestrians, with exact IUV maps, in Market-1501's layout."""
+    from pipeline.stages import synthesize
+
     synthesize(data_root / "synthetic", SyntheticConfig(**settings), workers=workers)
     click.echo(data_root / "synthetic")
 
@@ -75,6 +76,8 @@ def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
 @options.store_options
 def preprocess(**request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
+    from pipeline.stages import StoreRequest, make_store
+
     store, failed = make_store(StoreRequest(**request))
     click.echo(store.path)
     say(f"next: make inspect DATASET={request['dataset']}, or make train DATASET={request['dataset']}")
@@ -93,6 +96,8 @@ def preprocess(**request: Any) -> None:
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
+    from pipeline.training import train_model
+
     click.echo(train_model(**request).run_folder)
 
 
@@ -102,7 +107,9 @@ def train(**request: Any) -> None:
 @options.device
 def evaluate(run: Path, store_path: Path | None, device: str) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
-    click.echo(evaluate_run(run, store_path=store_path, device=device))
+    from pipeline.training import evaluate_run
+
+    evaluate_run(run, store_path=store_path, device=device)
 
 
 @cli.command("inspect")
@@ -113,6 +120,9 @@ def evaluate(run: Path, store_path: Path | None, device: str) -> None:
 @click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
 def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | None, **request: Any) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
+    from pipeline.looking import inspect_store
+    from pipeline.stages import StoreRequest
+
     path = store_path or StoreRequest(**request).path()
     inspect_store(open_store(path), run_root / "inspect", images=images, seed=seed)
 
@@ -149,6 +159,8 @@ def schema() -> None:
 @options.workers
 def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
     """From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect."""
+    from pipeline.demo import run_demo
+
     run_demo(run_root / "demo", seed=seed, store_format=store, workers=workers)
 
 

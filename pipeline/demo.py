@@ -9,8 +9,9 @@ from rich.console import Console
 
 from data_catalog.store import Store
 from pipeline.looking import inspect_store
+from pipeline.progress import say
 from pipeline.settings import defaults
-from pipeline.stages import StoreRequest, find_or_make_store, say
+from pipeline.stages import StoreRequest, find_or_make_store
 from pipeline.training import scores_table, untrained_scores
 from train.checkpoint import load_checkpoint
 from train.config import TrainConfig, load_config

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from data_catalog.parts import MASK_LABELS
 from data_catalog.store import Store
+from pipeline.progress import say
 from pipeline.sheets import choose_rows, contact_sheet
-from pipeline.stages import say
 from pipeline.visibility import masks, visible_share
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _LINE_SECONDS = 10.0
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal; results go to standard output, this does not."""
+    click.echo(text, err=True)
 
 
 class ProgressReport:
@@ -59,7 +64,7 @@ class ProgressReport:
     def _write_line(self) -> None:
         self._last_line = time.monotonic()
         remaining = (self._total - self.done) / max(self.rate, 1e-9)
-        sys.stderr.write(
+        say(
             f"{self._title}: {self.done}/{self._total} images, {self.rate:.0f} images/s, "
-            f"{remaining:.0f} s remaining, {self._failed} failed\n"
+            f"{remaining:.0f} s remaining, {self._failed} failed"
         )

@@ -1,4 +1,4 @@
-"""The defaults of every command, and what is named by them: sizes, store paths, run folders, devices, estimators."""
+"""The defaults of every command, and what is named by them: sizes, store paths, devices, models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from data_catalog.datasets import Dataset
 from data_catalog.errors import UserError
 from data_catalog.store import FORMATS
-from preprocess.estimator import Estimator
-from preprocess.iuv import open_iuv
 
 ESTIMATORS = ("auto", "iuv")
 
@@ -41,6 +37,8 @@ def store_path(store_root: Path, dataset: str, size: tuple[int, int], format: st
 
 def resolve_device(name: str) -> tuple[str, str]:
     """The device for ``name`` and the reason for it. A device asked for and absent is a UserError, not a CPU."""
+    import torch  # here, because it takes seconds and most commands never ask
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         if count:
@@ -64,20 +62,3 @@ def choose_model(name: str, device: str) -> tuple[str, str]:
     if device == "cpu":
         return "dsa-reid-small", "on a CPU the paper's ResNet-50 network would take days; MODEL=dsa-reid trains it"
     return "dsa-reid", "the paper's network, on a GPU"
-
-
-def choose_estimator(name: str, dataset: Dataset, iuv_order: str) -> tuple[Estimator, str]:
-    """The estimator for ``name`` and the reason for it. Raises UserError with the choices where none fits."""
-    if name not in ESTIMATORS:
-        raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
-    if name == "iuv":
-        return open_iuv(dataset, iuv_order), "asked for"
-    if dataset.iuv_root is None:
-        raise UserError(
-            f"{dataset.root} has images but no IUV maps, and no estimator is installed that could make them",
-            "the choices are:\n"
-            "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
-            "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download\n"
-            "Running DensePose itself (ESTIMATOR=detectron2, ESTIMATOR=densepose) is not part of this version yet.",
-        )
-    return open_iuv(dataset, iuv_order), f"IUV maps exist in {dataset.iuv_root}"

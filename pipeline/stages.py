@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from data_catalog.datasets import Dataset, count_differences, find_dataset
+from data_catalog.errors import UserError
 from data_catalog.schema import Split
 from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
-from pipeline.progress import ProgressReport
-from pipeline.settings import choose_estimator, parse_size, resolve_device, store_path
+from pipeline.progress import ProgressReport, say
+from pipeline.settings import ESTIMATORS, parse_size, resolve_device, store_path
 from preprocess.derive import Collision
+from preprocess.estimator import Estimator
+from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
 from preprocess.run import Progress, fill_store, write_failures
 
@@ -42,11 +43,6 @@ class StoreRequest:
         """Where the store lives, or will."""
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
         return store_path(self.store_root, name, parse_size(self.size), self.store)
-
-
-def say(text: str) -> None:
-    """A line for the person at the terminal; results go to standard output, this does not."""
-    click.echo(text, err=True)
 
 
 def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
@@ -79,6 +75,23 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     _fill(plan, shards, request.workers)
     store = open_store(plan.path)
     return store, _report_failures(store)
+
+
+def choose_estimator(name: str, dataset: Dataset, iuv_order: str) -> tuple[Estimator, str]:
+    """The estimator for ``name`` and the reason for it. Raises UserError with the choices where none fits."""
+    if name not in ESTIMATORS:
+        raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
+    if name == "iuv":
+        return open_iuv(dataset, iuv_order), "asked for"
+    if dataset.iuv_root is None:
+        raise UserError(
+            f"{dataset.root} has images but no IUV maps, and no estimator is installed that could make them",
+            "the choices are:\n"
+            "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+            "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download\n"
+            "Running DensePose itself (ESTIMATOR=detectron2, ESTIMATOR=densepose) is not part of this version yet.",
+        )
+    return open_iuv(dataset, iuv_order), f"IUV maps exist in {dataset.iuv_root}"
 
 
 def _present_dataset(request: StoreRequest) -> Dataset:

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
+from pipeline.progress import say
 from pipeline.settings import choose_model, parse_size, resolve_device
-from pipeline.stages import StoreRequest, find_or_make_store, say
+from pipeline.stages import StoreRequest, find_or_make_store
 from train.config import TrainConfig, load_config
 from train.evaluate import evaluate
 from train.loop import FitResult, fit

@@ -23,7 +23,9 @@ COMMANDS = ("catalog", "synthesize", "preprocess", "train", "evaluate", "inspect
 def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
     """One command in a process of its own; variables go through the environment, as make passes them."""
     variables = {name: str(value) for name, value in environment.items()}
-    clean = {key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")}
+    clean = {
+        key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")
+    }
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, arguments)],
         cwd=ROOT, env={**clean, **variables}, capture_output=True, text=True, timeout=240, check=False,
@@ -147,7 +149,12 @@ def test_an_unwritable_place_ends_in_a_message(crops: Path) -> None:
 
 
 def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path) -> None:
-    variables = {"DATASET": "synthetic", "DATA_ROOT": str(synthetic_root), "STORE_ROOT": str(tmp_path), "SIZE": "1024x512"}
+    variables = {
+        "DATASET": "synthetic",
+        "DATA_ROOT": str(synthetic_root),
+        "STORE_ROOT": str(tmp_path),
+        "SIZE": "1024x512",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "preprocess", "--shard-rows", "32"],
         cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True,

@@ -1,0 +1,90 @@
+"""Embeddings of a store's images, and the scores of a network on its query and gallery splits."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+
+from data_catalog.errors import UserError
+from data_catalog.schema import Split, Status
+from train.augment import normalise_image
+from train.config import TrainConfig
+from train.dataset import StoreReader, read_images
+from train.metrics import Labels, Scores, score_embeddings
+from train.models import as_reid
+
+log = logging.getLogger(__name__)
+
+
+def has_protocol(store: StoreReader) -> bool:
+    """Whether the store has both query and gallery images."""
+    split = np.asarray(store.read("split", slice(0, store.geometry.num_samples)))
+    return bool((split == Split.QUERY).any() and (split == Split.GALLERY).any())
+
+
+def extract(
+    network: nn.Module,
+    store: StoreReader,
+    rows: np.ndarray,
+    *,
+    config: TrainConfig,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+) -> torch.Tensor:
+    """Embeddings float32 (N, D) on the CPU, L2-normalised, of the store's ``rows`` (int (N,)) in their order.
+
+    Only the image array is read. The network is put into evaluation mode and back.
+    """
+    was_training = network.training
+    network.eval().to(device)
+    embeddings = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(rows), batch_size):
+                chosen = np.asarray(rows[start : start + batch_size])
+                image = read_images(store, chosen, height=config.height, width=config.width).to(device)
+                embeddings.append(as_reid(network).embed(normalise_image(image)).float().cpu())
+    finally:
+        network.train(was_training)
+    return torch.cat(embeddings) if embeddings else torch.zeros(0, as_reid(network).embedding_width)
+
+
+def evaluate(
+    network: nn.Module,
+    store: StoreReader,
+    *,
+    config: TrainConfig,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+) -> Scores:
+    """CMC, mAP and mINP of the store's query images against its gallery; see :mod:`train.metrics`.
+
+    Images that preprocessing could not read are left out with a notice. Raises UserError for a store
+    without query or gallery.
+    """
+    everything = slice(0, store.geometry.num_samples)
+    person_id, camera, split, status = (
+        np.asarray(store.read(name, everything)) for name in ("person_id", "camera_id", "split", "status")
+    )
+    readable = status != Status.FAILED
+    rows = {role: np.flatnonzero((split == role) & readable) for role in (Split.QUERY, Split.GALLERY)}
+    for role, chosen in rows.items():
+        if not len(chosen):
+            raise UserError(
+                f"{store.path} has no {role.name.lower()} images, so nothing can be ranked",
+                "Evaluate on a dataset with query and gallery splits (market, synthetic).",
+            )
+    failed = int((~readable & (split != Split.TRAIN)).sum())
+    if failed:
+        log.info("Left out of the evaluation: %d images that preprocessing could not read.", failed)
+    embeddings, labels = {}, {}
+    for role, chosen in rows.items():
+        embeddings[role] = extract(network, store, chosen, config=config, device=device, batch_size=batch_size)
+        labels[role] = Labels(
+            torch.from_numpy(person_id[chosen].astype(np.int64)), torch.from_numpy(camera[chosen].astype(np.int64))
+        )
+    query, gallery = Split.QUERY, Split.GALLERY
+    return score_embeddings(embeddings[query], labels[query], embeddings[gallery], labels[gallery])

@@ -1,0 +1,215 @@
+"""Training, read top to bottom: fit, one epoch, one step, what is logged and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from train.augment import augment, draw_augmentation
+from train.batch import Batch
+from train.checkpoint import BEST, LAST
+from train.config import TrainConfig
+from train.dataset import StoreReader
+from train.determinism import Purpose, generator
+from train.evaluate import evaluate, has_protocol
+from train.memory import keep_freed_memory
+from train.metrics import Scores
+from train.models import loss_of
+from train.progress import Evaluated, OnEvent, StepsDone, console_progress
+from train.run import Run, prepare_run, save_run, stop_not_finite
+from train.sampler import PKSampler
+from train.schedule import learning_rate
+from train.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished run: its folder and checkpoints, and the last scores where the store can be evaluated."""
+
+    run_folder: Path
+    epochs: int
+    steps: int
+    scores: Scores | None
+    last_path: Path
+    best_path: Path | None
+    seconds: float
+    """Of this call."""
+
+
+def fit(
+    config: TrainConfig,
+    store: StoreReader,
+    run_folder: Path,
+    *,
+    device: torch.device | str = "auto",
+    workers: int = 0,
+    seed: int = 0,
+    resume: bool = True,
+    on_event: OnEvent | None = None,
+) -> FitResult:
+    """Train ``config`` on the store's training split, in ``run_folder``.
+
+    Goes on from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
+    starts again and discards the folder's checkpoints. ``workers`` processes read ahead; 0 reads in
+    this one. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
+    Raises UserError for mistakes in the config or the store, another run's folder, and a loss that
+    is not a number.
+    """
+    started = perf_counter()
+    keep_freed_memory()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with console_progress() if on_event is None else nullcontext(on_event) as told:
+        run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=told)
+        _train(run, workers)
+    best = run_folder / BEST
+    scores = Scores(**run.scores) if run.scores else None  # type: ignore[arg-type]
+    best_path = best if best.is_file() else None
+    return FitResult(run_folder, run.epoch, run.step, scores, run_folder / LAST, best_path, perf_counter() - started)
+
+
+def _train(run: Run, workers: int) -> None:
+    """Evaluate and train in turn until every epoch is done; each finished epoch is saved."""
+    config, can_evaluate = run.config, has_protocol(run.store)
+    sampler = PKSampler(
+        run.dataset.labels,
+        identities=config.sampling.identities,
+        images=config.sampling.images,
+        seed=run.seed,
+        rank=run.fabric.global_rank,
+        world_size=run.fabric.world_size,
+    )
+    loader = _loader(run, sampler, workers)
+    tracker = Tracker(run.folder, step=run.step)
+    try:
+        while True:
+            if can_evaluate and _evaluation_is_due(run):
+                _evaluate(run, tracker)
+            if run.epoch >= config.epochs:
+                return
+            sampler.set_epoch(run.epoch)
+            _train_epoch(run, loader, tracker)
+            save_run(run, LAST)
+    finally:
+        tracker.close()
+
+
+def _loader(run: Run, sampler: PKSampler, workers: int) -> DataLoader[Batch]:
+    return DataLoader(
+        run.dataset,
+        batch_sampler=sampler,
+        collate_fn=_as_read,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+        pin_memory=run.fabric.device.type == "cuda",
+        # Its own generator: the loader draws one number per epoch, which must not move dropout's.
+        generator=generator(run.seed, Purpose.LOADER),
+    )
+
+
+def _as_read(batch: Any) -> Any:
+    """The dataset has made a batch already."""
+    return batch
+
+
+def _train_epoch(run: Run, loader: DataLoader[Batch], tracker: Tracker) -> None:
+    run.network.train()
+    steps = len(loader)
+    window: list[dict[str, Tensor]] = []
+    images, waited, began = 0, 0.0, perf_counter()
+    for index, (batch, wait) in enumerate(_timed(loader)):
+        rate = learning_rate(run.epoch + index / steps, run.config.schedule, epochs=run.config.epochs)
+        window.append(_step(run, batch, rate))
+        images, waited = images + len(batch), waited + wait
+        if (index + 1) % run.config.log_every == 0 or index + 1 == steps:
+            means = _means(run, window)
+            seconds = perf_counter() - began
+            run.step_seconds.append(seconds / len(window))
+            left = steps * (run.config.epochs - run.epoch) - index - 1
+            event = StepsDone(
+                run.epoch + 1, run.config.epochs, index + 1, steps, means.pop("loss"), means, rate,
+                images / seconds, waited / seconds, left * sum(run.step_seconds[-10:]) / len(run.step_seconds[-10:]),
+            )  # fmt: skip
+            _report(run, event, tracker)
+            window, images, waited, began = [], 0, 0.0, perf_counter()
+    run.epoch += 1
+
+
+def _timed(loader: DataLoader[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds spent waiting for it."""
+    batches = iter(loader)
+    while True:
+        began = perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, perf_counter() - began
+
+
+def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
+    """One optimiser step; the loss and its terms stay on the device, so nothing waits for it."""
+    config = run.config
+    drawn = draw_augmentation(
+        len(batch),
+        config.augmentation,
+        height=config.height,
+        width=config.width,
+        # Seeded by the step, so that a resumed run draws what the uninterrupted one would have drawn.
+        generator=generator(run.seed, Purpose.AUGMENTATION, run.step, run.fabric.global_rank),
+    )
+    inputs = augment(batch.to(run.fabric.device), drawn, pad=config.augmentation.pad, dsap_size=config.model.dsap_size)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    loss = loss_of(config, run.network(inputs), inputs)
+    run.optimiser.zero_grad(set_to_none=True)
+    run.fabric.backward(loss.total)
+    run.optimiser.step()
+    run.step += 1
+    return {"loss": loss.total.detach(), **loss.terms}
+
+
+def _means(run: Run, window: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean of each value over the window; raises UserError where one is not a number."""
+    stacked = torch.stack([torch.stack(tuple(values.values())) for values in window]).mean(0).tolist()
+    means = dict(zip(window[0], stacked, strict=True))
+    if not all(isfinite(value) for value in stacked):
+        stop_not_finite(run, f"the loss is {means['loss']}")
+    return means
+
+
+def _report(run: Run, event: StepsDone, tracker: Tracker) -> None:
+    values = {"loss": event.loss, **{f"loss/{name}": value for name, value in event.terms.items()}}
+    values |= {
+        "learning_rate": event.learning_rate,
+        "images_per_second": event.images_per_second,
+        "data_wait": event.data_wait,
+    }
+    if run.fabric.is_global_zero:
+        tracker.write(values, step=run.step, epoch=run.epoch + event.step / event.steps)
+    run.on_event(event)
+
+
+def _evaluation_is_due(run: Run) -> bool:
+    every, epoch = run.config.evaluate_every, run.epoch
+    wanted = epoch == run.config.epochs or (every > 0 and epoch > 0 and epoch % every == 0)
+    return wanted and run.scores_epoch < epoch
+
+
+def _evaluate(run: Run, tracker: Tracker) -> None:
+    scores = evaluate(run.module, run.store, config=run.config, device=run.fabric.device)
+    run.scores, run.scores_epoch = asdict(scores), run.epoch
+    tracker.write({f"scores/{name}": value for name, value in run.scores.items()}, step=run.step, epoch=run.epoch)
+    if scores.mean_average_precision > run.best:
+        run.best = scores.mean_average_precision
+        save_run(run, BEST)
+    save_run(run, LAST)
+    run.on_event(Evaluated(run.epoch, scores))

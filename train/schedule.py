@@ -1,0 +1,26 @@
+"""The learning rate as a pure function of the epoch."""
+
+from __future__ import annotations
+
+from math import cos, floor, pi
+
+from train.config import ScheduleConfig
+
+
+def learning_rate(epoch: float, config: ScheduleConfig, *, epochs: int) -> float:
+    """Learning rate at ``epoch`` (0 = before the first step; 2.5 = halfway through the third of ``epochs``).
+
+    DSA-reID section 4.2: linear growth over 20 epochs from 8e-6 to 8e-4, then halved every 40 epochs.
+    The paper does not say from where the 40 are counted. ``decay_from`` does: 0 gives the milestones
+    40, 80, ... of SAN (the same group's code), 20 gives 60, 100, ...; the warm-up is never halved.
+    """
+    if epoch < config.warmup_epochs:
+        return config.warmup_start + (config.peak - config.warmup_start) * epoch / config.warmup_epochs
+    if config.kind == "constant":
+        return config.peak
+    if config.kind == "cosine":
+        length = max(epochs - config.warmup_epochs, 1e-9)
+        share = min(1.0, (epoch - config.warmup_epochs) / length)
+        return config.peak * (1 + cos(pi * share)) / 2
+    milestones = max(0, floor((epoch - config.decay_from) / config.decay_every))
+    return float(config.peak * config.decay_factor**milestones)

@@ -1,0 +1,61 @@
+"""The only file that imports tensorboard: a run's numbers, as TensorBoard events and as ``metrics.csv``."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS_FILE, EVENTS_FOLDER = "metrics.csv", "tensorboard"
+_COLUMNS = ("step", "epoch", "name", "value")
+
+
+class Tracker:
+    """Appends scalars to a run's ``metrics.csv`` (one row a value) and to its TensorBoard events.
+
+    A resumed run drops what was written after the step it resumes from, so no step appears twice; a
+    new run (step 0) drops everything.
+    """
+
+    def __init__(self, run_folder: Path, *, step: int) -> None:
+        path, events = run_folder / METRICS_FILE, run_folder / EVENTS_FOLDER
+        if not step:
+            shutil.rmtree(events, ignore_errors=True)
+        _rewrite(path, [row for row in read_metrics(run_folder) if int(row["step"]) <= step] if step else [])
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._rows = csv.DictWriter(self._file, _COLUMNS)
+        self._events = SummaryWriter(str(events), purge_step=step + 1 if step else None)
+
+    def write(self, values: Mapping[str, float], *, step: int, epoch: float) -> None:
+        """Record named values after ``step`` optimiser steps."""
+        for name, value in values.items():
+            self._rows.writerow({"step": step, "epoch": f"{epoch:.4f}", "name": name, "value": f"{value:.6g}"})
+            self._events.add_scalar(name, value, step)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        self._file.close()
+        self._events.close()
+
+
+def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
+    """Replace the file at once: a crash keeps the old rows or has the new ones."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def read_metrics(run_folder: Path) -> list[dict[str, str]]:
+    """Rows of ``metrics.csv`` (step, epoch, name, value as text); a torn last row is left out."""
+    path = run_folder / METRICS_FILE
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if all(row.get(name) for name in _COLUMNS)]
