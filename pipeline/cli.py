@@ -5,7 +5,6 @@ A command imports its own stage: torch and timm take seconds that ``--help`` doe
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -24,13 +23,6 @@ from pipeline import options
 from pipeline.progress import ProgressReport, say
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
-
-_SYSTEM_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -177,10 +169,9 @@ def main() -> None:
         code = error.exit_code
     except UserError as error:
         code = _failed(error.problem, error.remedy)
-    except OSError as error:
-        if error.errno not in _SYSTEM_ERRORS:
-            raise
-        code = _failed(f"{_SYSTEM_ERRORS[error.errno]}: {error.filename or error}", "finished shards are kept")
+    except OSError as error:  # a full disk, a read-only folder, a file that vanished: the system's own words
+        where = f": {error.filename}" if error.filename else ""
+        code = _failed(f"{error.strerror or error}{where}", "what is finished is kept; run the same command again")
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
 

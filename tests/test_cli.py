@@ -32,6 +32,12 @@ def run(*arguments: object, **environment: object) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without what `make test VARIABLE=...` may have put there."""
+    ours = {"DATASET", "DATA_ROOT", "STORE", "SIZE", "SEED", "MODEL", "DEVICE", "WORKERS", "MAKE_COMMAND_LINE"}
+    return {key: value for key, value in os.environ.items() if key not in ours}
+
+
 def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1) -> None:
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
@@ -187,7 +193,7 @@ def test_train_makes_its_store_first_and_evaluate_reads_the_run(synthetic_root: 
     assert {file.name for file in folder.iterdir()} >= {"config.yaml", "metrics.csv", "last.pt", "best.pt"}
     evaluated = run("evaluate", RUN_FOLDER=folder)
     assert evaluated.returncode == 0, evaluated.stderr
-    first, second = (re.search(r"dsa-reid-small[^\n]*", text) for text in (result.stdout, evaluated.stdout))
+    first, second = (re.search(r"│ dsa-reid-small[^\n]*", text) for text in (result.stdout, evaluated.stdout))
     assert first is not None
     assert second is not None
     assert first[0].split() == second[0].split()
