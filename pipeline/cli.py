@@ -72,7 +72,10 @@ def preprocess(**request: Any) -> None:
 
     store, failed = make_store(StoreRequest(**request))
     click.echo(store.path)
-    say(f"next: make inspect DATASET={request['dataset']}, or make train DATASET={request['dataset']}")
+    variables = f"DATASET={request['dataset']}"
+    if request["dataset"] == "folder":
+        variables += f" DATA_ROOT={request['data_root']}"
+    say(f"next: make inspect {variables}, or make train {variables}")
     if failed:
         sys.exit(EXIT_SOME_FAILED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import click
 from rich.console import Console
 
 from data_catalog.store import Store
@@ -32,8 +33,7 @@ def run_demo(folder: Path, *, seed: int, store_format: str, workers: int) -> Non
     run = folder / f"{store.attributes['dataset']}-{_MODEL}-seed{seed}"
     say(f"training {_MODEL} in {run}")
     result = fit(config, store, run, device="cpu", workers=0, seed=seed)
-    _conclude(config, store, result, sheet, seed)
-    say(f"the whole demo took {time.monotonic() - started:.0f} s")
+    _conclude(config, store, result, sheet=sheet, seed=seed, started=started)
 
 
 def _store_request(folder: Path, config: TrainConfig, store_format: str, workers: int) -> StoreRequest:
@@ -55,13 +55,13 @@ def _store_request(folder: Path, config: TrainConfig, store_format: str, workers
     )
 
 
-def _conclude(config: TrainConfig, store: Store, result: FitResult, sheet: Path, seed: int) -> None:
+def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Path, seed: int, started: float) -> None:
     identities = load_checkpoint(result.last_path).num_identities
     untrained = untrained_scores(config, store, num_identities=identities, seed=seed, device="cpu")
     assert result.scores is not None  # the synthetic dataset has query and gallery
-    rows = {f"{_MODEL}, untrained": untrained, f"{_MODEL}, {result.epochs} epochs": result.scores}
-    console = Console()
-    console.print(scores_table("Identities never seen in training (%)", rows))
-    console.print(f"contact sheet: {sheet}", soft_wrap=True)
-    console.print(f"store:         {store.path}", soft_wrap=True)
-    console.print("next:          make train    (or, with Market-1501 under data/: make preprocess DATASET=market)")
+    rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
+    Console().print(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
+    say(f"the demo took {time.monotonic() - started:.0f} s")
+    click.echo(f"contact sheet: {sheet}")
+    click.echo(f"store:         {store.path}")
+    click.echo("next:          make train, or with Market-1501 under data/: make preprocess DATASET=market")

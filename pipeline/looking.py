@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -18,15 +19,15 @@ def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path
     """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
     sheet = write_sheet(store, folder, images=images, seed=seed)
     Console().print(visibility_table(store))
-    Console().print(f"contact sheet: {sheet}", soft_wrap=True)
+    click.echo(f"contact sheet: {sheet}")
     return sheet
 
 
 def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
-    """Write ``<folder>/<store name>.png`` and return its path."""
+    """Write ``<folder>/<store's file name>.png`` and return its path."""
     rows = choose_rows(store, images, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{store.path.stem}.png"
+    path = folder / f"{store.path.name}.png"
     contact_sheet(store, rows).save(path)
     say(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
     return path
@@ -34,7 +35,7 @@ def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
 
 def visibility_table(store: Store) -> Table:
     """Share of images in which each part of the mask occurs."""
-    table = Table(title=f"{store.path}: {store.geometry.num_samples} images")
+    table = Table(title=f"{store.geometry.num_samples} images", title_justify="left")
     table.add_column("part of the mask")
     table.add_column("seen in", justify="right")
     for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:

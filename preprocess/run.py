@@ -15,7 +15,7 @@ import torch
 
 from data_catalog.datasets import ImageRecord
 from data_catalog.errors import UserError
-from data_catalog.schema import Status
+from data_catalog.schema import Status, arrays_written
 from data_catalog.store import Store, write_shard
 from preprocess.plan import Plan
 from preprocess.rows import compute_rows, read_crop
@@ -70,19 +70,22 @@ def _fill_by_processes(
 
 def fill_shard(plan: Plan, shard: int, *, on_progress: Callable[[Progress], None] | None = None) -> Progress:
     """Compute one shard in memory and write it; return its totals."""
-    covered = plan.geometry.shard_slice(shard)
+    geometry = plan.geometry
+    covered = geometry.shard_slice(shard)
     records = plan.dataset.records[covered]
-    batches, failures = [], []
+    arrays = {
+        spec.name: np.empty((len(records), *spec.shape(geometry)[1:]), spec.dtype) for spec in arrays_written("shard")
+    }
+    failures: list[dict[str, str]] = []
     total = Progress(0, 0, 0)
     for rows, reasons in _batches(plan, records):
-        batches.append(rows)
+        done = Progress(len(rows["status"]), len(reasons), int(np.sum(rows["status"] == Status.NO_PERSON)))
+        for name, values in rows.items():
+            arrays[name][total.images : total.images + done.images] = values
         failures += [{"path": path, "reason": reason} for path, reason in sorted(reasons.items())]
-        no_person = int(np.count_nonzero(rows["status"] == Status.NO_PERSON))
-        done = Progress(len(rows["status"]), len(reasons), no_person)
         total = Progress(total.images + done.images, total.failed + done.failed, total.no_person + done.no_person)
         if on_progress is not None:
             on_progress(done)
-    arrays = {name: np.concatenate([rows[name] for rows in batches]) for name in batches[0]}
     write_shard(plan.path, shard=shard, rows=arrays, notes={"failures": failures, "no_person": total.no_person})
     return total
 

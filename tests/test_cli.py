@@ -122,7 +122,7 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     looked = run("inspect", **variables, RUN_ROOT=tmp_path / "runs")
     assert looked.returncode == 0, looked.stderr
     assert "100.0%" in looked.stdout
-    with Image.open(tmp_path / "runs" / "inspect" / "folder-crops-64x32.png") as sheet:
+    with Image.open(tmp_path / "runs" / "inspect" / "folder-crops-64x32.zarr.png") as sheet:
         assert sheet.width > 500
         assert len(sheet.getcolors(10**6) or []) > 1000
     converted = run("convert", made.stdout.strip(), tmp_path / "copy.hdf5")
