@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog synthesize preprocess train evaluate inspect test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate inspect test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,10 @@ demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train,
 	@$(RUN) demo
 
 catalog: $(VENV) ## The known datasets, and which of them are on disk
-	@$(RUN) catalog
+	@$(RUN) catalog list
+
+check: $(VENV) ## Compare DATASET on disk with its published counts
+	@$(RUN) catalog check
 
 synthesize: $(VENV) ## Render the synthetic pedestrians with their exact IUV maps
 	@$(RUN) synthesize

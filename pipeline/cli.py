@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from data_catalog.datasets import known_datasets, locate
+from data_catalog.datasets import FOLDER, count_differences, find_dataset, locate
 from data_catalog.errors import UserError
 from data_catalog.schema import schema_table
+from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
@@ -36,14 +37,36 @@ def cli() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
 
 
-@cli.command()
+@cli.group()
+def catalog() -> None:
+    """The known datasets: list them, check a copy on disk."""
+
+
+@catalog.command("list")
+@options.catalog
 @options.data_root
-def catalog(data_root: Path) -> None:
+def list_datasets(catalog: Path | None, data_root: Path) -> None:
     """List the known datasets, and which of them are on disk."""
-    for name, spec in known_datasets().items():
+    for name, spec in known_datasets(catalog).items():
         found = locate(spec, data_root)
-        click.echo(f"{name:<10} {spec.title}: {found if found else 'not under ' + str(data_root)}")
-    click.echo("folder     any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras")
+        click.echo(f"{name:<16} {spec.title}: {found if found else 'not under ' + str(data_root)}")
+    click.echo(f"{FOLDER:<16} any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras")
+
+
+@catalog.command()
+@click.argument("dataset", envvar="DATASET")
+@options.catalog
+@options.data_root
+def check(dataset: str, catalog: Path | None, data_root: Path) -> None:
+    """Compare a dataset on disk with its grammar and published counts; name every difference."""
+    found = find_dataset(dataset, data_root, catalog=catalog)
+    differences = count_differences(found)
+    for difference in differences:
+        click.echo(difference)
+    if differences:
+        sys.exit(EXIT_ERROR)
+    counts = "exactly the published counts" if found.spec and found.spec.counts else "no published counts to compare"
+    click.echo(f"{found.root}: {len(found.records)} images, {counts}")
 
 
 @cli.command("synthesize")

@@ -22,7 +22,13 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_Command], _Comm
     return click.option(f"--{name}", key, envvar=key.upper(), show_default=True, help=text, **settings)
 
 
-dataset = _option("dataset", "Dataset: market, synthetic, or folder (any folder of crops).")
+dataset = _option("dataset", "Dataset: a name of `catalog list`, or folder (any folder of crops).")
+catalog = _option(
+    "catalog",
+    "Your own datasets, in a file of the form of data_catalog/catalog.yaml.",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    default=None,
+)
 data_root = _option("data-root", "Folder that contains the datasets; for folder, the images themselves.", type=_FOLDER)
 store_root = _option("store-root", "Folder of the stores.", type=_FOLDER)
 run_root = _option("run-root", "Folder of training runs and pictures.", type=_FOLDER)
@@ -54,8 +60,8 @@ rows = _option("images", "How many images to show.", type=click.IntRange(min=1),
 def store_options(command: _Command, *, size_option: Callable[[_Command], _Command] = size) -> _Command:
     """Every option that decides which store is meant and how it is made."""
     stack = (
-        dataset, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root, iuv_order,
-        pattern, shard_rows, device, workers,
+        dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
+        iuv_order, pattern, shard_rows, device, workers,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

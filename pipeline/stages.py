@@ -38,6 +38,7 @@ class StoreRequest:
     shard_rows: int
     device: str
     workers: int
+    catalog: Path | None = None
 
     def path(self) -> Path:
         """Where the store lives, or will."""
@@ -98,7 +99,13 @@ def _present_dataset(request: StoreRequest) -> Dataset:
     root = request.data_root / "synthetic"
     if request.dataset == "synthetic" and not (root / COMPLETE_NAME).is_file():
         synthesize(root, SyntheticConfig(), workers=request.workers)
-    return find_dataset(request.dataset, request.data_root, pattern=request.pattern, iuv_root=request.iuv_root)
+    return find_dataset(
+        request.dataset,
+        request.data_root,
+        pattern=request.pattern,
+        iuv_root=request.iuv_root,
+        catalog=request.catalog,
+    )
 
 
 def _counted(dataset: Dataset) -> str:

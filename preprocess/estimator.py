@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from data_catalog.datasets import ImageRecord
+from data_catalog.records import ImageRecord
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from data_catalog.datasets import Dataset, iuv_path
+from data_catalog.datasets import Dataset
 from data_catalog.errors import UserError
+from data_catalog.iuv_files import iuv_path
 from data_catalog.parts import NUM_BODY_PARTS
 from preprocess.estimator import Charts, Crop
 from preprocess.images import resize_iuv

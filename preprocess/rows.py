@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_catalog.datasets import ImageRecord
 from data_catalog.errors import UserError
+from data_catalog.records import ImageRecord
 from data_catalog.schema import Status, pack_validity
 from preprocess.derive import dsap_from_iuv, mask_from_iuv
 from preprocess.estimator import Crop, Estimator

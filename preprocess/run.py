@@ -13,8 +13,8 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from data_catalog.datasets import ImageRecord
 from data_catalog.errors import UserError
+from data_catalog.records import ImageRecord
 from data_catalog.schema import Status, arrays_written
 from data_catalog.store import Store, write_shard
 from preprocess.plan import Plan

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.datasets import Dataset, count_differences, find_dataset, iuv_path
+from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
+from data_catalog.iuv_files import iuv_path
 from data_catalog.schema import Split
+from data_catalog.specs import DatasetSpec, known_datasets
 
 
 def touch(root: Path, *names: str) -> None:
@@ -107,7 +109,7 @@ def test_absent_market_says_where_it_looked_what_it_expected_how_large_it_is_and
 def test_a_layout_that_is_not_markets_is_named(tmp_path: Path) -> None:
     folder = market(tmp_path)
     (folder / "query").rename(folder / "queries")
-    with pytest.raises(UserError, match=r"no folder query; found .*queries"):
+    with pytest.raises(UserError, match=r"no query; found .*queries"):
         find_dataset("market", tmp_path)
 
 
@@ -126,7 +128,7 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_dataset_lists_the_known_and_guesses(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown dataset 'markt'\ndid you mean DATASET=market\? known: folder, market"
+        UserError, match=r"unknown dataset 'markt'\ndid you mean DATASET=market\? known: .*folder, market"
     ):
         find_dataset("markt", tmp_path)
 
@@ -197,3 +199,145 @@ def test_synthetic_is_markets_layout(synthetic_root: Path) -> None:
     assert {-1, 0} < {record.person_id for record in dataset.records}
     assert dataset.iuv_root is not None
     assert all(iuv_path(dataset.iuv_root, record.path) for record in dataset.records)
+
+
+def exact_tree(root: Path, name: str) -> Path:
+    """Empty files with exactly the published counts and the dataset's own grammar; the dataset's folder."""
+    spec = known_datasets()[name]
+    folder = root / spec.folders[0]
+    if spec.halves:
+        cuhk01_tree(folder)
+    elif spec.split_lists:
+        msmt17_tree(folder, spec)
+    else:
+        split_folder_tree(folder, spec)
+    return folder
+
+
+def split_folder_tree(folder: Path, spec: DatasetSpec) -> None:
+    prefix = {"train": 1, "query": 2001, "gallery": 2001}
+    for split, parent in spec.split_folders.items():
+        images, identities = spec.counts[split.name.lower()]
+        (folder / parent).mkdir(parents=True)
+        for index in range(images):
+            person, camera = prefix[split.name.lower()] + index % identities, 1 + index % 2
+            tail = f"{index}.png" if "cuhk03" in spec.name else f"f{index:07d}.jpg"
+            (folder / parent / f"{person:04d}_c{camera}_{tail}").touch()
+
+
+def msmt17_tree(folder: Path, spec: DatasetSpec) -> None:
+    counts = {"list_train.txt": (30248, 1041), "list_val.txt": (2373, 1041)}
+    counts |= {"list_query.txt": (11659, 3060), "list_gallery.txt": (82161, 3060)}
+    for entry in spec.entries:
+        if entry in counts:
+            images, identities = counts[entry]
+            lines = []
+            for index in range(images):
+                person = index % identities
+                name = f"{person:04d}_000_{1 + index % 15:02d}_0303morning_{index:04d}_0.jpg"
+                lines.append(f"{person:04d}/{name} {person}")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / entry).write_text("\n".join(lines) + "\n")
+        else:
+            (folder / entry).mkdir(parents=True)
+
+
+def cuhk01_tree(folder: Path) -> None:
+    (folder / "campus").mkdir(parents=True)
+    for person in range(1, 972):
+        for view in range(1, 5):
+            (folder / "campus" / f"{person:04d}{view:03d}.png").touch()
+
+
+@pytest.mark.parametrize("name", sorted(set(known_datasets()) - {"market", "synthetic"}))
+def test_a_tree_of_the_published_counts_gives_exactly_the_published_splits(tmp_path: Path, name: str) -> None:
+    folder = exact_tree(tmp_path, name)
+    dataset = find_dataset(name, tmp_path)
+    assert dataset.root == folder
+    assert count_differences(dataset) == []
+    train = {record.person_id for record in dataset.records if record.split == Split.TRAIN}
+    test = {record.person_id for record in dataset.records if record.split != Split.TRAIN}
+    assert not train & test
+    assert min(train | test) == 1
+    assert {record.camera_id for record in dataset.records} <= set(range(1, 16))
+
+
+def test_msmt17_labels_from_zero_become_persons_from_one_and_never_meet(tmp_path: Path) -> None:
+    exact_tree(tmp_path, "msmt17")
+    records = find_dataset("msmt17", tmp_path).records
+    first = {split: next(record for record in records if record.split == split) for split in Split}
+    assert first[Split.TRAIN].path == "train/0000/0000_000_01_0303morning_0000_0.jpg"
+    assert (first[Split.TRAIN].person_id, first[Split.QUERY].person_id) == (1, 1042)
+    assert (first[Split.TRAIN].camera_id, first[Split.QUERY].path.split("/")[0]) == (1, "test")
+
+
+def test_msmt17_names_the_line_that_breaks_its_grammar(tmp_path: Path) -> None:
+    folder = exact_tree(tmp_path, "msmt17")
+    (folder / "list_query.txt").write_text("0000/0000_000_01_0303morning_0008_0.jpg 0\nsomething else\n")
+    with pytest.raises(UserError, match=r"list_query.txt, line 2: 'something else' is not MSMT17"):
+        find_dataset("msmt17", tmp_path)
+
+
+def test_cuhk01_is_halved_the_same_way_every_time_and_views_are_cameras(tmp_path: Path) -> None:
+    exact_tree(tmp_path, "cuhk01")
+    records = find_dataset("cuhk01", tmp_path).records
+    assert records == find_dataset("cuhk01", tmp_path).records
+    for record in records:
+        view = int(Path(record.path).stem[4:])
+        assert record.camera_id == (1 if view <= 2 else 2)
+        if record.split != Split.TRAIN:
+            assert record.split == (Split.QUERY if view <= 2 else Split.GALLERY)
+
+
+def test_a_missing_image_and_a_missing_list_are_named(tmp_path: Path) -> None:
+    folder = exact_tree(tmp_path, "cuhk03-labeled")
+    next((folder / "query").iterdir()).unlink()
+    differences = count_differences(find_dataset("cuhk03-labeled", tmp_path))
+    assert differences == [
+        "CUHK03 (new protocol, labeled) has [1400, 700] query (images, identities), this copy has [1399, 700]"
+    ]
+    lists = exact_tree(tmp_path, "msmt17")
+    (lists / "list_gallery.txt").unlink()
+    with pytest.raises(UserError, match=r"no list_gallery.txt; found .*list_query.txt"):
+        find_dataset("msmt17", tmp_path)
+
+
+def test_withdrawn_duke_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="withdrew the DukeMTMC data in 2019"):
+        find_dataset("dukemtmc", tmp_path)
+
+
+OWN_CATALOG = r"""
+shop:
+  title: Our shop
+  folders: [shop]
+  splits: {train: a, query: b, gallery: c}
+  file_name: 'p(?P<person>\d+)_cam(?P<camera>\d)\.jpg'
+  example: p12_cam3.jpg
+  obtain: Ask us.
+"""
+
+
+def test_a_users_own_dataset_needs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(OWN_CATALOG)
+    touch(tmp_path / "shop", "a/p12_cam3.jpg", "b/p7_cam1.jpg", "c/p7_cam2.jpg")
+    dataset = find_dataset("shop", tmp_path, catalog=tmp_path / "own.yaml")
+    assert [(record.person_id, record.camera_id) for record in dataset.records] == [(12, 3), (7, 1), (7, 2)]
+    assert "market" in known_datasets(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- market", "holds no datasets"),
+        ("shop: {title: x}", r"dataset shop: missing \['example', 'file_name', 'folders', 'obtain'\]"),
+        (OWN_CATALOG + "  colour: red", r"unknown \['colour'\]"),
+        (OWN_CATALOG.replace("splits: {train: a", "splits: {trian: a"), "dataset shop: KeyError: 'TRIAN'"),
+        (OWN_CATALOG.replace("(?P<person>", "(?P<person"), "dataset shop: error"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_catalog_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        known_datasets(tmp_path / "own.yaml")

@@ -94,6 +94,32 @@ def test_wrong_variables_end_in_a_message(crops: Path, tmp_path: Path, variables
     failed(run("preprocess", **given), words)
 
 
+def test_catalog_lists_and_checks(synthetic_root: Path, tmp_path: Path) -> None:
+    listed = run("catalog", "list", DATA_ROOT=synthetic_root)
+    assert f"DenseReID synthetic pedestrians: {synthetic_root / 'synthetic'}" in listed.stdout
+    assert "Market-1501: not under" in listed.stdout
+    checked = run("catalog", "check", "synthetic", DATA_ROOT=synthetic_root)
+    assert checked.returncode == 0
+    assert "77 images, no published counts" in checked.stdout
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / "market" / folder).mkdir(parents=True)
+        (tmp_path / "market" / folder / "0002_c1s1_000451_03.jpg").touch()
+    different = run("catalog", "check", DATASET="market", DATA_ROOT=tmp_path)
+    assert different.returncode == 1
+    assert "[3368, 750] query (images, identities), this copy has [1, 1]" in different.stdout
+
+
+def test_a_users_own_catalog_reaches_preprocessing(crops: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "shop:\n  title: Our shop\n  folders: [crops]\n  splits: {train: .}\n  iuv: iuv\n"
+        "  file_name: '(?P<person>\\d+)_c(?P<camera>\\d)\\.png'\n  example: 0001_c1.png\n  obtain: Ask us.\n"
+    )
+    variables = {"DATASET": "shop", "CATALOG": tmp_path / "own.yaml", "DATA_ROOT": tmp_path, "SIZE": "64x32"}
+    result = run("preprocess", **variables, STORE_ROOT=tmp_path / "stores")
+    assert result.returncode == 0, result.stderr
+    assert "shop: 5 images (5 train)" in result.stderr
+
+
 def test_wrong_usage_exits_with_2() -> None:
     failed(run("preprocess", STORE="parquet"), "'parquet' is not one of 'zarr', 'hdf5'", code=2)
     failed(run("preprocess", "--nonsense"), "No such option", code=2)

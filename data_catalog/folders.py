@@ -1,0 +1,78 @@
+"""DATASET=folder: any directory of crops; identity, camera and split by a regular expression, or none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from data_catalog.errors import UserError
+from data_catalog.iuv_files import is_iuv_file
+from data_catalog.records import IMAGE_SUFFIXES, UNKNOWN, ImageRecord
+from data_catalog.schema import Split
+
+
+def read_folder(root: Path, *, pattern: str | None, iuv_root: Path | None) -> tuple[ImageRecord, ...]:
+    """Every image below ``root`` that is no IUV map, in store order; without a split everything is training.
+
+    ``pattern`` is searched in each relative path; its groups ``person``, ``camera`` and ``split`` are all
+    optional. Raises UserError for a pattern that cannot be used and for a folder without images.
+    """
+    if not root.is_dir():
+        raise UserError(f"DATA_ROOT={root} is not a folder", "with DATASET=folder it is the folder of the images")
+    paths = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not is_iuv_file(path, iuv_root)
+    )
+    if not paths:
+        raise UserError(
+            f"{root} holds no images", f"expected files ending in {', '.join(IMAGE_SUFFIXES)}, in any subfolder"
+        )
+    matches = _match_all(paths, pattern) if pattern else [{} for _ in paths]
+    person_ids = _numbers([match.get("person") for match in matches])
+    camera_ids = _numbers([match.get("camera") for match in matches])
+    splits = [_split_named(match.get("split")) for match in matches]
+    records = (ImageRecord(*fields) for fields in zip(paths, person_ids, camera_ids, splits, strict=True))
+    return tuple(sorted(records, key=ImageRecord.sort_key))
+
+
+def _match_all(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"PATTERN={pattern!r} is not a regular expression: {error}") from error
+    unknown = set(expression.groupindex) - {"person", "camera", "split"}
+    if unknown or not expression.groupindex:
+        raise UserError(
+            f"PATTERN={pattern!r} has the groups {sorted(expression.groupindex) or 'none'}",
+            r"name the groups person, camera and split, for example (?P<person>\d+)_c(?P<camera>\d+)",
+        )
+    matches = {path: expression.search(path) for path in paths}
+    misses = [path for path, match in matches.items() if match is None]
+    if misses:
+        raise UserError(
+            f"PATTERN={pattern!r} does not match {len(misses)} of {len(paths)} images, e.g. {', '.join(misses[:3])}",
+            "change the pattern, or move those images away",
+        )
+    return [match.groupdict() for match in matches.values() if match is not None]
+
+
+def _numbers(texts: list[str | None]) -> list[int]:
+    """Integers as they are; other names numbered from 1 in sorted order; None is unknown."""
+    names = sorted({text for text in texts if text is not None})
+    numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
+    number = {name: int(name) if numeric else index for index, name in enumerate(names, start=1)}
+    return [UNKNOWN if text is None else number[text] for text in texts]
+
+
+def _split_named(text: str | None) -> Split:
+    folders = {"bounding_box_train": Split.TRAIN, "bounding_box_test": Split.GALLERY, "test": Split.GALLERY}
+    if text is None:
+        return Split.TRAIN
+    if text in folders:
+        return folders[text]
+    if text.upper() not in Split.__members__:
+        raise UserError(
+            f"PATTERN found the split '{text}'", f"expected train, query or gallery (or {', '.join(folders)})"
+        )
+    return Split[text.upper()]
