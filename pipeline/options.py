@@ -50,7 +50,8 @@ iuv_order = _option(
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
-workers = _option("workers", "Worker processes; 0 computes in this process.", type=click.IntRange(min=0))
+workers = _option("workers", "Worker processes; 0 works in this process.", type=click.IntRange(min=0))
+scheduler = _option("scheduler", "Address of a Dask scheduler that computes the shards, tcp://HOST:PORT.", default=None)
 seed = _option("seed", "Seed of everything random.", type=int)
 model = _option("model", f"Experiment: auto, {', '.join(known_configs())}, or a YAML file.")
 epochs = _option("epochs", "Epochs instead of the experiment's own.", type=int, default=None)
@@ -61,7 +62,7 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     """Every option that decides which store is meant and how it is made."""
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
-        iuv_order, pattern, shard_rows, device, workers,
+        iuv_order, pattern, shard_rows, device, workers, scheduler,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

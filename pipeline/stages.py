@@ -11,6 +11,7 @@ from data_catalog.schema import Split
 from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
+from pipeline.cluster import shard_executor
 from pipeline.progress import ProgressReport, say
 from pipeline.settings import ESTIMATORS, parse_size, resolve_device, store_path
 from preprocess.derive import Collision
@@ -39,6 +40,7 @@ class StoreRequest:
     device: str
     workers: int
     catalog: Path | None = None
+    scheduler: str | None = None
 
     def path(self) -> Path:
         """Where the store lives, or will."""
@@ -73,7 +75,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
         say(f"  note: {difference}")
     say(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
     shards = prepare(plan, format=request.store)
-    _fill(plan, shards, request.workers)
+    _fill(plan, shards, request)
     store = open_store(plan.path)
     return store, _report_failures(store)
 
@@ -117,7 +119,7 @@ def _counted(dataset: Dataset) -> str:
     return f"{len(dataset.records)} images ({', '.join(parts)})"
 
 
-def _fill(plan: Plan, shards: list[int], workers: int) -> None:
+def _fill(plan: Plan, shards: list[int], request: StoreRequest) -> None:
     if not shards:
         say(f"{plan.path} is complete; nothing to do")
         return
@@ -126,12 +128,14 @@ def _fill(plan: Plan, shards: list[int], workers: int) -> None:
     total = sum(covered.stop - covered.start for covered in rows)
     if len(shards) < geometry.num_shards:
         say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
-    with ProgressReport("preprocessing", total) as report:
+    with shard_executor(workers=request.workers, scheduler=request.scheduler) as (executor, where):
+        say(f"{len(shards)} shards, computed by {where}")
+        with ProgressReport("preprocessing", total) as report:
 
-        def on_progress(progress: Progress) -> None:
-            report.advance(progress.images, progress.failed)
+            def on_progress(progress: Progress) -> None:
+                report.advance(progress.images, progress.failed)
 
-        fill_store(plan, shards, workers=workers, on_progress=on_progress)
+            fill_store(plan, shards, executor=executor, on_progress=on_progress)
 
 
 def _report_failures(store: Store) -> int:

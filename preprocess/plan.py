@@ -12,6 +12,7 @@ import numpy as np
 
 from data_catalog.datasets import Dataset
 from data_catalog.errors import UserError
+from data_catalog.records import ImageRecord
 from data_catalog.schema import Geometry
 from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
 from preprocess.derive import Collision
@@ -32,7 +33,7 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class Plan:
-    """One dataset into one store: all that a worker process needs to compute a shard."""
+    """One dataset into one store."""
 
     dataset: Dataset
     path: Path
@@ -45,6 +46,19 @@ class Plan:
         height, width = self.config.size
         return Geometry(len(self.dataset.records), height, width, self.config.dsap_size, self.config.shard_rows)
 
+    def task(self, shard: int) -> ShardTask:
+        """The work of one shard. Paths are absolute: a worker may have another working directory."""
+        geometry = self.geometry
+        return ShardTask(
+            shard,
+            self.dataset.records[geometry.shard_slice(shard)],
+            self.dataset.root.absolute(),
+            self.path.absolute(),
+            geometry,
+            self.estimator,
+            self.config,
+        )
+
     def attributes(self) -> dict[str, Any]:
         """What the store says about its making; equal for two runs that give equal stores."""
         return {
@@ -52,6 +66,19 @@ class Plan:
             "estimator": {"name": self.estimator.name, **self.estimator.settings()},
             "collision": self.config.collision,
         }
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """The unit of work: all that a worker needs to compute and write one shard, and nothing of the others."""
+
+    shard: int
+    records: tuple[ImageRecord, ...]
+    root: Path
+    path: Path
+    geometry: Geometry
+    estimator: Estimator
+    config: PreprocessConfig
 
 
 def prepare(plan: Plan, *, format: str) -> list[int]:

@@ -1,23 +1,19 @@
-"""Filling a store: shard by shard, resumable, in this process or in several."""
+"""Filling a store: shard by shard, resumable, in this process or by any executor."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
-import torch
 
 from data_catalog.errors import UserError
-from data_catalog.records import ImageRecord
 from data_catalog.schema import Status, arrays_written
 from data_catalog.store import Store, write_shard
-from preprocess.plan import Plan
+from preprocess.plan import Plan, ShardTask
 from preprocess.rows import compute_rows, read_crop
 
 _READERS = 4
@@ -33,52 +29,65 @@ class Progress:
     no_person: int
 
 
+OnProgress = Callable[[Progress], None]
+
+
 def fill_store(
-    plan: Plan, shards: list[int], *, workers: int = 0, on_progress: Callable[[Progress], None] | None = None
+    plan: Plan, shards: list[int], *, executor: Executor | None = None, on_progress: OnProgress | None = None
 ) -> None:
-    """Compute and write ``shards``: in this process, or by ``workers`` processes of which each owns a whole shard."""
-    if workers == 0:
-        for shard in shards:
-            fill_shard(plan, shard, on_progress=on_progress)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as executor:
-        _fill_by_processes(executor, plan, shards, on_progress)
+    """Compute and write ``shards``: in this process, or by an executor whose workers each own a whole shard.
+
+    A shard that fails does not stop the others; the UserError at the end names it. An OSError or a UserError
+    of a shard is raised at once: a full disk, or weights that are not there, would fail every shard.
+    """
+    outcomes = _computed_here(plan, shards, on_progress) if executor is None else _computed_by(executor, plan, shards)
+    failed: dict[int, BaseException] = {}
+    for shard, outcome in outcomes:
+        if isinstance(outcome, (OSError, UserError)):
+            raise outcome
+        if isinstance(outcome, BaseException):
+            failed[shard] = outcome
+        elif executor is not None and on_progress is not None:
+            on_progress(outcome)
+    if failed:
+        reasons = "\n".join(
+            f"  shard {shard}: {type(failed[shard]).__name__}: {failed[shard]}" for shard in sorted(failed)
+        )
+        raise UserError(
+            f"{len(failed)} of {len(shards)} shards failed, the others are written:\n{reasons}",
+            "repair what is named, or ask for fewer WORKERS if memory ran out, and run the same command again",
+        )
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _computed_here(
+    plan: Plan, shards: list[int], on_progress: OnProgress | None
+) -> Iterator[tuple[int, Progress | Exception]]:
+    for shard in shards:
+        try:
+            yield shard, fill_shard(plan.task(shard), on_progress=on_progress)
+        except Exception as error:  # the caller reports it; the other shards go on
+            yield shard, error
 
 
-def _fill_by_processes(
-    executor: Executor, plan: Plan, shards: list[int], on_progress: Callable[[Progress], None] | None
-) -> None:
-    futures = [executor.submit(fill_shard, plan, shard) for shard in shards]
+def _computed_by(executor: Executor, plan: Plan, shards: list[int]) -> Iterator[tuple[int, Progress | BaseException]]:
+    futures = {executor.submit(fill_shard, plan.task(shard)): shard for shard in shards}
     try:
         for future in as_completed(futures):
-            done = future.result()
-            if on_progress is not None:
-                on_progress(done)
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died; most often the machine ran out of memory",
-            "finished shards are kept: run the same command again with fewer WORKERS or smaller --shard-rows",
-        ) from None
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
+            yield futures[future], future.exception() or future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
-def fill_shard(plan: Plan, shard: int, *, on_progress: Callable[[Progress], None] | None = None) -> Progress:
+def fill_shard(task: ShardTask, *, on_progress: OnProgress | None = None) -> Progress:
     """Compute one shard in memory and write it; return its totals."""
-    geometry = plan.geometry
-    covered = geometry.shard_slice(shard)
-    records = plan.dataset.records[covered]
     arrays = {
-        spec.name: np.empty((len(records), *spec.shape(geometry)[1:]), spec.dtype) for spec in arrays_written("shard")
+        spec.name: np.empty((len(task.records), *spec.shape(task.geometry)[1:]), spec.dtype)
+        for spec in arrays_written("shard")
     }
     failures: list[dict[str, str]] = []
     total = Progress(0, 0, 0)
-    for rows, reasons in _batches(plan, records):
+    for rows, reasons in _batches(task):
         done = Progress(len(rows["status"]), len(reasons), int(np.sum(rows["status"] == Status.NO_PERSON)))
         for name, values in rows.items():
             arrays[name][total.images : total.images + done.images] = values
@@ -86,17 +95,17 @@ def fill_shard(plan: Plan, shard: int, *, on_progress: Callable[[Progress], None
         total = Progress(total.images + done.images, total.failed + done.failed, total.no_person + done.no_person)
         if on_progress is not None:
             on_progress(done)
-    write_shard(plan.path, shard=shard, rows=arrays, notes={"failures": failures, "no_person": total.no_person})
+    notes = {"failures": failures, "no_person": total.no_person}
+    write_shard(task.path, shard=task.shard, rows=arrays, notes=notes)
     return total
 
 
-def _batches(plan: Plan, records: tuple[ImageRecord, ...]) -> Iterator[tuple[dict[str, np.ndarray], dict[str, str]]]:
-    size = plan.config.batch_size
+def _batches(task: ShardTask) -> Iterator[tuple[dict[str, np.ndarray], dict[str, str]]]:
+    size = task.config.batch_size
     with ThreadPoolExecutor(_READERS) as readers:
-        for start in range(0, len(records), size):
-            batch = records[start : start + size]
-            crops = list(readers.map(partial(read_crop, plan.dataset.root), batch))
-            yield compute_rows(plan.estimator, plan.config, crops)
+        for start in range(0, len(task.records), size):
+            crops = list(readers.map(partial(read_crop, task.root), task.records[start : start + size]))
+            yield compute_rows(task.estimator, task.config, crops)
 
 
 def write_failures(store: Store) -> list[dict[str, str]]:

@@ -18,8 +18,11 @@ ONE_MODULE_EACH = {
     "tensorstore": "data_catalog/zarr_format.py",
     "h5py": "data_catalog/hdf5_format.py",
     "dask": "pipeline/visibility.py",
+    "distributed": "pipeline/cluster.py",
     "tensorboard": "train/tracking.py",
     "timm": "train/backbone.py",
+    "detectron2": "preprocess/detectron2_densepose.py",
+    "densepose": "preprocess/detectron2_densepose.py",
 }
 
 

@@ -24,7 +24,7 @@ from data_catalog.schema import Status, unpack_validity
 from data_catalog.store import FORMATS, open_store
 from preprocess.images import read_image
 from preprocess.plan import Plan, prepare
-from preprocess.run import fill_shard, fill_store
+from preprocess.run import fill_shard
 
 Fill = Callable[[Plan, str], None]
 
@@ -73,18 +73,6 @@ def test_failures_are_told_and_do_not_stop_the_others(
     assert "cannot be read as an image (0 bytes)" in failures["0002_c2.png"]
     assert "truncated" in failures["0003_c1.png"]
     assert "no IUV map" in failures["0004_c2.png"]
-
-
-@pytest.mark.parametrize("format", list(FORMATS))
-def test_worker_processes_make_the_same_store(
-    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], format: str
-) -> None:
-    plan = make_plan(synthetic_root, tmp_path / "store")
-    fill_store(plan, prepare(plan, format=format), workers=2)
-    written = contents(tmp_path / "store")
-    expected = contents(stores[format])
-    expected.pop("failures.csv")
-    assert written == expected
 
 
 _KILLED_RUN = """
@@ -181,7 +169,7 @@ def test_memory_does_not_grow_with_the_number_of_shards(
     """A shard returns its totals only, so that a run of a thousand shards holds one at a time."""
     plan = make_plan(synthetic_root, tmp_path / "store")
     shards = prepare(plan, format="zarr")
-    result = fill_shard(plan, shards[0])
+    result = fill_shard(plan.task(shards[0]))
     assert result.images == 32
     assert open_store(plan.path, incomplete=True).missing_shards() == shards[1:]
 
