@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate inspect test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,9 @@ evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
+
+status: $(VENV) ## A table of all stores
+	@$(RUN) status
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest

@@ -146,6 +146,28 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | N
 
 
 @cli.command()
+@options.store_root
+def status(store_root: Path) -> None:
+    """A table of all stores: what they hold, how much of them is written."""
+    from rich.console import Console
+
+    from pipeline.checking import stores_table
+
+    Console().print(stores_table(store_root))
+
+
+@cli.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
+@options.seed
+def verify(store: Path, sample: int, seed: int) -> None:
+    """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
+    from pipeline.checking import verify_store
+
+    verify_store(open_store(store), sample=sample, seed=seed)
+
+
+@cli.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 def convert(source: Path, target: Path) -> None:

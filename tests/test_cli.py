@@ -17,7 +17,19 @@ from PIL import Image
 from data_catalog.store import open_store
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("catalog", "synthesize", "preprocess", "train", "evaluate", "inspect", "convert", "schema", "demo")
+COMMANDS = (
+    "catalog",
+    "synthesize",
+    "preprocess",
+    "train",
+    "evaluate",
+    "inspect",
+    "convert",
+    "schema",
+    "demo",
+    "status",
+    "verify",
+)
 
 
 def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
@@ -155,6 +167,8 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     assert converted.returncode == 0, converted.stderr
     assert open_store(tmp_path / "copy.hdf5").format == "hdf5"
     failed(run("convert", made.stdout.strip(), tmp_path / "copy.h5"), "expected one of .zarr, .hdf5")
+    assert "is whole: 1 shards by checksum, 5 rows computed again" in run("verify", tmp_path / "copy.hdf5").stderr
+    assert "folder-crops" in run("status", STORE_ROOT=tmp_path / "stores").stdout
 
 
 def test_a_half_written_and_a_newer_store_end_in_a_message(crops: Path, tmp_path: Path) -> None:
