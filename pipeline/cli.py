@@ -21,7 +21,7 @@ from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
-from pipeline.progress import ProgressReport, say
+from pipeline.progress import ProgressReport, say, show
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -149,11 +149,9 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | N
 @options.store_root
 def status(store_root: Path) -> None:
     """A table of all stores: what they hold, how much of them is written."""
-    from rich.console import Console
-
     from pipeline.checking import stores_table
 
-    Console().print(stores_table(store_root))
+    show(stores_table(store_root))
 
 
 @cli.command()

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from data_catalog.store import Store
 from pipeline.looking import inspect_store
-from pipeline.progress import say
+from pipeline.progress import say, show
 from pipeline.settings import defaults
 from pipeline.stages import StoreRequest, find_or_make_store
 from pipeline.training import scores_table, untrained_scores
@@ -60,7 +59,7 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     untrained = untrained_scores(config, store, num_identities=identities, seed=seed, device="cpu")
     assert result.scores is not None  # the synthetic dataset has query and gallery
     rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
-    Console().print(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
+    show(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
     say(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")

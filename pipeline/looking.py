@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from data_catalog.parts import MASK_LABELS
 from data_catalog.store import Store
-from pipeline.progress import say
+from pipeline.progress import say, show
 from pipeline.sheets import choose_rows, contact_sheet
 from pipeline.visibility import masks, visible_share
 
@@ -18,7 +17,7 @@ from pipeline.visibility import masks, visible_share
 def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
     sheet = write_sheet(store, folder, images=images, seed=seed)
-    Console().print(visibility_table(store))
+    show(visibility_table(store))
     click.echo(f"contact sheet: {sheet}")
     return sheet
 

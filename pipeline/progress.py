@@ -8,6 +8,7 @@ from types import TracebackType
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 _LINE_SECONDS = 10.0
 
@@ -15,6 +16,14 @@ _LINE_SECONDS = 10.0
 def say(text: str) -> None:
     """A line for the person at the terminal; results go to standard output, this does not."""
     click.echo(text, err=True)
+
+
+def show(table: Table) -> None:
+    """Print a table to standard output; into a file or a pipe it is as wide as it needs to be."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
 
 
 class ProgressReport:
