@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate inspect status test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,8 +37,17 @@ train: $(VENV) ## Train MODEL on DATASET, making the store first where it is mis
 evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME
 	@$(RUN) evaluate
 
+ablation: $(VENV) ## The rows of a table of DSA-reID beside the paper's: make ablation TABLE=dsa-3 SEEDS=0,1,2
+	@$(RUN) ablation
+
+export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
+	@$(RUN) export
+
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
+
+doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
+	@$(RUN) doctor
 
 status: $(VENV) ## A table of all stores
 	@$(RUN) status

@@ -108,6 +108,8 @@ def preprocess(**request: Any) -> None:
 @options.model
 @options.seed
 @options.epochs
+@options.feed
+@options.initial
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
 @click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
@@ -130,6 +132,42 @@ def evaluate(run: Path, store_path: Path | None, device: str) -> None:
     evaluate_run(run, store_path=store_path, device=device)
 
 
+@cli.command()
+@options.model_store_options
+@options.table
+@options.model
+@options.seeds
+@options.epochs
+@options.feed
+@options.run_root
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
+@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+def ablation(**request: Any) -> None:
+    """Train the rows of one of DSA-reID's tables and print ours beside the paper's; continues by itself."""
+    from pipeline.ablation import run_ablation
+
+    click.echo(run_ablation(**request))
+
+
+@cli.command()
+@click.argument("run_or_model")
+def describe(run_or_model: str) -> None:
+    """Every setting of a run or an experiment with its meaning, and the parameters of its network."""
+    from pipeline.training import describe_model
+
+    describe_model(run_or_model)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
+def export(run: Path, target: Path | None) -> None:
+    """Write a run's inference network, without the guiding stream, to one file."""
+    from pipeline.training import export_run
+
+    click.echo(export_run(run, target))
+
+
 @cli.command("inspect")
 @options.store_options
 @options.run_root
@@ -143,6 +181,16 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | N
 
     path = store_path or StoreRequest(**request).path()
     inspect_store(open_store(path), run_root / "inspect", images=images, seed=seed)
+
+
+@cli.command()
+@options.data_root
+@options.store_root
+def doctor(data_root: Path, store_root: Path) -> None:
+    """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
+    from pipeline.doctor import findings, findings_table
+
+    show(findings_table(list(findings(data_root, store_root))))
 
 
 @cli.command()

@@ -106,6 +106,16 @@ def test_wrong_variables_end_in_a_message(crops: Path, tmp_path: Path, variables
     failed(run("preprocess", **given), words)
 
 
+def test_doctor_says_what_is_missing_and_what_to_do(synthetic_root: Path, tmp_path: Path) -> None:
+    result = run("doctor", DATA_ROOT=synthetic_root, STORE_ROOT=tmp_path / "stores", DENSEREID_CACHE=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for name in ("torch", "zarr", "free disk", "Detectron2 and DensePose", "weights R_50_FPN_s1x", "dataset market"):
+        assert name in result.stdout
+    assert "zheng-lab" in result.stdout
+    assert "dl.fbaipublicfiles.com" in result.stdout
+    assert str(synthetic_root / "synthetic") in result.stdout.replace("\n", "")
+
+
 def test_catalog_lists_and_checks(synthetic_root: Path, tmp_path: Path) -> None:
     listed = run("catalog", "list", DATA_ROOT=synthetic_root)
     assert f"DenseReID synthetic pedestrians: {synthetic_root / 'synthetic'}" in listed.stdout
