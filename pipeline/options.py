@@ -47,6 +47,20 @@ iuv_order = _option(
     type=click.Choice(["auto", "vui", "iuv"]),
     default="auto",
 )
+weights = _option("weights", "DensePose weights: a published name, or a .pkl or .pth file.")
+mode = _option(
+    "mode",
+    "The person's box for DensePose: the whole crop, or what its detector finds.",
+    type=click.Choice(["crop", "detect"]),
+)
+short_edge = _option("short-edge", "Short edge of an image inside DensePose, in pixels.", type=click.IntRange(min=1))
+precision = _option("precision", "Arithmetic of DensePose.", type=click.Choice(["fp32", "bf16", "fp16"]))
+no_fallback = _option(
+    "no-fallback",
+    "With --mode detect: an image without a detection has nobody in it, instead of being taken whole.",
+    is_flag=True,
+    default=False,
+)
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
@@ -55,6 +69,19 @@ scheduler = _option("scheduler", "Address of a Dask scheduler that computes the 
 seed = _option("seed", "Seed of everything random.", type=int)
 model = _option("model", f"Experiment: auto, {', '.join(known_configs())}, or a YAML file.")
 epochs = _option("epochs", "Epochs instead of the experiment's own.", type=int, default=None)
+feed = _option(
+    "feed",
+    "How batches reach a step: disk (workers read), memory (decoded in RAM), device (decoded on the GPU); "
+    "auto = the fastest that fits.",
+    type=click.Choice(["auto", "disk", "memory", "device"]),
+    default="auto",
+)
+initial = _option(
+    "initial", "Fine-tuning: the run to start from; its classifiers are left.", type=click.Path(path_type=Path),
+    default=None,
+)  # fmt: skip
+table = _option("table", "The paper's table.", type=click.Choice(["dsa-3", "dsa-4", "dsa-5"]), default="dsa-3")
+seeds = _option("seeds", "Seeds of every row, with commas; more than one give mean and deviation.", default="0")
 rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
 
 
@@ -62,7 +89,7 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     """Every option that decides which store is meant and how it is made."""
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
-        iuv_order, pattern, shard_rows, device, workers, scheduler,
+        iuv_order, weights, mode, short_edge, precision, no_fallback, pattern, shard_rows, device, workers, scheduler,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

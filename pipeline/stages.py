@@ -13,8 +13,10 @@ from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from pipeline.cluster import shard_executor
 from pipeline.progress import ProgressReport, say
-from pipeline.settings import ESTIMATORS, parse_size, resolve_device, store_path
+from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
 from preprocess.derive import Collision
+from preprocess.detectron2_densepose import missing
+from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectron2
 from preprocess.estimator import Estimator
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
@@ -41,6 +43,11 @@ class StoreRequest:
     workers: int
     catalog: Path | None = None
     scheduler: str | None = None
+    weights: str = defaults()["weights"]
+    mode: Mode = defaults()["mode"]
+    short_edge: int = defaults()["short_edge"]
+    precision: Precision = defaults()["precision"]
+    no_fallback: bool = False
 
     def path(self) -> Path:
         """Where the store lives, or will."""
@@ -61,7 +68,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     size = parse_size(request.size)
     dataset = _present_dataset(request)
     device, why_device = resolve_device(request.device)
-    estimator, why = choose_estimator(request.estimator, dataset, request.iuv_order)
+    estimator, why = choose_estimator(request, dataset, device)
     config = PreprocessConfig(
         size=size,
         dsap_size=request.dsap_size,
@@ -80,21 +87,50 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     return store, _report_failures(store)
 
 
-def choose_estimator(name: str, dataset: Dataset, iuv_order: str) -> tuple[Estimator, str]:
-    """The estimator for ``name`` and the reason for it. Raises UserError with the choices where none fits."""
+def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
+    """The estimator that is asked for and the reason for it. Raises UserError with the choices where none fits.
+
+    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed and has weights.
+    """
+    name = request.estimator
     if name not in ESTIMATORS:
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name == "iuv":
-        return open_iuv(dataset, iuv_order), "asked for"
-    if dataset.iuv_root is None:
-        raise UserError(
-            f"{dataset.root} has images but no IUV maps, and no estimator is installed that could make them",
-            "the choices are:\n"
-            "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
-            "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download\n"
-            "Running DensePose itself (ESTIMATOR=detectron2, ESTIMATOR=densepose) is not part of this version yet.",
-        )
-    return open_iuv(dataset, iuv_order), f"IUV maps exist in {dataset.iuv_root}"
+        return open_iuv(dataset, request.iuv_order), "asked for"
+    if name == "detectron2":
+        return _detectron2(request, device), "asked for"
+    if dataset.iuv_root is not None:
+        return open_iuv(dataset, request.iuv_order), f"IUV maps exist in {dataset.iuv_root}"
+    reason = missing()
+    if reason is not None:
+        raise _no_estimator(dataset, f"DensePose cannot be run: {reason}")
+    try:
+        return _detectron2(request, device), "there are no IUV maps, and Detectron2 is installed"
+    except UserError as error:
+        raise _no_estimator(dataset, str(error)) from error
+
+
+def _detectron2(request: StoreRequest, device: str) -> Estimator:
+    return open_detectron2(
+        request.weights,
+        device=device,
+        mode=request.mode,
+        short_edge=request.short_edge,
+        precision=request.precision,
+        fallback=not request.no_fallback,
+        notify=say,
+    )
+
+
+def _no_estimator(dataset: Dataset, why: str) -> UserError:
+    return UserError(
+        f"{dataset.root} has images but no IUV maps, and {why}",
+        "the choices are:\n"
+        "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+        "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
+        f"    conda, its own guide is {GUIDE}\n"
+        "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download",
+    )
 
 
 def _present_dataset(request: StoreRequest) -> Dataset:
