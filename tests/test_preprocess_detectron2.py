@@ -1,7 +1,4 @@
-"""ESTIMATOR=detectron2 against the real Detectron2 and DensePose, with random weights from a seed.
-
-DETECTRON2_SOURCE=FOLDER, a checkout of its repository, lets the configs be compared with DensePose's YAML files too.
-"""
+"""ESTIMATOR=detectron2 against the real Detectron2 and DensePose, with random weights from a seed."""
 
 from __future__ import annotations
 
@@ -16,15 +13,16 @@ import pytest
 import torch
 from record_golden import random_state, smooth_noise
 
-from data_catalog.datasets import ImageRecord
 from data_catalog.errors import UserError
+from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
 from preprocess.batches import network_input, network_size
-from preprocess.checkpoints import Architecture
+from preprocess.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
 from preprocess.decode import ChartScores, decode
 from preprocess.detectron2_densepose import Network, build_network, config_of, load_network, missing
 from preprocess.detectron2_estimator import Detectron2Estimator, open_detectron2
 from preprocess.estimator import Crop
+from preprocess.weights import Weights, file_digest
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:
@@ -252,11 +250,7 @@ def test_the_checkpoint_is_loaded_as_detectron2_loads_it(
 
 
 def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Network, tmp_path: Path) -> None:
-    os.environ.setdefault("DENSEREID_CACHE", str(tmp_path))
     torch.save({"model": network.model.state_dict(), "iteration": 5}, tmp_path / "model_final.pth")
-    from preprocess.checkpoints import read_checkpoint
-    from preprocess.weights import Weights, file_digest
-
     path = tmp_path / "model_final.pth"
     state = read_checkpoint(Weights(path, file_digest(path)))
     assert all(torch.equal(state[key], value) for key, value in network.model.state_dict().items())
@@ -280,32 +274,27 @@ def test_a_hostile_pickle_is_refused(checkpoint: Path, tmp_path: Path, monkeypat
     assert not (tmp_path / "ran").exists()
 
 
-_VARIANTS = [
-    Architecture(depth, deeplab, confidence, segm)
-    for depth in (50, 101)
-    for deeplab in (False, True)
-    for confidence, segm in (("", False), ("iid_iso", False), ("indep_aniso", False), ("iid_iso", True))
-] + [Architecture(50, decoder=False, coarse_channels=15), Architecture(101, decoder=False, coarse_channels=15)]
-
-_TRAINING_ONLY = ("INDEX_WEIGHTS", "PART_WEIGHTS", "POINT_REGRESSION_WEIGHTS", "HEATMAP_SIZE")
-
-
-@pytest.mark.skipif("DETECTRON2_SOURCE" not in os.environ, reason="DETECTRON2_SOURCE is not set")
-@pytest.mark.parametrize("architecture", _VARIANTS, ids=lambda architecture: architecture.name)
-def test_configs_are_densepose_s_own(architecture: Architecture) -> None:
-    from densepose import add_densepose_config
-    from detectron2.config import get_cfg
-
-    folder = Path(os.environ["DETECTRON2_SOURCE"]) / "projects" / "DensePose" / "configs"
-    theirs = get_cfg()
-    add_densepose_config(theirs)
-    theirs.merge_from_file(str(folder / f"{architecture.name}.yaml"))
-    ours = config_of(architecture, "cpu")
-    theirs.MODEL.DEVICE, theirs.MODEL.WEIGHTS = "cpu", ""
-    for name in _TRAINING_ONLY:
-        theirs.MODEL.ROI_DENSEPOSE_HEAD[name] = ours.MODEL.ROI_DENSEPOSE_HEAD[name]
-    for name in ("PRE_NMS_TOPK_TRAIN", "POST_NMS_TOPK_TRAIN"):
-        theirs.MODEL.RPN[name] = ours.MODEL.RPN[name]
-    assert ours.MODEL == theirs.MODEL
-    assert (ours.INPUT.FORMAT, ours.INPUT.MAX_SIZE_TEST) == (theirs.INPUT.FORMAT, theirs.INPUT.MAX_SIZE_TEST)
-    assert ours.TEST.DETECTIONS_PER_IMAGE == theirs.TEST.DETECTIONS_PER_IMAGE
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(101),
+        Architecture(50, deeplab=True),
+        Architecture(101, deeplab=True),
+        Architecture(50, True, "indep_aniso", True),
+        Architecture(50, uv_confidence="iid_iso"),
+        Architecture(50, decoder=False, coarse_channels=15),
+    ],
+    ids=lambda architecture: architecture.name,
+)
+def test_a_real_network_is_told_from_its_keys_and_gives_charts(architecture: Architecture, taken: list[Crop]) -> None:
+    model = build_network(architecture, "cpu")
+    state = random_state(architecture, seed=0)
+    assert architecture_of(state, Path("model.pkl")) == architecture
+    check_keys(state, model.state_dict(), Path("model.pkl"))
+    model.load_state_dict(state)
+    network = Network(model)
+    with torch.inference_mode():
+        scores = network.scores(network.features(network_input(taken[:1], (128, 64), "cpu")), [None])
+    assert_same_scores(scores, scores_of(one_at_a_time(network, taken[0])))
+    assert scores.coarse.shape[1] == architecture.coarse_channels
+    assert decode(scores, (96, 48))[0].shape == (1, 96, 48, 3)
