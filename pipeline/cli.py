@@ -124,12 +124,13 @@ def train(**request: Any) -> None:
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
+@click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @options.device
-def evaluate(run: Path, store_path: Path | None, device: str) -> None:
+def evaluate(run: Path, store_path: Path | None, feature: str | None, device: str) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
     from pipeline.training import evaluate_run
 
-    evaluate_run(run, store_path=store_path, device=device)
+    evaluate_run(run, store_path=store_path, device=device, feature=feature)
 
 
 @cli.command()

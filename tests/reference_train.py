@@ -15,6 +15,21 @@ MEAN = np.array([0.485, 0.456, 0.406])
 DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
+TINY: dict[str, object] = {
+    "height": 32,
+    "width": 32,
+    "epochs": 3,
+    "evaluate_every": 2,
+    "log_every": 1,
+    "model.dsap_size": 8,
+    "model.classifier_hidden": 16,
+    "sampling.identities": 3,
+    "sampling.images": 2,
+    "augmentation.pad": 2,
+}
+"""A config for tests: changes of dsa-reid-small."""
+
+
 @dataclass
 class MemoryStore:
     """What training needs of a store, over plain arrays."""
@@ -28,6 +43,9 @@ class MemoryStore:
     def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
         self.reads.append(name)
         return self.arrays[name][rows].copy()
+
+    def missing_shards(self) -> list[int]:
+        return []
 
 
 def random_store(
@@ -53,8 +71,11 @@ def random_store(
     dsap_noise = random.integers(-20, 21, (*valid.shape, 3))
     filled = np.where(valid[..., None], colour[:, None, None, None] + dsap_noise, (124, 116, 104))
     dsap = np.clip(filled, 0, 255).astype(np.uint8)
+    iuv = random.integers(0, 256, (num_samples, height, width, 3)).astype(np.uint8)
+    iuv[..., 0] = np.repeat(np.arange(height) * 25 // height, width).reshape(height, width)
     arrays = {
         "image": image,
+        "iuv": iuv,
         "mask": random.integers(0, 8, (num_samples, height, width)).astype(np.uint8),
         "dsap": dsap,
         "dsap_valid": np.packbits(valid, axis=-1),
@@ -107,6 +128,29 @@ def slow_flip_parts(dsap: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np
                 flipped[partner - 1, :, to_u, to_v] = dsap[part - 1, :, u, v]
                 flipped_valid[partner - 1, to_u, to_v] = valid[part - 1, u, v]
     return flipped, flipped_valid
+
+
+def slow_crop_parts(image: np.ndarray, parts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part by part and texel by texel: the mean of the four pixels around each cell's centre, by their distance."""
+    crops, valid = np.zeros((24, 3, size, size)), np.zeros((24, size, size), bool)
+    for part in range(1, 25):
+        rows, columns = np.nonzero(parts == part)
+        if not len(rows):
+            continue
+        valid[part - 1] = True
+        box = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(float)
+        for row in range(size):
+            for column in range(size):
+                y = np.clip((row + 0.5) / size * box.shape[0] - 0.5, 0, box.shape[0] - 1)
+                x = np.clip((column + 0.5) / size * box.shape[1] - 0.5, 0, box.shape[1] - 1)
+                value = np.zeros(3)
+                for i in {int(y), min(int(y) + 1, box.shape[0] - 1)}:
+                    for j in {int(x), min(int(x) + 1, box.shape[1] - 1)}:
+                        weight_y = 1 - (y - int(y)) if i == int(y) else y - int(y)
+                        weight_x = 1 - (x - int(x)) if j == int(x) else x - int(x)
+                        value += weight_y * weight_x * box[i, j]
+                crops[part - 1, :, row, column] = np.round(value)
+    return crops, valid
 
 
 def slow_pool(dsap: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:

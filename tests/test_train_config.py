@@ -67,7 +67,7 @@ def test_mistakes_are_named(overrides: dict[str, object], message: str) -> None:
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? Known: dsa-reid, dsa-reid-"
+        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? Known: baseline, baseline-re, "
     ):
         load_config("dsa-ried")
     with pytest.raises(UserError, match="does not exist"):

@@ -122,7 +122,7 @@ def test_grouped_guiding_stream_equals_separate_branches(training: bool) -> None
     regions = [sum(outputs[pair] for pair in group) for _, group in FRONT_BACK_MERGE]
     local = [_branch(stream.conv5_l, index, 8).train(training)(x) for index, x in enumerate(regions)]
     whole = copy.deepcopy(stream.conv5_g)(torch.cat(regions, 1)).mean((2, 3))
-    global_feature, part_features = stream(dsap)
+    global_feature, part_features = stream(dsap).values()
     torch.testing.assert_close(global_feature, whole, rtol=1e-4, atol=1e-4)
     for index in range(8):
         torch.testing.assert_close(part_features[:, index], local[index].mean((2, 3)), rtol=1e-4, atol=1e-4)
@@ -134,7 +134,7 @@ def test_equation_1_dsag_global_feature() -> None:
     dsap = torch.randn(2, 24, 3, 16, 16)
     mapped = stream.conv5_g(stream.regions(dsap))
     expected = F.adaptive_avg_pool2d(mapped, 1)[:, :, 0, 0]
-    torch.testing.assert_close(stream(dsap)[0], expected)
+    torch.testing.assert_close(stream(dsap)["global"], expected)
 
 
 def test_equation_2_dsag_part_features() -> None:
@@ -143,7 +143,7 @@ def test_equation_2_dsag_part_features() -> None:
     dsap = torch.randn(2, 24, 3, 16, 16)
     changed = dsap.clone()
     changed[:, [22, 23]] += 1  # both halves of the head: region 8
-    before, after = stream(dsap)[1], stream(changed)[1]
+    before, after = stream(dsap)["local"], stream(changed)["local"]
     assert torch.equal(before[:, :7], after[:, :7])
     assert not torch.allclose(before[:, 7], after[:, 7])
 
@@ -179,7 +179,7 @@ def test_paper_network_has_the_published_widths() -> None:
         inputs = Inputs(torch.zeros(2, 3, 256, 128), torch.zeros(2), torch.zeros(2), torch.zeros(2, 24, 3, 32, 32))
         names = ("main.trunk", "main.global_branch", "main.part_branches")
         shapes = _shapes(network, names, inputs)  # type: ignore[arg-type]
-        assert network.main(inputs.image)[1].shape == (2, 8, 256)
+        assert network.main(inputs.image)["local"].shape == (2, 8, 256)
         assert network.embed(inputs.image).shape == (2, 4096)
     assert shapes == {
         "main.trunk": (2, 1024, 16, 8),
@@ -195,8 +195,9 @@ def test_paper_network_has_the_published_widths() -> None:
 def test_section_3_2_3_fusion_is_an_elementwise_sum() -> None:
     network, inputs = DSAReid(SMALL, 5).eval(), _inputs()
     outputs = network(inputs)
-    f_global, f_local = network.main(inputs.image)
-    d_global, d_local = network.guide(inputs.dsap)
+    f_global, f_local = network.main(inputs.image).values()
+    assert network.guide is not None
+    d_global, d_local = network.guide(inputs.dsap).values()
     assert torch.equal(outputs["z_global"], f_global + d_global)
     assert torch.equal(outputs["z_local"], f_local.flatten(1) + d_local.flatten(1))
     assert outputs["logits_f_global"].shape == outputs["logits_z_local"].shape == (4, 1, 5)
@@ -214,7 +215,7 @@ def test_inference_network_holds_no_guide_and_gives_the_same_embedding() -> None
     embedding = network.embed(inputs.image)
     assert torch.equal(exported(inputs.image), embedding)
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(4))
-    f_global, f_local = network.main(inputs.image)
+    f_global, f_local = network.main(inputs.image).values()
     torch.testing.assert_close(embedding, F.normalize(torch.cat((f_global, f_local.flatten(1)), 1)))
     assert embedding.shape == (4, as_reid(network).embedding_width)
 

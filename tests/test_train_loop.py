@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference_train import MemoryStore, random_store
+from reference_train import TINY, MemoryStore, random_store
 
 import train.loop as loop_module
 from data_catalog.errors import UserError
@@ -22,19 +22,6 @@ from train.models import build_network
 from train.progress import Evaluated, Event, StepsDone, console_progress, describe_event
 from train.resume import load_network
 from train.tracking import read_metrics
-
-TINY: dict[str, object] = {
-    "height": 32,
-    "width": 32,
-    "epochs": 3,
-    "evaluate_every": 2,
-    "log_every": 1,
-    "model.dsap_size": 8,
-    "model.classifier_hidden": 16,
-    "sampling.identities": 3,
-    "sampling.images": 2,
-    "augmentation.pad": 2,
-}
 
 
 def _config(**changes: object) -> TrainConfig:

@@ -7,6 +7,7 @@ parts change places, and some charts turn round (data_catalog.parts, measured on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -54,12 +55,14 @@ class Draw(TensorFields):
 
     flip: bool (B,). top, left: int64 (B,), the crop's corner in the image padded by ``pad``, 0..2*pad.
     erase: int64 (B, 4), the erased rectangle's top, left, height, width; height 0 erases nothing.
+    blank: bool (B,), part images emptied, as where no person was found.
     """
 
     flip: Tensor
     top: Tensor
     left: Tensor
     erase: Tensor
+    blank: Tensor
 
 
 def draw_augmentation(
@@ -69,7 +72,8 @@ def draw_augmentation(
     flip = torch.rand(num_samples, generator=generator) < config.flip
     corner = torch.randint(0, 2 * config.pad + 1, (2, num_samples), generator=generator)
     erase = _draw_rectangles(num_samples, config, height=height, width=width, generator=generator)
-    return Draw(flip, corner[0], corner[1], erase)
+    blank = torch.rand(num_samples, generator=generator) < config.blank_parts
+    return Draw(flip, corner[0], corner[1], erase, blank)
 
 
 def _draw_rectangles(
@@ -89,11 +93,12 @@ def _draw_rectangles(
     return torch.stack((top, left, chosen_height, chosen_width), 1) * erased[:, None]
 
 
-def augment(batch: Batch, draw: Draw, *, pad: int, dsap_size: int | None = None) -> Inputs:
+def augment(batch: Batch, draw: Draw, *, pad: int, dsap_size: int | None = None, part_images: str = "dsap") -> Inputs:
     """The batch flipped, padded and cropped, normalised and erased as drawn; on the batch's device.
 
     Padding is ImageNet's mean in the image (0 after normalising), background in the mask. The DSAP is
-    flipped only. ``dsap_size`` pools it; see :func:`normalise_dsap`.
+    flipped only. ``dsap_size`` pools it; see :func:`normalise_dsap`. ``part_images`` says how the flip
+    changes it: ``dsap`` lives on the body's charts, ``crops`` are pictures.
     """
     draw = draw.to(batch.image.device)
     height, width = batch.image.shape[2:]
@@ -105,7 +110,8 @@ def augment(batch: Batch, draw: Draw, *, pad: int, dsap_size: int | None = None)
     pixels = batch.image.permute(0, 2, 3, 1)[place]
     image = normalise_image(pixels.permute(0, 3, 1, 2)) * kept[:, None]
     mask = None if batch.mask is None else batch.mask[place] * inside
-    return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, draw.flip, dsap_size), mask)
+    mirror = mirror_crops if part_images == "crops" else mirror_parts
+    return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, draw, dsap_size, mirror), mask)
 
 
 def _source_pixels(draw: Draw, height: int, width: int, pad: int) -> tuple[Tensor, Tensor]:
@@ -125,12 +131,13 @@ def _rectangles(erase: Tensor, height: int, width: int) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _augment_dsap(batch: Batch, flip: Tensor, size: int | None) -> Tensor | None:
+def _augment_dsap(batch: Batch, draw: Draw, size: int | None, mirror: Callable[[Tensor], Tensor]) -> Tensor | None:
     if batch.dsap is None:
         return None
     assert batch.valid is not None, "a network that needs dsap needs dsap_valid too"
-    dsap = torch.where(flip[:, None, None, None, None], mirror_parts(batch.dsap), batch.dsap)
-    valid = torch.where(flip[:, None, None, None], mirror_parts(batch.valid), batch.valid)
+    dsap = torch.where(draw.flip[:, None, None, None, None], mirror(batch.dsap), batch.dsap)
+    valid = torch.where(draw.flip[:, None, None, None], mirror(batch.valid), batch.valid)
+    valid = valid & ~draw.blank[:, None, None, None]
     return normalise_dsap(dsap, valid, size=size)
 
 
@@ -144,6 +151,11 @@ def mirror_parts(parts: Tensor) -> Tensor:
     )
     mirrored.index_copy_(1, turned_u, mirrored.index_select(1, turned_u).flip(-2))
     return mirrored.index_copy_(1, turned_v, mirrored.index_select(1, turned_v).flip(-1))
+
+
+def mirror_crops(parts: Tensor) -> Tensor:
+    """(B, 24, ..., rows, columns) crops of the mirrored image: parts swapped left and right, columns reversed."""
+    return parts.index_select(1, _constants(parts.device).mirrored_parts).flip(-1)
 
 
 def normalise_image(image: Tensor) -> Tensor:
@@ -169,6 +181,7 @@ def normalise_dsap(dsap: Tensor, valid: Tensor, *, size: int | None = None) -> T
 
 def plain_inputs(batch: Batch, *, dsap_size: int | None = None) -> Inputs:
     """The batch normalised and otherwise unchanged."""
-    flip = torch.zeros(len(batch), dtype=torch.bool, device=batch.image.device)
-    image = normalise_image(batch.image)
-    return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, flip, dsap_size), batch.mask)
+    dsap = None
+    if batch.dsap is not None and batch.valid is not None:
+        dsap = normalise_dsap(batch.dsap, batch.valid, size=dsap_size)
+    return Inputs(normalise_image(batch.image), batch.identity, batch.camera, dsap, batch.mask)

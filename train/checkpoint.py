@@ -17,7 +17,7 @@ from torch import nn
 from data_catalog.errors import UserError
 from data_catalog.files import publish
 from train.config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
-from train.dataset import StoreReader
+from train.dataset import StoreReader, read_rows
 
 CHECKPOINT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -51,7 +51,7 @@ def describe_store(store: StoreReader) -> dict[str, str]:
     digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
     everything = slice(0, store.geometry.num_samples)
     for name in ("person_id", "camera_id", "split", "status"):
-        digest.update(np.ascontiguousarray(store.read(name, everything)).astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(read_rows(store, name, everything)).astype("<i8").tobytes())
     dataset = str(store.attributes.get("dataset", "unknown"))
     return {"dataset": dataset, "path": str(store.path), "digest": digest.hexdigest()}
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from data_catalog.errors import UserError
+from train.config_values import build, flatten, settings_of
 
 CONFIG_VERSION = 1
 """Raised by one whenever a key changes its meaning; stored in every checkpoint."""
 
 _FOLDER = Path(__file__).parent / "configs"
+_SMALL = "-small"
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -27,21 +29,40 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
         raise UserError(f"{name} is {value!r}; expected {expected}", "Correct it in the config file or on the command.")
 
 
+_MODEL_CHOICES = {
+    "family": ("dsa-reid",),
+    "streams": ("two", "mf"),
+    "branches": ("both", "global", "local"),
+    "fusion": ("add", "concat"),
+    "part_images": ("dsap", "crops"),
+    "backbone": ("resnet50", "small"),
+    "conv5": ("random", "imagenet"),
+}
+FEATURES = ("f", "f_global", "f_local", "z", "z_global", "z_local")
+"""Features that can be ranked: f of the MF-Stream, z of both streams fused; both branches or one."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network is trained, and its widths."""
 
     family: str = _setting("dsa-reid", "network family: dsa-reid")
+    streams: str = _setting("two", "two: MF-Stream and guiding stream; mf: the MF-Stream alone")
+    branches: str = _setting("both", "branches of every stream: both, global or local")
+    fusion: str = _setting("add", "how the streams meet in z: add (f + d), or concat (a fully connected layer)")
+    part_images: str = _setting("dsap", "what guides: dsap (warped along U and V), or crops (each part's box, CSA)")
     backbone: str = _setting("resnet50", "trunk: resnet50 (1024 channels at stride 16) or small (for a CPU)")
     pretrained: str = _setting("auto", "ImageNet weights: auto (download), never, or the path of a weights file")
+    initial: str = _setting("", "fine-tuning: the run or checkpoint to start from, but for its classifiers")
+    conv5: str = _setting("random", "the global branch's conv5_x starts from: random weights, or imagenet")
     dsap_size: int = _setting(32, "size the DSAP images enter the guiding stream with; smaller than stored = pooled")
     classifier_hidden: int = _setting(512, "width of a classifier's hidden layer; the paper leaves it open")
     classifier_slope: float = _setting(0.1, "LeakyReLU slope in the classifiers")
     classifier_dropout: float = _setting(0.5, "dropout probability in the classifiers")
 
     def __post_init__(self) -> None:
-        _require(self.family in ("dsa-reid",), "model.family", self.family, "dsa-reid")
-        _require(self.backbone in ("resnet50", "small"), "model.backbone", self.backbone, "resnet50 or small")
+        for name, choices in _MODEL_CHOICES.items():
+            _require(getattr(self, name) in choices, f"model.{name}", getattr(self, name), " or ".join(choices))
         size = self.dsap_size
         _require(size >= 8 and size % 4 == 0, "model.dsap_size", size, "a multiple of 4, at least 8")
         _require(self.classifier_hidden >= 1, "model.classifier_hidden", self.classifier_hidden, "at least 1")
@@ -115,9 +136,10 @@ class AugmentationConfig:
     erase_area_max: float = _setting(0.4, "largest erased share of the image")
     erase_aspect_min: float = _setting(0.3, "smallest height / width of the erased rectangle")
     erase_aspect_max: float = _setting(3.33, "largest height / width of the erased rectangle")
+    blank_parts: float = _setting(0.0, "probability of empty part images, as where no person is found (not the paper)")
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase"):
+        for name in ("flip", "erase", "blank_parts"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 <= p <= 1")
         _require(self.pad >= 0, "augmentation.pad", self.pad, "0 or more")
         area = (self.erase_area_min, self.erase_area_max)
@@ -139,6 +161,16 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """What is ranked."""
+
+    feature: str = _setting("f", "feature that is ranked: f, z, or one branch of them (f_global, z_local, ...)")
+
+    def __post_init__(self) -> None:
+        _require(self.feature in FEATURES, "evaluate.feature", self.feature, " or ".join(FEATURES))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a run trains, apart from the data, the device and the seed."""
 
@@ -149,12 +181,14 @@ class TrainConfig:
     evaluate_every: int = _setting(40, "epochs between evaluations on query and gallery; 0 = only at the end")
     log_every: int = _setting(20, "steps between logged values; reading them waits for the device")
     precision: str = _setting("32-true", "arithmetic, as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed")
+    compile: str = _setting("off", "torch.compile: off or on (minutes before the first step)")
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -165,38 +199,66 @@ class TrainConfig:
         _require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         precisions = ("32-true", "bf16-mixed", "16-mixed")
         _require(self.precision in precisions, "precision", self.precision, " or ".join(precisions))
+        _require(self.compile in ("off", "on"), "compile", self.compile, "off or on")
+        stream, _, branch = self.evaluate.feature.partition("_")
+        possible = stream == "f" or self.model.streams == "two"
+        _require(possible, "evaluate.feature", self.evaluate.feature, "f where model.streams is mf: nothing is fused")
+        possible = branch in ("", self.model.branches) or self.model.branches == "both"
+        _require(possible, "evaluate.feature", self.evaluate.feature, f"a feature of the {self.model.branches} branch")
 
 
 def known_configs() -> tuple[str, ...]:
-    """Names of the experiments that ship with the project, sorted."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+    """Names of the experiments that ship with the project, sorted; a variant has a ``-small`` form too."""
+    files = {path.stem: "base" in _read_yaml(path) for path in _FOLDER.glob("*.yaml")}
+    return tuple(sorted([*files, *(f"{name}{_SMALL}" for name, is_variant in files.items() if is_variant)]))
 
 
-def load_config(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> TrainConfig:
+def load_config(
+    name_or_path: str | Path, overrides: Mapping[str, object] | None = None, *, base: str | None = None
+) -> TrainConfig:
     """The named (or pointed at) experiment with ``overrides`` applied.
 
+    A file with the key ``base`` is a variant: it changes some settings of that experiment. ``base``
+    here takes another one in its place; NAME-small is the variant NAME of the base's small form.
     Override keys are dotted (``schedule.peak``) or nested mappings; values may be strings as typed
     on a command line. Raises UserError for an unknown name, key, type or range.
     """
     path = _config_path(name_or_path)
+    values = flatten(_read_yaml(path))
+    name = path.stem if Path(name_or_path).suffix else str(name_or_path)
+    if "base" in values:
+        inherited = flatten(to_dict(_inherited(str(values.pop("base")), base, small=name != path.stem)))
+        del inherited["name"]
+        values = {**inherited, **values}
+    return from_dict({"name": name, **values, **flatten(overrides or {})})
+
+
+def _inherited(parent: str, base: str | None, *, small: bool) -> TrainConfig:
+    """What a variant of ``parent`` starts from: a chain of variants ends in ``base`` where one is given."""
+    if "base" in _read_yaml(_config_path(parent)):
+        return load_config(f"{parent}{_SMALL}" if small else parent, base=base)
+    return load_config(base or (f"{parent}{_SMALL}" if small else parent))
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}", "Correct the file.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}; expected keys with values", "Correct the file.")
-    return from_dict({"name": path.stem, **_flatten(values), **_flatten(overrides or {})})
+    return values
 
 
 def from_dict(values: Mapping[str, object]) -> TrainConfig:
     """A config from nested or dotted keys; what is missing has its default. Raises UserError as load_config."""
-    flat = _flatten(values)
-    known = {key: kind for key, _, kind in _settings()}
-    for key in flat:
-        if key not in known:
-            raise _unknown_key(key, known)
-    typed = {key: _as_type(key, value, known[key]) for key, value in flat.items()}
-    return _build(TrainConfig, typed, "")
+    config: TrainConfig = build(TrainConfig, values)
+    return config
+
+
+def changed(config: TrainConfig, settings: Mapping[str, object]) -> TrainConfig:
+    """The config with some settings (dotted keys) replaced. Raises UserError as load_config."""
+    return from_dict({**setting_values(config), **settings})
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -206,12 +268,17 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 def describe_settings() -> tuple[tuple[str, object, str], ...]:
     """(dotted key, default, help text) of every setting, in the order of the dataclasses."""
-    return tuple((key, setting.default, setting.metadata["help"]) for key, setting, _ in _settings())
+    return tuple((key, setting.default, setting.metadata["help"]) for key, setting, _ in settings_of(TrainConfig))
+
+
+def setting_values(config: TrainConfig) -> dict[str, object]:
+    """Value of every setting by its dotted key."""
+    return flatten(to_dict(config))
 
 
 def changed_settings(first: TrainConfig, second: TrainConfig) -> tuple[str, ...]:
     """Dotted keys whose values differ between two configs."""
-    left, right = _flatten(to_dict(first)), _flatten(to_dict(second))
+    left, right = setting_values(first), setting_values(second)
     return tuple(key for key in left if left[key] != right[key])
 
 
@@ -227,65 +294,5 @@ def _config_path(name_or_path: str | Path) -> Path:
         hint = f"Did you mean {near[0]}? " if near else ""
         known = ", ".join(known_configs())
         raise UserError(f"unknown model {name!r}", f"{hint}Known: {known}; or give the path of a .yaml file.")
-    return _FOLDER / f"{name}.yaml"
-
-
-def _settings(owner: type = TrainConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], type]]:
-    kinds = get_type_hints(owner)
-    for setting in fields(owner):
-        key, kind = prefix + setting.name, kinds[setting.name]
-        if isinstance(kind, type) and is_dataclass(kind):
-            yield from _settings(kind, key + ".")
-        else:
-            yield key, setting, kind
-
-
-def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _unknown_key(key: str, known: Mapping[str, type]) -> UserError:
-    names = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = get_close_matches(key, known, n=1) or [
-        names[name] for name in get_close_matches(key.rsplit(".", 1)[-1], names, n=1)
-    ]
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-    return UserError(f"unknown setting {key!r}", hint)
-
-
-def _as_type(key: str, value: object, kind: type) -> object:
-    """``value`` as ``kind``; YAML reads 8e-4 as text and a command line gives only text, so text is parsed."""
-    readers: dict[type, Callable[[Any], object]] = {float: float, int: _whole_number, str: str}
-    if isinstance(value, bool) or value is None or isinstance(value, list):
-        raise UserError(f"{key} is {value!r}; expected {kind.__name__}", "Correct it in the config or on the command.")
-    try:
-        return readers[kind](value)
-    except ValueError as error:
-        raise UserError(f"{key} is {value!r}; expected {kind.__name__}", "Correct it in the config.") from error
-
-
-def _whole_number(value: str | float) -> int:
-    number = float(value)
-    if number != int(number):
-        raise ValueError(f"{value} is not whole")
-    return int(number)
-
-
-def _build(owner: type, typed: Mapping[str, object], prefix: str) -> Any:
-    kinds = get_type_hints(owner)
-    values: dict[str, object] = {}
-    for setting in fields(owner):
-        key = prefix + setting.name
-        if is_dataclass(kinds[setting.name]):
-            values[setting.name] = _build(kinds[setting.name], typed, key + ".")
-        elif key in typed:
-            values[setting.name] = typed[key]
-        else:
-            assert setting.default is not MISSING, key
-    return owner(**values)
+    file = _FOLDER / f"{name}.yaml"
+    return file if file.is_file() else _FOLDER / f"{name.removesuffix(_SMALL)}.yaml"

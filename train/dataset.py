@@ -16,8 +16,14 @@ from torch.utils.data import Dataset
 from data_catalog.errors import UserError
 from data_catalog.schema import Geometry, Split, Status, unpack_validity
 from train.batch import Batch
+from train.crops import crop_parts
 
 log = logging.getLogger(__name__)
+
+_REMEDY = (
+    "The store was moved or deleted, or a file in it is damaged: bring it back, or delete it and run "
+    "`make preprocess` again. Finished epochs are kept; the same command continues."
+)
 
 
 class StoreReader(Protocol):
@@ -38,6 +44,9 @@ class StoreReader(Protocol):
     def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the given order."""
 
+    def missing_shards(self) -> list[int]:
+        """Shards that are not there; none in a whole store."""
+
 
 class StoreDataset(Dataset[Batch]):
     """The samples of one split that can be used, in the store's order.
@@ -50,7 +59,7 @@ class StoreDataset(Dataset[Batch]):
         self.store, self.needs, self.height, self.width = store, tuple(needs), height, width
         everything = slice(0, store.geometry.num_samples)
         person_id, camera, role, status = (
-            np.asarray(store.read(name, everything)) for name in ("person_id", "camera_id", "split", "status")
+            read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
         )
         chosen = role == split
         self._tell_left_out(chosen, person_id, status, split)
@@ -86,27 +95,11 @@ class StoreDataset(Dataset[Batch]):
         index = np.asarray(indices, np.int64)
         rows = self.rows[index]
         return Batch(
-            image=read_images(self.store, rows, height=self.height, width=self.width),
             identity=torch.from_numpy(self.labels[index].astype(np.int64)),
             camera=torch.from_numpy(self.cameras[index].astype(np.int64)),
             row=torch.from_numpy(rows.astype(np.int64)),
-            dsap=self._read_dsap(rows) if "dsap" in self.needs else None,
-            valid=self._read_valid(rows) if "dsap_valid" in self.needs else None,
-            mask=self._read_mask(rows) if "mask" in self.needs else None,
+            **read_tensors(self.store, rows, needs=self.needs, height=self.height, width=self.width),
         )
-
-    def _read_dsap(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.store.read("dsap", rows)).permute(0, 1, 4, 2, 3)
-
-    def _read_valid(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(unpack_validity(self.store.read("dsap_valid", rows)))
-
-    def _read_mask(self, rows: np.ndarray) -> Tensor:
-        mask = torch.from_numpy(self.store.read("mask", rows))
-        if mask.shape[1:] == (self.height, self.width):
-            return mask
-        # Nearest: a mean of two labels would be a third part (decisions: resizing masks).
-        return F.interpolate(mask[:, None], (self.height, self.width), mode="nearest-exact")[:, 0]
 
     @staticmethod
     def _tell_left_out(chosen: np.ndarray, person_id: np.ndarray, status: np.ndarray, split: Split) -> None:
@@ -119,10 +112,71 @@ class StoreDataset(Dataset[Batch]):
             )  # fmt: skip
 
 
+def tell_repeated(dataset: StoreDataset, images: int) -> None:
+    """Log how many identities have fewer than ``images`` images: the sampler repeats theirs within a batch."""
+    counts = np.bincount(dataset.labels)
+    few = int((counts < images).sum())
+    if few:
+        log.info(
+            "%d of %d identities have fewer than %d images (the fewest: %d); theirs repeat within a batch.",
+            few, len(counts), images, counts.min(),
+        )  # fmt: skip
+
+
+def read_tensors(
+    store: StoreReader, rows: slice | np.ndarray, *, needs: Sequence[str], height: int, width: int
+) -> dict[str, Tensor]:
+    """The Batch fields image, dsap, valid and mask of ``rows``, as far as ``needs`` asks for them.
+
+    ``needs`` holds names of arrays, or ``crops``: part images cropped from image and iuv instead of
+    warped ones. Raises UserError where the store cannot be read any more.
+    """
+    tensors = {"image": read_images(store, rows, height=height, width=width)}
+    if "dsap" in needs:
+        tensors["dsap"] = torch.from_numpy(read_rows(store, "dsap", rows)).permute(0, 1, 4, 2, 3)
+        tensors["valid"] = torch.from_numpy(unpack_validity(read_rows(store, "dsap_valid", rows)))
+    if "crops" in needs:
+        image, iuv = (torch.from_numpy(read_rows(store, name, rows)) for name in ("image", "iuv"))
+        tensors["dsap"], tensors["valid"] = crop_parts(image, iuv[..., 0], size=store.geometry.dsap_size)
+    if "mask" in needs:
+        tensors["mask"] = _read_mask(store, rows, height, width)
+    return tensors
+
+
+def _check_present(store: StoreReader) -> None:
+    """Raise UserError where shards have gone since the store was opened: zarr reads what is absent as fill values."""
+    missing = store.missing_shards()
+    if missing:
+        raise UserError(f"{store.path} is not whole any more: {len(missing)} of its shards have gone", _REMEDY)
+
+
+def _read_mask(store: StoreReader, rows: slice | np.ndarray, height: int, width: int) -> Tensor:
+    mask = torch.from_numpy(read_rows(store, "mask", rows))
+    if mask.shape[1:] == (height, width):
+        return mask
+    # Nearest: a mean of two labels would be a third part (decisions: resizing masks).
+    return F.interpolate(mask[:, None], (height, width), mode="nearest-exact")[:, 0]
+
+
 def read_images(store: StoreReader, rows: slice | np.ndarray, *, height: int, width: int) -> Tensor:
     """uint8 (B, 3, height, width) in channels-last memory; another stored size is resized (bilinear, antialiased)."""
-    image = torch.from_numpy(store.read("image", rows)).permute(0, 3, 1, 2)
+    image = torch.from_numpy(read_rows(store, "image", rows)).permute(0, 3, 1, 2)
     if image.shape[2:] == (height, width):
         return image
     resized = F.interpolate(image.float(), (height, width), mode="bilinear", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.ndarray:
+    """``store.read``; raises UserError where the store cannot be read any more."""
+    try:
+        values = store.read(name, rows)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats' libraries raise
+        where = f"{rows.start}..{rows.stop}" if isinstance(rows, slice) else f"{rows.min()}..{rows.max()}"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"'{name}' of {store.path} cannot be read (rows {where}): {reason}",
+            _REMEDY,
+        ) from error
+    _check_present(store)
+    return values

@@ -6,6 +6,8 @@ convolution, nothing is shared between them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,9 +39,12 @@ class Merge(nn.Module):
 
 
 class GuidingStream(nn.Module):
-    """DSAG-Stream with widths in proportion to ``channels`` (c_A); 1024 gives table 1's numbers."""
+    """DSAG-Stream with widths in proportion to ``channels`` (c_A); 1024 gives table 1's numbers.
 
-    def __init__(self, channels: int) -> None:
+    ``branches``: the head's branches, ``global`` and ``local`` or one of them.
+    """
+
+    def __init__(self, channels: int, *, branches: Sequence[str] = ("global", "local")) -> None:
         super().__init__()
         width = channels // NUM_REGIONS
         self.conv1 = convolution_norm_relu(3, width // 4, 5, branches=NUM_BODY_PARTS)
@@ -48,8 +53,10 @@ class GuidingStream(nn.Module):
         self.merge_left_right = Merge(tuple(tuple(part - 1 for part in parts) for parts in LEFT_RIGHT_MERGE))
         self.conv4_x = basic_stage(width // 2, width, blocks=2, branches=NUM_PAIRS, stride=2)
         self.merge_front_back = Merge(tuple(pairs for _, pairs in FRONT_BACK_MERGE))
-        self.conv5_g = basic_stage(channels, 2 * channels, blocks=2)
-        self.conv5_l = basic_stage(width, 2 * width, blocks=2, branches=NUM_REGIONS)
+        if "global" in branches:
+            self.conv5_g = basic_stage(channels, 2 * channels, blocks=2)
+        if "local" in branches:
+            self.conv5_l = basic_stage(width, 2 * width, blocks=2, branches=NUM_REGIONS)
         initialise(self)
 
     def regions(self, dsap: Tensor) -> Tensor:
@@ -59,9 +66,12 @@ class GuidingStream(nn.Module):
         regions: Tensor = self.merge_front_back(pairs)
         return regions
 
-    def forward(self, dsap: Tensor) -> tuple[Tensor, Tensor]:
-        """d_G (B, 2 * channels), equation 1, and d_L (B, 8, channels / 4), equation 2."""
+    def forward(self, dsap: Tensor) -> dict[str, Tensor]:
+        """d_G (B, 2 * channels), equation 1, as ``global``; d_L (B, 8, channels / 4), equation 2, as ``local``."""
         regions = self.regions(dsap)
-        global_feature = self.conv5_g(regions).mean((2, 3))
-        part_features = self.conv5_l(regions).mean((2, 3))
-        return global_feature, part_features.unflatten(1, (NUM_REGIONS, -1))
+        features = {}
+        if hasattr(self, "conv5_g"):
+            features["global"] = self.conv5_g(regions).mean((2, 3))
+        if hasattr(self, "conv5_l"):
+            features["local"] = self.conv5_l(regions).mean((2, 3)).unflatten(1, (NUM_REGIONS, -1))
+        return features

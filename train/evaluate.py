@@ -10,18 +10,18 @@ from torch import nn
 
 from data_catalog.errors import UserError
 from data_catalog.schema import Split, Status
-from train.augment import normalise_image
+from train.augment import normalise_dsap, normalise_image
 from train.config import TrainConfig
-from train.dataset import StoreReader, read_images
+from train.dataset import StoreReader, read_rows, read_tensors
 from train.metrics import Labels, Scores, score_embeddings
-from train.models import as_reid
+from train.models import as_reid, evaluation_needs
 
 log = logging.getLogger(__name__)
 
 
 def has_protocol(store: StoreReader) -> bool:
     """Whether the store has both query and gallery images."""
-    split = np.asarray(store.read("split", slice(0, store.geometry.num_samples)))
+    split = read_rows(store, "split", slice(0, store.geometry.num_samples))
     return bool((split == Split.QUERY).any() and (split == Split.GALLERY).any())
 
 
@@ -36,7 +36,8 @@ def extract(
 ) -> torch.Tensor:
     """Embeddings float32 (N, D) on the CPU, L2-normalised, of the store's ``rows`` (int (N,)) in their order.
 
-    Only the image array is read. The network is put into evaluation mode and back.
+    The feature is ``config.evaluate.feature``; only what it needs is read, for ``f`` the image array
+    alone. The network is put into evaluation mode and back.
     """
     was_training = network.training
     network.eval().to(device)
@@ -45,11 +46,22 @@ def extract(
         with torch.inference_mode():
             for start in range(0, len(rows), batch_size):
                 chosen = np.asarray(rows[start : start + batch_size])
-                image = read_images(store, chosen, height=config.height, width=config.width).to(device)
-                embeddings.append(as_reid(network).embed(normalise_image(image)).float().cpu())
+                embeddings.append(_embed(network, store, chosen, config, device))
     finally:
         network.train(was_training)
     return torch.cat(embeddings) if embeddings else torch.zeros(0, as_reid(network).embedding_width)
+
+
+def _embed(
+    network: nn.Module, store: StoreReader, rows: np.ndarray, config: TrainConfig, device: torch.device | str
+) -> torch.Tensor:
+    needs = evaluation_needs(config)
+    tensors = read_tensors(store, rows, needs=needs, height=config.height, width=config.width)
+    image = normalise_image(tensors["image"].to(device))
+    dsap = None
+    if "dsap" in tensors:
+        dsap = normalise_dsap(tensors["dsap"].to(device), tensors["valid"].to(device), size=config.model.dsap_size)
+    return as_reid(network).embed(image, dsap, feature=config.evaluate.feature).float().cpu()
 
 
 def evaluate(
@@ -67,7 +79,7 @@ def evaluate(
     """
     everything = slice(0, store.geometry.num_samples)
     person_id, camera, split, status = (
-        np.asarray(store.read(name, everything)) for name in ("person_id", "camera_id", "split", "status")
+        read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
     )
     readable = status != Status.FAILED
     rows = {role: np.flatnonzero((split == role) & readable) for role in (Split.QUERY, Split.GALLERY)}

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from data_catalog.errors import UserError
 from train.augment import augment, draw_augmentation
 from train.batch import Batch
 from train.checkpoint import BEST, LAST
 from train.config import TrainConfig
-from train.dataset import StoreReader
+from train.dataset import StoreReader, tell_repeated
 from train.determinism import Purpose, generator
 from train.evaluate import evaluate, has_protocol
-from train.memory import keep_freed_memory
+from train.feeding import Feeder, choose_feed, make_feeder
+from train.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from train.metrics import Scores
 from train.models import loss_of
 from train.progress import Evaluated, OnEvent, StepsDone, console_progress
-from train.run import Run, prepare_run, save_run, stop_not_finite
+from train.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from train.sampler import PKSampler
 from train.schedule import learning_rate
 from train.tracking import Tracker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def fit(
     *,
     device: torch.device | str = "auto",
     workers: int = 0,
+    feed: str = "auto",
     seed: int = 0,
     resume: bool = True,
     on_event: OnEvent | None = None,
@@ -59,24 +63,27 @@ def fit(
     """Train ``config`` on the store's training split, in ``run_folder``.
 
     Goes on from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
-    starts again and discards the folder's checkpoints. ``workers`` processes read ahead; 0 reads in
-    this one. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
-    Raises UserError for mistakes in the config or the store, another run's folder, and a loss that
-    is not a number.
+    starts again and discards the folder's checkpoints. ``feed`` is how batches come
+    (:mod:`train.feeding`); ``workers`` processes read ahead, 0 reads in this one. Under torchrun each
+    process trains on its share of every batch, and the first one writes. Events go to ``on_event``, or
+    to the console. Ctrl-C loses at most the epoch in progress. Raises UserError for mistakes in the
+    config or the store, another run's folder, a store that cannot be read any more, too little memory,
+    and a loss that is not a number.
     """
     started = perf_counter()
     keep_freed_memory()
     run_folder.mkdir(parents=True, exist_ok=True)
     with console_progress() if on_event is None else nullcontext(on_event) as told:
         run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=told)
-        _train(run, workers)
+        _train(run, feed, workers)
+    log.info("Peak memory: %.1f GB on %s.", peak_memory(run.fabric.device) / 1e9, run.fabric.device)
     best = run_folder / BEST
     scores = Scores(**run.scores) if run.scores else None  # type: ignore[arg-type]
     best_path = best if best.is_file() else None
     return FitResult(run_folder, run.epoch, run.step, scores, run_folder / LAST, best_path, perf_counter() - started)
 
 
-def _train(run: Run, workers: int) -> None:
+def _train(run: Run, feed: str, workers: int) -> None:
     """Evaluate and train in turn until every epoch is done; each finished epoch is saved."""
     config, can_evaluate = run.config, has_protocol(run.store)
     sampler = PKSampler(
@@ -87,46 +94,41 @@ def _train(run: Run, workers: int) -> None:
         rank=run.fabric.global_rank,
         world_size=run.fabric.world_size,
     )
-    loader = _loader(run, sampler, workers)
-    tracker = Tracker(run.folder, step=run.step)
+    tell_repeated(run.dataset, config.sampling.images)
+    tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
+    feeder: Feeder | None = None
     try:
         while True:
             if can_evaluate and _evaluation_is_due(run):
                 _evaluate(run, tracker)
             if run.epoch >= config.epochs:
                 return
+            feeder = feeder or _feeder(run, sampler, feed, workers)
             sampler.set_epoch(run.epoch)
-            _train_epoch(run, loader, tracker)
+            _train_epoch(run, feeder, tracker)
             save_run(run, LAST)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(run, str(error)) from error
+        raise
     finally:
-        tracker.close()
+        if tracker is not None:
+            tracker.close()
 
 
-def _loader(run: Run, sampler: PKSampler, workers: int) -> DataLoader[Batch]:
-    return DataLoader(
-        run.dataset,
-        batch_sampler=sampler,
-        collate_fn=_as_read,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,
-        pin_memory=run.fabric.device.type == "cuda",
-        # Its own generator: the loader draws one number per epoch, which must not move dropout's.
-        generator=generator(run.seed, Purpose.LOADER),
-    )
+def _feeder(run: Run, sampler: PKSampler, feed: str, workers: int) -> Feeder:
+    device = run.fabric.device
+    chosen = choose_feed(feed, run.dataset, device, processes=run.fabric.world_size)
+    log.info("Feeding: %s (%s).", chosen.mode, chosen.reason)
+    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=workers, seed=run.seed)
 
 
-def _as_read(batch: Any) -> Any:
-    """The dataset has made a batch already."""
-    return batch
-
-
-def _train_epoch(run: Run, loader: DataLoader[Batch], tracker: Tracker) -> None:
+def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
     run.network.train()
-    steps = len(loader)
+    steps = len(feeder)
     window: list[dict[str, Tensor]] = []
     images, waited, began = 0, 0.0, perf_counter()
-    for index, (batch, wait) in enumerate(_timed(loader)):
+    for index, (batch, wait) in enumerate(_timed(feeder)):
         rate = learning_rate(run.epoch + index / steps, run.config.schedule, epochs=run.config.epochs)
         window.append(_step(run, batch, rate))
         images, waited = images + len(batch), waited + wait
@@ -144,14 +146,16 @@ def _train_epoch(run: Run, loader: DataLoader[Batch], tracker: Tracker) -> None:
     run.epoch += 1
 
 
-def _timed(loader: DataLoader[Batch]) -> Iterator[tuple[Batch, float]]:
+def _timed(feeder: Feeder) -> Iterator[tuple[Batch, float]]:
     """Each batch with the seconds spent waiting for it."""
-    batches = iter(loader)
+    batches = iter(feeder)
     while True:
         began = perf_counter()
         batch = next(batches, None)
         if batch is None:
             return
+        if isinstance(batch, UserError):  # from a worker
+            raise batch
         yield batch, perf_counter() - began
 
 
@@ -166,7 +170,13 @@ def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
         # Seeded by the step, so that a resumed run draws what the uninterrupted one would have drawn.
         generator=generator(run.seed, Purpose.AUGMENTATION, run.step, run.fabric.global_rank),
     )
-    inputs = augment(batch.to(run.fabric.device), drawn, pad=config.augmentation.pad, dsap_size=config.model.dsap_size)
+    inputs = augment(
+        batch.to(run.fabric.device),
+        drawn,
+        pad=config.augmentation.pad,
+        dsap_size=config.model.dsap_size,
+        part_images=config.model.part_images,
+    )
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     loss = loss_of(config, run.network(inputs), inputs)
@@ -186,16 +196,16 @@ def _means(run: Run, window: list[dict[str, Tensor]]) -> dict[str, float]:
     return means
 
 
-def _report(run: Run, event: StepsDone, tracker: Tracker) -> None:
+def _report(run: Run, event: StepsDone, tracker: Tracker | None) -> None:
     values = {"loss": event.loss, **{f"loss/{name}": value for name, value in event.terms.items()}}
     values |= {
         "learning_rate": event.learning_rate,
         "images_per_second": event.images_per_second,
         "data_wait": event.data_wait,
     }
-    if run.fabric.is_global_zero:
+    if tracker is not None:
         tracker.write(values, step=run.step, epoch=run.epoch + event.step / event.steps)
-    run.on_event(event)
+        run.on_event(event)
 
 
 def _evaluation_is_due(run: Run) -> bool:
@@ -204,12 +214,15 @@ def _evaluation_is_due(run: Run) -> bool:
     return wanted and run.scores_epoch < epoch
 
 
-def _evaluate(run: Run, tracker: Tracker) -> None:
+def _evaluate(run: Run, tracker: Tracker | None) -> None:
     scores = evaluate(run.module, run.store, config=run.config, device=run.fabric.device)
     run.scores, run.scores_epoch = asdict(scores), run.epoch
-    tracker.write({f"scores/{name}": value for name, value in run.scores.items()}, step=run.step, epoch=run.epoch)
+    if tracker is not None:
+        named = {f"scores/{name}": value for name, value in run.scores.items()}
+        tracker.write(named, step=run.step, epoch=run.epoch)
     if scores.mean_average_precision > run.best:
         run.best = scores.mean_average_precision
         save_run(run, BEST)
     save_run(run, LAST)
-    run.on_event(Evaluated(run.epoch, scores))
+    if tracker is not None:
+        run.on_event(Evaluated(run.epoch, scores))

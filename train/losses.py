@@ -63,18 +63,16 @@ def dsa_loss(outputs: dict[str, Tensor], identity: Tensor, config: LossConfig) -
     """DSA-reID section 3.2.4 with the weights of 4.2.
 
     Identity loss on f_G and each of the eight f_L,i (0.5 each), on z_G and z_L (1.0 each); batch-hard
-    triplet loss on z_G and z_L (1.5 each). ``outputs`` as DSAReid.forward gives them.
+    triplet loss on z_G and z_L (1.5 each). ``outputs`` as DSAReid.forward gives them; a network with
+    one branch has that branch's terms.
     """
     terms: dict[str, Tensor] = {}
-    for name, weight in (
-        ("f_global", config.identity_main),
-        ("f_local", config.identity_main),
-        ("z_global", config.identity_fused),
-        ("z_local", config.identity_fused),
-    ):
-        smoothed = identity_loss(outputs[f"logits_{name}"], identity, label_smoothing=config.label_smoothing)
-        terms[f"identity_{name}"] = weight * smoothed
-    for name in ("z_global", "z_local"):
+    branches = [name for name in ("global", "local") if f"z_{name}" in outputs]
+    for stream, weight in (("f", config.identity_main), ("z", config.identity_fused)):
+        for name in (f"{stream}_{branch}" for branch in branches):
+            smoothed = identity_loss(outputs[f"logits_{name}"], identity, label_smoothing=config.label_smoothing)
+            terms[f"identity_{name}"] = weight * smoothed
+    for name in (f"z_{branch}" for branch in branches):
         hard = batch_hard_triplet_loss(outputs[name], identity, margin=config.margin)
         terms[f"triplet_{name}"] = config.triplet_fused * hard
     return weighted_sum(terms)

@@ -12,6 +12,7 @@ from train.batch import Inputs
 from train.config import TrainConfig
 from train.determinism import seed_everything
 from train.dsa import DSAReid
+from train.dsa import network_needs as dsa_needs
 from train.losses import Loss, dsa_loss
 
 
@@ -26,8 +27,11 @@ class ReidNetwork(Protocol):
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """Named features and logits for the family's loss."""
 
-    def embed(self, image: Tensor) -> Tensor:
-        """L2-normalised embeddings, float32 (B, D), of normalised images (B, 3, H, W)."""
+    def embed(self, image: Tensor, dsap: Tensor | None = None, *, feature: str = "f") -> Tensor:
+        """L2-normalised embeddings, float32 (B, D), of normalised images (B, 3, H, W).
+
+        Another ``feature`` than ``f`` may need the part images too: :func:`evaluation_needs`.
+        """
 
     def inference_network(self) -> nn.Module:
         """A copy that only embeds: a module from images to embeddings."""
@@ -37,7 +41,9 @@ def build_network(config: TrainConfig, num_identities: int, *, seed: int) -> nn.
     """The config's network on the CPU, with weights that depend on ``seed`` only; a :class:`ReidNetwork`."""
     seed_everything(seed)
     if config.model.family == "dsa-reid":
-        return DSAReid(config.model, num_identities)
+        # Weights that another run's will replace need no download.
+        model = replace(config.model, pretrained="never") if config.model.initial else config.model
+        return DSAReid(model, num_identities)
     raise UserError(f"unknown network family {config.model.family!r}", "Known: dsa-reid.")
 
 
@@ -48,7 +54,12 @@ def build_empty_network(config: TrainConfig, num_identities: int) -> nn.Module:
 
 def network_needs(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that training the config's network reads."""
-    return {"dsa-reid": DSAReid.needs}[config.model.family]
+    return dsa_needs(config.model)
+
+
+def evaluation_needs(config: TrainConfig) -> tuple[str, ...]:
+    """The arrays that ranking the config's feature reads: the image alone, unless streams are fused."""
+    return network_needs(config) if config.evaluate.feature.startswith("z") else ("image",)
 
 
 def as_reid(network: nn.Module) -> ReidNetwork:

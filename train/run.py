@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -18,7 +19,7 @@ from train.dataset import StoreDataset, StoreReader
 from train.determinism import random_states
 from train.models import build_empty_network, build_network, network_needs
 from train.progress import OnEvent
-from train.resume import resume_run
+from train.resume import resume_run, start_from
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Run:
     network: torch.nn.Module
     optimiser: torch.optim.Optimizer
     on_event: OnEvent
+    described_store: dict[str, str]
+    """What checkpoints say of the store, read while it was whole."""
     epoch: int = 0
     step: int = 0
     best: float = -1.0
@@ -64,46 +67,65 @@ def prepare_run(
     needs = network_needs(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
     _check_dsap_size(config, store)
+    described = describe_store(store)
     last = folder / LAST
     continues = resume and last.is_file()
     if continues:
         network = build_empty_network(config, dataset.num_identities)
     else:
         network = build_network(config, dataset.num_identities, seed=seed)
+        if config.model.initial:
+            start_from(network, Path(config.model.initial))
     network = network.to(memory_format=torch.channels_last)
+    if config.compile == "on":
+        network.compile()  # in place: the weights keep their names
     options = config.optimiser
     optimiser = torch.optim.Adam(
         network.parameters(), betas=(options.beta1, options.beta2), weight_decay=options.weight_decay, fused=True
     )
     wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
-    run = Run(config, store, folder, seed, fabric, dataset, wrapped, wrapped_optimiser, on_event)
+    run = Run(config, store, folder, seed, fabric, dataset, wrapped, wrapped_optimiser, on_event, described)
     if continues:
+        identities = dataset.num_identities
         checkpoint = resume_run(
-            last, run.module, optimiser, config=config, seed=seed, store=store, num_identities=dataset.num_identities
+            last, run.module, optimiser, config=config, seed=seed, store=described, num_identities=identities
         )
         run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
         run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
-    elif fabric.is_global_zero:
-        for name in (LAST, BEST):
-            (folder / name).unlink(missing_ok=True)
+    fabric.barrier()  # every process has looked for last.pt before the first one may remove it
     if fabric.is_global_zero:
+        for name in () if continues else (LAST, BEST):
+            (folder / name).unlink(missing_ok=True)
+        for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote a checkpoint
+            leftover.unlink()
         (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
     return run
 
 
 def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
-    """Fabric on ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``."""
+    """Fabric on ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``; under torchrun, one of its processes.
+
+    Processes share gradients (DDP); batch norm and the triplet loss see each process's own share.
+    """
     if str(device) == "auto":
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
-    devices = 1 if chosen.type == "cpu" else [chosen.index or 0]
-    fabric = Fabric(accelerator=chosen.type, devices=devices, precision=precision)  # type: ignore[arg-type]
+    several: dict[str, Any]
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        several = {"devices": here, "num_nodes": world // here, "strategy": "ddp"}
+    else:
+        several = {"devices": 1 if chosen.type == "cpu" else [chosen.index or 0]}
+    fabric = Fabric(accelerator=chosen.type, precision=precision, **several)  # type: ignore[arg-type]
     fabric.launch()
     return fabric
 
 
 def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
     stored, asked = store.geometry.dsap_size, config.model.dsap_size
+    if config.model.streams == "mf":
+        return
     if asked > stored or stored % asked:
         raise UserError(
             f"model.dsap_size is {asked}, the store's DSAP images are {stored}x{stored}",
@@ -130,7 +152,7 @@ def save_run(run: Run, name: str) -> None:
         random=random_states(),
         config=run.config,
         num_identities=run.dataset.num_identities,
-        store=describe_store(run.store),
+        store=run.described_store,
         versions=library_versions(),
     )
     save_checkpoint(run.folder / name, checkpoint)
@@ -141,4 +163,14 @@ def stop_not_finite(run: Run, problem: str) -> NoReturn:
     raise UserError(
         f"{problem} in epoch {run.epoch + 1}, step {run.step}: training has diverged",
         f"Lower schedule.peak or lengthen schedule.warmup_epochs; checkpoints of finished epochs stay in {run.folder}.",
+    )
+
+
+def out_of_memory(run: Run, reason: str) -> UserError:
+    """The UserError for a device that ran out of memory."""
+    sampling, config = run.config.sampling, run.config
+    return UserError(
+        f"out of memory on {run.fabric.device} with batches of {sampling.identities} x {sampling.images} images of "
+        f"{config.height}x{config.width} ({config.precision}): {reason.strip().splitlines()[0]}",
+        "Set sampling.identities lower, precision=bf16-mixed, or FEED=memory; finished epochs are kept.",
     )

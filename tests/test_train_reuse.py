@@ -1,0 +1,177 @@
+"""What is done with a trained run: fine-tuning from it, exporting it, describing it, ablation tables of runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from reference_train import TINY, random_store
+
+from data_catalog.errors import UserError
+from pipeline import ablation, training
+from pipeline.ablation import TABLES, run_ablation, variant_config
+from train.augment import normalise_image
+from train.checkpoint import load_checkpoint
+from train.config import TrainConfig, load_config
+from train.dataset import read_images
+from train.describe import parameter_table, settings_table
+from train.evaluate import extract
+from train.export import export_network, load_exported
+from train.loop import fit
+from train.models import build_network
+from train.resume import load_network, start_from
+
+SMALL = "dsa-reid-small"
+
+
+def _config(name: str = SMALL, **changes: object) -> TrainConfig:
+    return load_config(name, {**TINY, "epochs": 1, "evaluate_every": 0, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    fit(_config(), random_store(), folder, device="cpu", on_event=lambda event: None)
+    return folder
+
+
+def test_section_4_3_fine_tuning_starts_from_everything_but_the_classifiers(run: Path) -> None:
+    trained = load_checkpoint(run / "last.pt").model
+    fresh, tuned = (build_network(_config(), 9, seed=1) for _ in range(2))
+    start_from(tuned, run)
+    for name, value in tuned.state_dict().items():
+        expected = fresh.state_dict()[name] if name.startswith("classify_") else trained[name]
+        assert torch.equal(value, expected), name
+
+
+def test_fine_tuning_on_other_persons_trains_and_resumes(run: Path, tmp_path: Path) -> None:
+    store = random_store(train_identities=4, seed=5)
+    config = _config(**{"model.initial": str(run)})
+    fit(config, store, tmp_path, device="cpu", on_event=lambda event: None)
+    checkpoint = load_checkpoint(tmp_path / "last.pt")
+    assert (checkpoint.num_identities, checkpoint.config.model.initial) == (4, str(run))
+    again = fit(_config(**{"model.initial": str(tmp_path / "gone")}), store, tmp_path, device="cpu")
+    assert again.steps == checkpoint.step  # a run that continues does not start from anything
+
+
+def test_fine_tuning_from_another_architecture_or_nothing_is_refused(run: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline"
+    fit(_config("baseline-small"), random_store(), baseline, device="cpu", on_event=lambda event: None)
+    with pytest.raises(UserError, match=r"do not fit this network: 0 of another shape, \d+ missing \(main.part_branch"):
+        start_from(build_network(_config(), 9, seed=1), baseline)
+    with pytest.raises(UserError, match=r"nowhere.*does not exist"):
+        start_from(build_network(_config(), 9, seed=1), tmp_path / "nowhere")
+
+
+def test_an_exported_network_has_no_guide_and_the_same_embedding(run: Path, tmp_path: Path) -> None:
+    network, checkpoint = load_network(run)
+    path = tmp_path / "net.pt"
+    export_network(network, checkpoint, path)
+    exported, config = load_exported(path)
+    assert config == checkpoint.config
+    names = set(torch.load(path, weights_only=True)["weights"])
+    assert names == {name for name in checkpoint.model if name.startswith("main.")}
+    store, rows = random_store(), slice(0, 6)
+    with torch.inference_mode():
+        embedding = exported(normalise_image(read_images(store, rows, height=32, width=32)))
+    assert torch.equal(embedding, extract(network, store, torch.arange(6).numpy(), config=config))
+
+
+def test_files_that_are_no_exported_network_are_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_exported(tmp_path / "none.pt")
+    with pytest.raises(UserError, match="is no exported network"):
+        load_exported(run / "last.pt")
+    (tmp_path / "torn.pt").write_bytes(b"PK")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_exported(tmp_path / "torn.pt")
+
+
+def test_a_description_has_every_setting_and_where_the_weights_are() -> None:
+    rows = {row.key: row for row in settings_table(load_config("csa-small"))}
+    assert (rows["model.part_images"].value, rows["model.part_images"].changed) == ("crops", True)
+    assert (rows["loss.margin"].value, rows["loss.margin"].changed) == (0.3, False)
+    assert all(row.help for row in rows.values())
+    weights = dict(parameter_table(load_config("dsa-reid"), 751))
+    assert weights["in inference"] == weights["main"] < weights["in training"]
+    # conv5_g, table 1: two basic blocks of 3x3 from 1024 to 2048 channels, a 1x1 shortcut, their norms.
+    convolutions = 9 * (1024 * 2048 + 3 * 2048 * 2048) + 1024 * 2048
+    assert weights["  guide.conv5_g"] == convolutions + 5 * 2 * 2048
+
+
+def test_describe_and_export_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training.describe_model(str(run))
+    assert "model.part_images" in capsys.readouterr().out
+    path = training.export_run(run, None)
+    assert path == run / f"{SMALL}.export.pt"
+    assert load_exported(path)[1] == _config()
+    with pytest.raises(UserError, match="unknown model"):
+        training.describe_model("nothing")
+
+
+def test_a_run_can_be_ranked_by_another_feature(
+    stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {
+        feature: training.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature=feature)
+        for feature in (None, "f", "z")
+    }
+    assert scores[None] == scores["f"] != scores["z"]
+    assert f"{SMALL}, z" in capsys.readouterr().out
+    with pytest.raises(UserError, match="expected f or f_global"):
+        training.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature="x")
+
+
+def test_table_3_published_numbers_and_shared_runs() -> None:
+    assert [row.paper[0] for row in TABLES["dsa-3"]] == [76.4, 78.6, 81.2, 83.4, 84.7, 83.2, 87.4, 86.5, 87.5, 87.6]
+    assert len({row.variant for row in TABLES["dsa-3"]}) == 7  # four rows of DSA-reID share one training
+    for rows in TABLES.values():
+        for row in rows:
+            config = variant_config(row.variant, SMALL, {"epochs": 3})
+            assert (config.epochs, config.model.backbone) == (3, "small")
+            assert config.augmentation.erase == (0.0 if row.variant == "baseline" else 0.5)
+
+
+def test_an_ablation_trains_each_network_once_and_resumes(
+    stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_table(table: str) -> Path:
+        changes = {**TINY, "evaluate_every": 0, "epochs": 1, "model.dsap_size": 8}
+        settings = [f"{key}={value}" for key, value in changes.items()]
+        return run_ablation(
+            table=table, model=SMALL, seeds="0,1", epochs=None, run_root=tmp_path, overrides=settings,
+            store_path=stores["zarr"], size=None, feed="auto", device="cpu", workers=0,
+        )  # fmt: skip
+
+    path = run_table("dsa-5")
+    folder = tmp_path / f"ablation-synthetic-{SMALL}"
+    assert sorted(run.name for run in folder.iterdir() if run.is_dir()) == [
+        "dsa-concat-seed0", "dsa-concat-seed1", "dsa-reid-seed0", "dsa-reid-seed1",
+    ]  # fmt: skip
+    assert path.read_text().count("Elem-add") == 1
+    assert "87.6" in path.read_text()
+    with (folder / "dsa-5.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["network"], row["seed"]) for row in rows] == [
+        ("Concatenation+fc", "0"), ("Concatenation+fc", "1"), ("Elem-add", "0"), ("Elem-add", "1"),
+    ]  # fmt: skip
+    assert "Concatenation+fc" in capsys.readouterr().out
+    trained: list[str] = []
+    original = ablation.fit
+
+    def counting(config, store, folder, **options):
+        before = (folder / "last.pt").stat().st_mtime_ns if (folder / "last.pt").is_file() else 0
+        result = original(config, store, folder, **options)
+        trained.extend([folder.name] if (folder / "last.pt").stat().st_mtime_ns != before else [])
+        return result
+
+    monkeypatch.setattr(ablation, "fit", counting)
+    assert run_table("dsa-5").read_text() == path.read_text()
+    assert trained == []
+    with pytest.raises(UserError, match="SEEDS is 'x'"):
+        run_ablation(
+            table="dsa-5", model=SMALL, seeds="x", epochs=None, run_root=tmp_path, overrides=[],
+            store_path=stores["zarr"], size=None, feed="auto", device="cpu", workers=0,
+        )  # fmt: skip
