@@ -213,8 +213,13 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path) ->
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "preprocess", "--shard-rows", "32"],
-        cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**clean_environment(), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background inherits an ignored SIGINT; a person at a terminal has it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     store = tmp_path / "synthetic-1024x512.zarr"
     deadline = time.monotonic() + 60
     while not store.exists() and time.monotonic() < deadline:
