@@ -9,12 +9,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
-from pipeline.progress import say
+from pipeline.progress import say, show
 from pipeline.settings import choose_model, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
 from pipeline.training import chosen_settings
@@ -153,7 +152,7 @@ def _report(table: str, scores: dict[str, list[Scores]], seeds: Sequence[int], f
         shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
     for line in lines[1:]:
         shown.add_row(*line)
-    Console(width=max(150, Console().width)).print(shown)
+    show(shown)
     path = folder / f"{table}.md"
     rules = ["|".join(("", *("---" for _ in lines[0]), ""))]
     body = ["| " + " | ".join(line) + " |" for line in lines]

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
-from pipeline.progress import say
+from pipeline.progress import say, show
 from pipeline.settings import choose_model, parse_size, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
 from train.config import TrainConfig, changed, load_config
@@ -55,7 +54,7 @@ def train_model(
     workers = store_request["workers"]
     result = fit(config, store, folder, device=device, workers=workers, feed=feed, seed=seed, resume=not fresh)
     if result.scores is not None:
-        Console().print(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
+        show(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
     say(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
     say(f"next: make evaluate RUN_FOLDER={folder}, or make inspect DATASET={store_request['dataset']}")
     return result
@@ -92,7 +91,7 @@ def evaluate_run(run: Path, *, store_path: Path | None, device: str, feature: st
     say(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     scores = evaluate(network, store, config=config, device=chosen)
     name = config.name if feature is None else f"{config.name}, {feature}"
-    Console().print(scores_table(str(store.path), {name: scores}))
+    show(scores_table(str(store.path), {name: scores}))
     return scores
 
 
@@ -104,19 +103,18 @@ def describe_model(run_or_model: str) -> None:
         say(f"{run_or_model}: epoch {checkpoint.epoch}, trained on {checkpoint.store['path']}, seed {checkpoint.seed}")
     else:
         config, identities = load_config(run_or_model), MARKET_IDENTITIES
-    console = Console(width=max(160, Console().width))
     table = Table(title=f"{config.name} (* = not the default)", title_justify="left")
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
     for row in settings_table(config):
         table.add_row(row.key, f"{row.value}{' *' if row.changed else ''}", row.help)
-    console.print(table)
+    show(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")
     weights.add_column("parameters", justify="right")
     for name, number in parameter_table(config, identities):
         weights.add_row(name, f"{number:,}")
-    console.print(weights)
+    show(weights)
 
 
 def export_run(run: Path, target: Path | None) -> Path:
