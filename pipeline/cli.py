@@ -93,12 +93,10 @@ def preprocess(**request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
     from pipeline.stages import StoreRequest, make_store
 
-    store, failed = make_store(StoreRequest(**request))
+    wanted = StoreRequest(**request)
+    store, failed = make_store(wanted)
     click.echo(store.path)
-    variables = f"DATASET={request['dataset']}"
-    if request["dataset"] == "folder":
-        variables += f" DATA_ROOT={request['data_root']}"
-    say(f"next: make inspect {variables}, or make train {variables}")
+    say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
     if failed:
         sys.exit(EXIT_SOME_FAILED)
 

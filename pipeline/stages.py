@@ -54,6 +54,12 @@ class StoreRequest:
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
         return store_path(self.store_root, name, parse_size(self.size), self.store)
 
+    def variables(self) -> str:
+        """The Make variables that name this store: DATASET, and those that are not the defaults."""
+        named = {"DATA_ROOT": self.data_root, "STORE_ROOT": self.store_root, "STORE": self.store, "SIZE": self.size}
+        unusual = [f"{name}={value}" for name, value in named.items() if str(value) != str(defaults()[name.lower()])]
+        return " ".join((f"DATASET={self.dataset}", *unusual))
+
 
 def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
     """Render the synthetic pedestrians under ``root``, with progress."""

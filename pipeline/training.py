@@ -45,10 +45,8 @@ def train_model(
     model, why_model = choose_model(model, device)
     config = load_config(model, chosen_settings(overrides, size, epochs, initial))
     say(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
-    if store_path is not None:
-        store = open_store(store_path)
-    else:
-        store = find_or_make_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
+    request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
+    store = open_store(store_path) if store_path is not None else find_or_make_store(request)
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
     say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers = store_request["workers"]
@@ -56,7 +54,7 @@ def train_model(
     if result.scores is not None:
         show(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
     say(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
-    say(f"next: make evaluate RUN_FOLDER={folder}, or make inspect DATASET={store_request['dataset']}")
+    say(f"next: make evaluate RUN_FOLDER={folder}, or make inspect {request.variables()}")
     return result
 
 

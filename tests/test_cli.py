@@ -164,6 +164,8 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     made = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
     assert made.returncode == 0, made.stderr
     assert "5 images (5 train)" in made.stderr
+    assert f"next: make inspect DATASET=folder DATA_ROOT={crops} STORE_ROOT=" in made.stderr
+    assert "SIZE=64x32" in made.stderr
     again = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
     assert again.returncode == 0
     assert "is complete; nothing to do" in again.stderr
