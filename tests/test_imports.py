@@ -17,6 +17,7 @@ ONE_MODULE_EACH = {
     "zarr": "data_catalog/zarr_format.py",
     "tensorstore": "data_catalog/zarr_format.py",
     "h5py": "data_catalog/hdf5_format.py",
+    "scipy": "data_catalog/matlab.py",
     "dask": "pipeline/visibility.py",
     "distributed": "pipeline/cluster.py",
     "tensorboard": "train/tracking.py",
