@@ -1,4 +1,4 @@
-"""MATLAB files of version 5, as the attribute annotations and CUHK03's protocol come; the only file that imports scipy."""
+"""MATLAB files of version 5 (person attributes, CUHK03's protocol); the only file that imports scipy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def read_matlab(path: Path) -> dict[str, Any]:
     Vectors come without their dimensions of length 1. Raises UserError where the file is missing, no MATLAB file,
     or of version 7.3, which is HDF5 (:mod:`data_catalog.hdf5_format` reads that).
     """
+    if not path.is_file():
+        raise UserError(f"{path} is not there")
     try:
         variables = scipy.io.loadmat(path, simplify_cells=True, appendmat=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is not there") from error
     except Exception as error:  # scipy raises many types for a cut or foreign file
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"{path} cannot be read as a MATLAB 5 file: {reason}", "get the file again") from error
