@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_type_hints
+
+import yaml
 
 from data_catalog.errors import UserError
 
@@ -56,6 +59,8 @@ def _unknown_key(key: str, known: Mapping[str, type]) -> UserError:
 
 def _as_type(key: str, value: object, kind: type) -> object:
     """``value`` as ``kind``; YAML reads 8e-4 as text and a command line gives only text, so text is parsed."""
+    if isinstance(value, bool) and kind is str:  # YAML reads on and off as truth values
+        return "on" if value else "off"
     readers: dict[type, Callable[[Any], object]] = {float: float, int: _whole_number, str: str}
     if isinstance(value, bool) or value is None or isinstance(value, list):
         raise UserError(f"{key} is {value!r}; expected {kind.__name__}", "Correct it in the config or on the command.")
@@ -84,3 +89,14 @@ def _build(owner: type, typed: Mapping[str, object], prefix: str) -> Any:
         else:
             assert setting.default is not MISSING, key
     return owner(**values)
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The keys and values of a YAML file; raises UserError where it cannot be read or holds something else."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {error}", "Correct the file.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}; expected keys with values", "Correct the file.")
+    return values

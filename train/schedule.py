@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from math import cos, floor, pi
 
-from train.config import ScheduleConfig
+from train.config import ScheduleConfig, TrainConfig
+
+
+def second_stage(config: TrainConfig, epoch: float) -> bool:
+    """Whether ``epoch`` lies in MagnifierNet's second stage (v1, section 4.2; v2, section 4.1).
+
+    The stage exists for the diversity loss, so a run without that loss stays in the first.
+    """
+    diverse = config.model.family == "magnifiernet" and config.loss.diversity > 0
+    return diverse and epoch >= config.stages.first_epochs
+
+
+def rate_at(config: TrainConfig, epoch: float) -> float:
+    """Learning rate of a run at ``epoch``: the schedule's, or the second stage's own where it has one."""
+    if config.stages.second_rate and second_stage(config, epoch):
+        return config.stages.second_rate
+    return learning_rate(epoch, config.schedule, epochs=config.epochs)
 
 
 def learning_rate(epoch: float, config: ScheduleConfig, *, epochs: int) -> float:
@@ -22,5 +38,8 @@ def learning_rate(epoch: float, config: ScheduleConfig, *, epochs: int) -> float
         length = max(epochs - config.warmup_epochs, 1e-9)
         share = min(1.0, (epoch - config.warmup_epochs) / length)
         return config.peak * (1 + cos(pi * share)) / 2
-    milestones = max(0, floor((epoch - config.decay_from) / config.decay_every))
-    return float(config.peak * config.decay_factor**milestones)
+    if config.kind == "milestones":
+        passed = sum(epoch >= milestone for milestone in config.decay_epochs())
+    else:
+        passed = max(0, floor((epoch - config.decay_from) / config.decay_every))
+    return float(config.peak * config.decay_factor**passed)

@@ -1,0 +1,27 @@
+"""Settings that an experiment has for one dataset: MagnifierNet's stages, loss weights and decay (v1, table 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_catalog.errors import UserError
+from train.config_values import flatten, read_yaml
+
+_FOLDER = Path(__file__).parent / "configs" / "datasets"
+
+
+def dataset_table(experiment: str) -> dict[str, dict[str, object]]:
+    """The settings (dotted keys) of each dataset that the experiment was tuned for; empty for most experiments."""
+    path = _FOLDER / f"{experiment}.yaml"
+    if not path.is_file():
+        return {}
+    rows = {dataset: settings for dataset, settings in read_yaml(path).items() if isinstance(settings, dict)}
+    return {dataset: flatten(settings) for dataset, settings in rows.items()}
+
+
+def dataset_settings(experiment: str, dataset: str | None) -> dict[str, object]:
+    """The experiment's settings for ``dataset``, ``tuned_for`` among them; empty where it has none for it."""
+    table = dataset_table(experiment)
+    if dataset is None or dataset not in table:
+        return {}
+    return {**table[dataset], "tuned_for": dataset}
