@@ -54,7 +54,8 @@ class Inputs(TensorFields):
     """B samples as a network takes them: augmented and normalised with ImageNet's mean and deviation.
 
     image: float32 (B, 3, H, W). dsap: float32 (B, 24, 3, S, S), exactly 0 where invalid.
-    mask: uint8 (B, H, W), moved with the image. identity and camera: int64 (B,).
+    mask: uint8 (B, H, W), moved with the image. identity and camera: int64 (B,). regions: bool (8,), the
+    mask labels that MagnifierNet's regularising branch sees of this batch.
     Not frozen, because Fabric's mixed precision copies it field by field.
     """
 
@@ -63,3 +64,4 @@ class Inputs(TensorFields):
     camera: Tensor
     dsap: Tensor | None = None
     mask: Tensor | None = None
+    regions: Tensor | None = None

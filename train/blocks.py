@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -117,6 +118,11 @@ class Classifier(nn.Module):
         hidden = torch.einsum("bri,rhi->brh", features, self.hidden_weight)
         hidden = self.activation(self.norm(hidden.flatten(1)).view_as(hidden))
         return torch.einsum("brh,rnh->brn", self.dropout(hidden), self.weight) + self.bias
+
+
+def join(features: dict[str, Tensor]) -> Tensor:
+    """The branches' features concatenated and L2-normalised, float32 (B, D): an embedding."""
+    return F.normalize(torch.cat([feature.flatten(1) for feature in features.values()], 1).float())
 
 
 def initialise(module: nn.Module) -> None:

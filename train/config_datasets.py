@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_catalog.errors import UserError
 from train.config_values import flatten, read_yaml
 
 _FOLDER = Path(__file__).parent / "configs" / "datasets"

@@ -16,8 +16,6 @@ _CHOICES = {
     "part_weighting": ("area", "none"),
     "facilitator": ("auto", "on", "off"),
 }
-ATTRIBUTE_GROUPS = ("general", "head", "upper", "lower")
-"""Groups of person attributes (v1, section 3.5); ``attribute_groups`` writes each as its first letter."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class MagnifierConfig:
     keep_upper: int = setting(2, "SRB: upper torso regions kept (N_upper); 0 = all")
     keep_lower: int = setting(2, "SRB: lower torso regions kept (N_lower); 0 = all")
     mask_resize: str = setting("area", "masks at the feature map's size: area (soft planes, one a part) or nearest")
-    part_weighting: str = setting("area", "part losses times sigmoid(share of pixels), as the official code: area, none")
+    part_weighting: str = setting(
+        "area", "part losses times sigmoid(share of pixels), as the official code: area, none"
+    )
     facilitator: str = setting("auto", "attribute facilitator: auto (where there are attributes), on or off")
     attributes: str = setting("", "file of the dataset's attributes, as market_attribute.mat; empty = none")
     attribute_groups: str = setting("", "first letter of each attribute's group; a run takes it from the file")
@@ -44,9 +44,6 @@ class MagnifierConfig:
         off = self.mask_module == "off"
         require(not (needed and off), "magnifier.mask_module", "off", "on: SAB, SRB and SFB need masks")
         self._check_numbers()
-        letters = {group[0] for group in ATTRIBUTE_GROUPS}
-        known = set(self.attribute_groups) <= letters
-        require(known, "magnifier.attribute_groups", self.attribute_groups, f"letters of {', '.join(sorted(letters))}")
         possible = self.facilitator != "on" or self.fusion != "none"
         require(possible, "magnifier.facilitator", "on", "auto or off: it helps the masks of SFB, and fusion is none")
 

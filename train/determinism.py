@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     BATCHES = 1
     AUGMENTATION = 2
     LOADER = 3
+    REGIONS = 4
 
 
 def derive_seed(seed: int, *purpose: int) -> int:

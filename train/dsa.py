@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.backbone import build_backbone
 from train.batch import Inputs
-from train.blocks import Classifier
+from train.blocks import Classifier, join
 from train.config import ModelConfig
 from train.dsag import NUM_REGIONS, GuidingStream
 
@@ -66,11 +65,6 @@ class EmbeddingNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch."""
         return join(self.main(image))
-
-
-def join(features: dict[str, Tensor]) -> Tensor:
-    """The branches' features concatenated and L2-normalised, float32 (B, D)."""
-    return F.normalize(torch.cat([feature.flatten(1) for feature in features.values()], 1).float())
 
 
 class ConcatenationFusion(nn.Module):

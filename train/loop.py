@@ -24,11 +24,11 @@ from train.evaluate import evaluate, has_protocol
 from train.feeding import Feeder, choose_feed, make_feeder
 from train.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from train.metrics import Scores
-from train.models import loss_of
+from train.models import draw_batch, loss_of
 from train.progress import Evaluated, OnEvent, StepsDone, console_progress
 from train.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from train.sampler import PKSampler
-from train.schedule import learning_rate
+from train.schedule import rate_at, tell_stages
 from train.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ def _train(run: Run, feed: str, workers: int) -> None:
         world_size=run.fabric.world_size,
     )
     tell_repeated(run.dataset, config.sampling.images)
+    tell_stages(config)
     tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
     feeder: Feeder | None = None
     try:
@@ -129,7 +130,7 @@ def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
     window: list[dict[str, Tensor]] = []
     images, waited, began = 0, 0.0, perf_counter()
     for index, (batch, wait) in enumerate(_timed(feeder)):
-        rate = learning_rate(run.epoch + index / steps, run.config.schedule, epochs=run.config.epochs)
+        rate = rate_at(run.config, run.epoch + index / steps)
         window.append(_step(run, batch, rate))
         images, waited = images + len(batch), waited + wait
         if (index + 1) % run.config.log_every == 0 or index + 1 == steps:
@@ -177,9 +178,12 @@ def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
         dsap_size=config.model.dsap_size,
         part_images=config.model.part_images,
     )
+    # Of the whole batch, so that every process draws the same.
+    regions = draw_batch(config, generator(run.seed, Purpose.REGIONS, run.step))
+    inputs.regions = None if regions is None else regions.to(run.fabric.device, non_blocking=True)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
-    loss = loss_of(config, run.network(inputs), inputs)
+    loss = loss_of(config, run.network(inputs), inputs, epoch=run.epoch)
     run.optimiser.zero_grad(set_to_none=True)
     run.fabric.backward(loss.total)
     run.optimiser.step()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_catalog.parts import NUM_MASK_LABELS
-from train.attribute_files import attribute_loss
+from train.attributes import attribute_loss
 from train.config import TrainConfig
 from train.losses import Loss, batch_hard_triplet_loss, identity_loss, weighted_sum
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,14 +16,14 @@ def planes_of(labels: Tensor) -> Tensor:
     return (labels[:, None] == numbers[:, None, None]).float()
 
 
-def resize_planes(planes: Tensor, size: Sequence[int], *, resize: str) -> Tensor:
+def resize_planes(planes: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
     """(B, 8, *size) of planes (B, 8, h, w); at every place they go on summing to 1.
 
     ``area``: each part's share of a cell, from which no third part can come, as from interpolated
     label numbers. ``nearest``: the plane at the cell's centre.
     """
     if resize == "area":
-        return F.adaptive_avg_pool2d(planes, tuple(size))
+        return F.adaptive_avg_pool2d(planes, size)
     rows, columns = (
         ((torch.arange(new, device=planes.device) + 0.5) * (old / new)).long()
         for new, old in zip(size, planes.shape[2:], strict=True)

@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 
 _FREE_TO_CHANGE = {
     "name", "epochs", "evaluate_every", "log_every", "compile", "model.pretrained", "model.initial", "evaluate.feature",
+    "magnifier.attributes", "tuned_for",
 }  # fmt: skip
-_CLASSIFIERS = "classify_"
+_OF_ITS_PERSONS = ("classify_", "attribute_targets")
+"""Beginnings of the names of what belongs to the training persons: classifiers, and attributes to learn."""
 
 
 def resume_run(
@@ -75,7 +77,7 @@ def start_from(network: nn.Module, run_or_file: Path) -> None:
     """
     path = _checkpoint_path(run_or_file)
     checkpoint = load_checkpoint(path)
-    wanted = {name: value for name, value in network.state_dict().items() if not name.startswith(_CLASSIFIERS)}
+    wanted = {name: value for name, value in network.state_dict().items() if not name.startswith(_OF_ITS_PERSONS)}
     taken = {name: value for name, value in checkpoint.model.items() if name in wanted}
     different = [name for name, value in taken.items() if value.shape != wanted[name].shape]
     missing = [name for name in wanted if name.startswith("main.") and name not in taken]
@@ -83,7 +85,7 @@ def start_from(network: nn.Module, run_or_file: Path) -> None:
         raise UserError(
             f"the weights in {path} ({checkpoint.config.name}) do not fit this network: "
             f"{len(different)} of another shape, {len(missing)} missing ({(different + missing)[0]}, ...)",
-            "Start from a run with the same model.backbone and model.branches.",
+            "Start from a run with the same model.backbone and the same branches.",
         )
     network.load_state_dict(taken, strict=False)
     log.info(

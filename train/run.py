@@ -18,6 +18,7 @@ from train.config import TrainConfig, to_dict
 from train.dataset import StoreDataset, StoreReader
 from train.determinism import random_states
 from train.models import build_empty_network, build_network, network_needs
+from train.preparation import check_store, resolve_attributes, teach_attributes
 from train.progress import OnEvent
 from train.resume import resume_run, start_from
 
@@ -66,8 +67,9 @@ def prepare_run(
     fabric = start_fabric(device, precision=config.precision)
     needs = network_needs(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
-    _check_dsap_size(config, store)
+    check_store(config, dataset)
     described = describe_store(store)
+    config = resolve_attributes(config, described["dataset"])
     last = folder / LAST
     continues = resume and last.is_file()
     if continues:
@@ -76,6 +78,7 @@ def prepare_run(
         network = build_network(config, dataset.num_identities, seed=seed)
         if config.model.initial:
             start_from(network, Path(config.model.initial))
+    teach_attributes(config, network, dataset.person_ids)
     network = network.to(memory_format=torch.channels_last)
     if config.compile == "on":
         network.compile()  # in place: the weights keep their names
@@ -120,17 +123,6 @@ def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
     fabric = Fabric(accelerator=chosen.type, precision=precision, **several)  # type: ignore[arg-type]
     fabric.launch()
     return fabric
-
-
-def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
-    stored, asked = store.geometry.dsap_size, config.model.dsap_size
-    if config.model.streams == "mf":
-        return
-    if asked > stored or stored % asked:
-        raise UserError(
-            f"model.dsap_size is {asked}, the store's DSAP images are {stored}x{stored}",
-            f"Set model.dsap_size to {stored} or a divisor of it, or preprocess again with another DSAP size.",
-        )
 
 
 def save_run(run: Run, name: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from math import cos, floor, pi
 
 from train.config import ScheduleConfig, TrainConfig
+
+log = logging.getLogger(__name__)
 
 
 def second_stage(config: TrainConfig, epoch: float) -> bool:
@@ -14,6 +17,21 @@ def second_stage(config: TrainConfig, epoch: float) -> bool:
     """
     diverse = config.model.family == "magnifiernet" and config.loss.diversity > 0
     return diverse and epoch >= config.stages.first_epochs
+
+
+def tell_stages(config: TrainConfig) -> None:
+    """Log where the second stage of a run begins, or that the run is too short for it."""
+    if config.model.family != "magnifiernet" or config.loss.diversity == 0:
+        return
+    first = config.stages.first_epochs
+    if config.epochs <= first:
+        log.info("One stage, without the diversity loss: %d epochs, stages.first_epochs is %d.", config.epochs, first)
+        return
+    rate = config.stages.second_rate
+    log.info(
+        "Stage 2, with the diversity loss, from epoch %d of %d; %s.",
+        first + 1, config.epochs, f"learning rate {rate:g}" if rate else "the schedule continues",
+    )  # fmt: skip
 
 
 def rate_at(config: TrainConfig, epoch: float) -> float:
