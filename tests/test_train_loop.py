@@ -136,8 +136,8 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_finished_epochs(
     before = (tmp_path / "last.pt").read_bytes()
     original = loop_module.loss_of
 
-    def broken(*arguments: object) -> Loss:
-        loss = original(*arguments)  # type: ignore[arg-type]
+    def broken(*arguments: object, epoch: float) -> Loss:
+        loss = original(*arguments, epoch=epoch)  # type: ignore[arg-type]
         return Loss(loss.total * torch.nan, loss.terms)
 
     monkeypatch.setattr(loop_module, "loss_of", broken)

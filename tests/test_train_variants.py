@@ -21,7 +21,9 @@ from train.losses import dsa_loss
 from train.models import build_network, evaluation_needs, loss_of, network_needs
 from train.resume import load_network
 
-VARIANTS = tuple(name for name in known_configs() if name.endswith("-small"))
+VARIANTS = tuple(
+    name for name in known_configs() if name.endswith("-small") and load_config(name).model.family == "dsa-reid"
+)
 
 
 def _config(name: str, **changes: object) -> TrainConfig:

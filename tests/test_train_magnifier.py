@@ -1,0 +1,326 @@
+"""MagnifierNet's network: regions, masked pooling, branches, BNNecks and widths, beside the papers' equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference_magnifier import slow_aligned, slow_gru, slow_kept, slow_lstm, slow_max_pool, slow_planes
+from torch import nn
+
+from data_catalog.parts import LOWER_LABELS, UPPER_LABELS
+from train.batch import Inputs
+from train.config import TrainConfig, load_config
+from train.describe import parameter_table
+from train.determinism import generator
+from train.magnifier import MagnifierEmbedding, MagnifierReid
+from train.magnifier_blocks import FusionBranch, RegularisingBranch, masked_max_pool
+from train.models import as_reid, build_empty_network, build_network, evaluation_needs, loss_of, network_needs
+from train.regions import draw_regions, mask_target, planes_of, resize_planes
+
+TINY = {"height": 64, "width": 32}
+
+
+def _config(name: str = "magnifiernet-small", **changes: object) -> TrainConfig:
+    return load_config(name, {**TINY, **changes})
+
+
+def _network(name: str = "magnifiernet-small", **changes: object) -> MagnifierReid:
+    network = build_network(_config(name, **changes), 5, seed=0)
+    assert isinstance(network, MagnifierReid)
+    return network
+
+
+def _inputs(kept: torch.Tensor | None = None) -> Inputs:
+    random = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 3, 64, 32, generator=random)
+    mask = torch.randint(0, 8, (4, 8, 4), generator=random).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return Inputs(image, torch.tensor([0, 0, 1, 1]), torch.zeros(4), mask=mask.to(torch.uint8), regions=kept)
+
+
+def _labels(*kept: int) -> torch.Tensor:
+    return torch.tensor([label in kept for label in range(8)])
+
+
+def test_masks_become_shares_of_each_cell() -> None:
+    mask = torch.randint(0, 8, (2, 12, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    planes = resize_planes(planes_of(mask), (3, 2), resize="area")
+    for index in range(2):
+        np.testing.assert_allclose(planes[index], slow_planes(mask[index].numpy(), 3, 2), atol=1e-6)
+    torch.testing.assert_close(planes.sum(1), torch.ones(2, 3, 2))
+
+
+@pytest.mark.parametrize("resize", ["area", "nearest"])
+def test_resized_masks_hold_no_part_that_was_not_there(resize: str) -> None:
+    """Labels 1 and 7 side by side: interpolated label numbers, as in the official code, would make parts 2 to 6."""
+    mask = torch.ones(1, 48, 20, dtype=torch.uint8)
+    mask[:, :, 9:] = 7
+    planes = resize_planes(planes_of(mask), (6, 3), resize=resize)
+    assert set(mask_target(planes).unique().tolist()) == {1, 7}
+    assert not planes[:, [0, 2, 3, 4, 5, 6]].any()
+    interpolated = F.interpolate(mask[:, None].float(), (6, 3), mode="bilinear", antialias=True).round()
+    assert set(interpolated.unique().tolist()) - {1, 7}
+
+
+def test_equation_1_semantic_aligned_representation() -> None:
+    random = torch.Generator().manual_seed(2)
+    features = torch.randn(2, 5, 4, 3, generator=random)
+    planes = torch.rand(2, 8, 4, 3, generator=random)
+    pooled = masked_max_pool(features, planes)
+    for index in range(2):
+        aligned = slow_aligned(features[index].double().numpy(), planes[index].double().numpy())
+        expected = np.array([slow_max_pool(part) for part in aligned])
+        np.testing.assert_allclose(pooled[index], expected, rtol=1e-5)
+    channels_last = masked_max_pool(features.to(memory_format=torch.channels_last), planes)
+    assert torch.equal(channels_last, pooled)
+
+
+def _pooled_by(branch: RegularisingBranch, features: torch.Tensor, planes: torch.Tensor, kept: list[int]) -> np.ndarray:
+    maps = branch.bottleneck(features).detach().double().numpy()
+    rows = [slow_kept(one, plane, kept) for one, plane in zip(maps, planes.double().numpy(), strict=True)]
+    return np.array(rows) @ branch.reduce.weight.detach().double().numpy().T
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 3, 5, 7], [0, 2], list(range(8))])
+def test_v2_equation_2_and_v1_equation_3_kept_regions(kept: list[int]) -> None:
+    """The same regions of every image of the batch survive; what is erased has no influence."""
+    torch.manual_seed(0)
+    branch = RegularisingBranch(8).eval()
+    features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
+    found = branch(features, planes, _labels(*kept))
+    np.testing.assert_allclose(found.detach(), _pooled_by(branch, features, planes, kept), rtol=1e-3, atol=1e-5)
+
+
+def test_at_test_time_the_regularising_branch_sees_everything() -> None:
+    torch.manual_seed(0)
+    branch = RegularisingBranch(8).eval()
+    features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
+    everything = branch.reduce(branch.bottleneck(features).amax((2, 3)))
+    assert torch.equal(branch(features, planes, None), everything)
+    torch.testing.assert_close(branch(features, planes, _labels(*range(8))), everything)
+
+
+def test_v2_section_3_2_random_torso_and_random_baseline() -> None:
+    for keep in (2, 4, 6):
+        torso = _draws(f"magnifiernet-torso-{keep}-small")
+        assert bool((torso[:, list(UPPER_LABELS)].sum(1) == keep // 2).all())
+        assert bool((torso[:, list(LOWER_LABELS)].sum(1) == keep // 2).all())
+        baseline = _draws(f"magnifiernet-baseline-{keep}-small")
+        assert bool((baseline[:, 1:].sum(1) == keep).all())
+        counts = {tuple(draw) for draw in baseline.tolist()}
+        assert len(counts) == {2: 21, 4: 35, 6: 7}[keep]  # every choice of keep out of 7 occurs
+        assert bool(torso[:, 0].all())
+        assert bool(baseline[:, 0].all())
+
+
+@pytest.mark.parametrize(("name", "upper", "lower"), [("1-1", 1, 1), ("2-2", 2, 2), ("3-3", 3, 3), ("all", 4, 3)])
+def test_v1_section_3_2_upper_and_lower_regions(name: str, upper: int, lower: int) -> None:
+    draws = _draws(f"magnifiernet-v1-regions-{name}-small")
+    assert bool((draws[:, list(UPPER_LABELS)].sum(1) == upper).all())
+    assert bool((draws[:, list(LOWER_LABELS)].sum(1) == lower).all())
+    assert bool(draws[:, 0].all())
+    assert len({tuple(draw) for draw in draws.tolist()}) == {"1-1": 12, "2-2": 18, "3-3": 4, "all": 1}[name]
+
+
+def _draws(name: str) -> torch.Tensor:
+    random, config = generator(0), load_config(name).magnifier
+    draws = [draw_regions(config, random) for _ in range(500)]
+    return torch.stack([draw for draw in draws if draw is not None])
+
+
+def test_without_a_regularising_branch_nothing_is_drawn() -> None:
+    assert draw_regions(load_config("magnifiernet-sfb-small").magnifier, generator(0)) is None
+
+
+@pytest.mark.parametrize(("kind", "slow"), [("gru", slow_gru), ("lstm", slow_lstm)])
+def test_section_3_3_parts_enter_the_cell_in_the_order_0_to_7(kind: str, slow) -> None:
+    torch.manual_seed(0)
+    branch = FusionBranch(8, kind).eval()
+    features, planes = torch.randn(2, 8, 4, 3), planes_of(torch.randint(0, 8, (2, 4, 3)))
+    parts, fused = branch(features, planes)
+    maps = branch.bottleneck(features).detach().double().numpy()
+    weights = {name: value.double().numpy() for name, value in branch.cell.state_dict(prefix="").items()}
+    weights = {name.removeprefix("layer."): value for name, value in weights.items()}
+    for index in range(2):
+        aligned = slow_aligned(maps[index], planes[index].double().numpy())
+        expected = np.array([slow_max_pool(part) for part in aligned])  # background first, then 1 to 7
+        np.testing.assert_allclose(parts[index].detach(), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(fused[index].detach(), slow(expected, weights), rtol=1e-3, atol=1e-5)
+
+
+def test_the_ablation_branch_reduces_each_part_and_concatenates() -> None:
+    torch.manual_seed(0)
+    branch = FusionBranch(16, "ab").eval()
+    parts, fused = branch(torch.randn(2, 16, 4, 3), planes_of(torch.randint(0, 8, (2, 4, 3))))
+    expected = [F.linear(parts[:, part], branch.cell.weight[part]) for part in range(8)]
+    torch.testing.assert_close(fused, torch.cat(expected, 1))
+    assert fused.shape == (2, 16)
+
+
+def test_bnneck_what_each_loss_and_the_embedding_read() -> None:
+    """Triplet and cell before the neck, classifier and embedding after it; the neck's bias stays 0."""
+    network, inputs = _network(), _inputs(_labels(0, 1, 2, 5, 6))
+    outputs = network(inputs)
+    for name, neck in network.main.necks.items():
+        assert isinstance(neck, nn.BatchNorm1d)
+        before = outputs[f"before_{name}"]
+        after = F.batch_norm(before, None, None, neck.weight, neck.bias, training=True)
+        torch.testing.assert_close(outputs[f"after_{name}"], after)
+        classifier = network.classify_branches[name].weight[0]
+        torch.testing.assert_close(outputs[f"logits_{name}"][:, 0], after @ classifier.T)
+        assert not neck.bias.requires_grad
+        assert not neck.bias.any()
+    torch.testing.assert_close(network.main.fuse.cell(outputs["parts"]), outputs["before_fusion"])
+    network.eval()
+    outputs = network.main(inputs.image)
+    joined = torch.cat([outputs[f"after_{name}"] for name in ("global", "regularisation", "fusion")], 1)
+    torch.testing.assert_close(network.embed(inputs.image), F.normalize(joined))
+    torch.testing.assert_close(network.embed(inputs.image, feature="f_fusion"), F.normalize(outputs["after_fusion"]))
+
+
+def test_every_part_has_a_neck_and_a_classifier_of_its_own() -> None:
+    network, inputs = _network(), _inputs(_labels(0, 1, 5))
+    outputs = network(inputs)
+    for part in range(8):
+        normed = F.batch_norm(outputs["parts"][:, part], None, None, training=True)
+        expected = normed @ network.classify_parts.weight[part].T
+        torch.testing.assert_close(outputs["logits_parts"][:, part], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_erased_regions_do_not_reach_the_regularising_branch_of_the_whole_network() -> None:
+    """Gradients of its output with respect to the trunk's map are 0 wherever every kept plane is."""
+    network, inputs = _network(**{"magnifier.mask_resize": "nearest"}), _inputs()
+    seen: list[torch.Tensor] = []
+    network.main.regularise.bottleneck.register_forward_hook(
+        lambda _module, _inputs, output: (output.retain_grad(), seen.append(output))[1]
+    )
+    kept = _labels(0, 2, 4, 6)
+    inputs.regions = kept
+    network(inputs)["before_regularisation"].sum().backward()
+    planes = resize_planes(network._planes(inputs), (4, 2), resize="nearest")
+    erased = planes[:, ~kept].sum(1, keepdim=True) > 0
+    assert seen[0].grad is not None
+    assert 0 < int(erased.sum()) < erased.numel()
+    assert not (seen[0].grad * erased).any()
+    assert (seen[0].grad * ~erased).any()
+
+
+def test_part_weights_are_those_of_the_official_code_or_1() -> None:
+    inputs = _inputs(_labels(0, 1, 5))
+    share = planes_of(inputs.mask).mean((0, 2, 3))
+    torch.testing.assert_close(_network()(inputs)["part_weights"], torch.sigmoid(share))
+    plain = _network(**{"magnifier.part_weighting": "none"})(inputs)["part_weights"]
+    assert torch.equal(plain, torch.ones(8))
+
+
+def test_training_masks_are_the_stores_and_test_masks_the_networks_own() -> None:
+    network, inputs = _network(), _inputs(_labels(0, 1, 5))
+    network.eval()
+    own = network.main(inputs.image)
+    again = network.main(inputs.image, planes_of(own["mask_logits"].argmax(1)))
+    assert torch.equal(own["after_fusion"], again["after_fusion"])
+    given = network(inputs)
+    assert not torch.equal(given["after_fusion"], own["after_fusion"])
+    target = mask_target(resize_planes(planes_of(inputs.mask), (8, 4), resize="area"))
+    assert torch.equal(given["mask_target"], target)
+    assert given["mask_logits"].shape == (4, 8, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "branches"),
+    [
+        ("magnifiernet-global", ("global",)),
+        ("magnifiernet-mask", ("global",)),
+        ("magnifiernet-sab", ("global", "regularisation")),
+        ("magnifiernet-sfb", ("global", "fusion")),
+        ("magnifiernet-sab-sfb", ("global", "regularisation", "fusion")),
+        ("magnifiernet", ("global", "regularisation", "fusion")),
+        ("magnifiernet-v1-global", ("global",)),
+        ("magnifiernet-v1-seg", ("global",)),
+        ("magnifiernet-v1-srb", ("global", "regularisation")),
+        ("magnifiernet-v1-sfb", ("global", "fusion")),
+        ("magnifiernet-v1-ab", ("global", "regularisation", "fusion")),
+    ],
+)
+def test_v2_table_2_and_v1_tables_4_and_5_branches_losses_and_widths(name: str, branches: tuple[str, ...]) -> None:
+    config, network = _config(f"{name}-small"), _network(f"{name}-small").eval()
+    inputs = _inputs(draw_regions(config.magnifier, generator(0)))
+    terms = set(loss_of(config, network(inputs), inputs, epoch=config.stages.first_epochs).terms)
+    expected = {f"{loss}_{branch}" for loss in ("identity", "triplet") for branch in branches}
+    expected |= {"mask"} if not name.endswith("global") else set()
+    expected |= {"identity_parts"} if "fusion" in branches else set()
+    expected |= {"diversity"} if name == "magnifiernet" else set()
+    assert terms == expected
+    assert network_needs(config) == (("image",) if name.endswith("global") else ("image", "mask"))
+    assert evaluation_needs(config) == ("image",)
+    embedding = network.embed(inputs.image)
+    assert embedding.shape == (4, 128 + 64 * (len(branches) - 1)) == (4, as_reid(network).embedding_width)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(4))
+
+
+def test_inference_network_holds_no_classifier_and_gives_the_same_embedding() -> None:
+    network, inputs = _network().eval(), _inputs()
+    exported = network.inference_network()
+    assert isinstance(exported, MagnifierEmbedding)
+    assert not any("classify" in name for name in exported.state_dict())
+    assert torch.equal(exported(inputs.image), network.embed(inputs.image))
+    without_fusion = _network("magnifiernet-sab-small").eval().inference_network()
+    assert not any("mask_head" in name for name in without_fusion.state_dict())
+
+
+def test_published_sizes_at_384_by_192() -> None:
+    """Maps of 24x12, masks of 48x24, an embedding of 4096; without arithmetic ("meta")."""
+    config = load_config("magnifiernet")
+    with torch.device("meta"):
+        network = build_empty_network(config, 751)
+        assert isinstance(network, MagnifierReid)
+        shared = network.main.trunk(torch.zeros(2, 3, config.height, config.width))
+        deep = network.main.conv5(shared)
+        masks = network.main.mask_head(deep)
+    assert (tuple(shared.shape), tuple(deep.shape)) == ((2, 1024, 24, 12), (2, 2048, 24, 12))
+    assert tuple(masks.shape) == (2, 8, 48, 24)
+    assert network.embedding_width == 4096
+    assert network.main.widths == {"global": 2048, "regularisation": 1024, "fusion": 1024}
+
+
+def test_parameters_of_each_module_are_pinned() -> None:
+    """751 identities; ResNet-50 without its classifier has 23,508,032."""
+    found = dict(parameter_table(load_config("magnifiernet"), 751))
+    bottleneck = 1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * (256 + 256 + 1024)
+    expected = {
+        "  main.trunk": 8_543_296,
+        "  main.conv5": 14_964_736,
+        "  main.mask_head": 2048 * 256 * 9 + 2 * 256 + 256 * 8 + 8,
+        "  main.regularise": bottleneck + 1024 * 1024,
+        "  main.fuse": bottleneck + 3 * (2 * 1024 * 1024 + 2 * 1024),
+        "  main.necks": 2 * 4096,
+        "  classify_branches.global": 2048 * 751,
+        "  classify_branches.regularisation": 1024 * 751,
+        "  classify_branches.fusion": 1024 * 751,
+        "classify_parts": 8 * 1024 * 751 + 2 * 8 * 1024,
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert found["main"] == found["in inference"]
+    assert found["in training"] == found["main"] + found["classify_branches"] + found["classify_parts"]
+    lstm = dict(parameter_table(load_config("magnifiernet-v1"), 751))
+    assert lstm["  main.fuse"] == bottleneck + 4 * (2 * 1024 * 1024 + 2 * 1024)
+
+
+def test_the_conv1_relu_is_there() -> None:
+    """The official code drops it by mistake."""
+    network = _network()
+    names = [name for name, _ in network.main.trunk.named_children()]
+    assert names[:4] == ["conv1", "bn1", "act1", "maxpool"]
+    assert isinstance(network.main.trunk.act1, nn.ReLU)
+
+
+def test_compiled_network_gives_the_same_outputs() -> None:
+    """With a backend that traces but generates no code, which takes seconds instead of minutes."""
+    network, inputs = _network().eval(), _inputs(_labels(0, 1, 5))
+    plain = network(inputs)
+    network.compile(backend="eager")
+    compiled = network(inputs)
+    assert set(compiled) == set(plain)
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value)
