@@ -161,7 +161,7 @@ def describe(run_or_model: str) -> None:
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
 def export(run: Path, target: Path | None) -> None:
-    """Write a run's inference network, without the guiding stream, to one file."""
+    """Write a run's inference network, without what only trains it, to one file."""
     from pipeline.training import export_run
 
     click.echo(export_run(run, target))

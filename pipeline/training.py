@@ -14,7 +14,7 @@ from pipeline.progress import say, show
 from pipeline.settings import choose_model, parse_size, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
 from train.config import TrainConfig, changed, load_config
-from train.describe import parameter_table, settings_table
+from train.describe import dataset_differences, parameter_table, settings_table
 from train.evaluate import evaluate
 from train.export import export_network
 from train.loop import FitResult, fit
@@ -43,10 +43,14 @@ def train_model(
     """Train ``model`` on the requested store, making the store first where it is missing; prints the scores."""
     device, why_device = resolve_device(store_request["device"])
     model, why_model = choose_model(model, device)
-    config = load_config(model, chosen_settings(overrides, size, epochs, initial))
+    given = open_store(store_path) if store_path is not None else None
+    dataset = store_request["dataset"] if given is None else str(given.attributes["dataset"])
+    config = load_config(model, chosen_settings(overrides, size, epochs, initial), dataset=dataset)
     say(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
+    if config.tuned_for:
+        say(f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them")
     request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
-    store = open_store(store_path) if store_path is not None else find_or_make_store(request)
+    store = given or find_or_make_store(request)
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
     say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers = store_request["workers"]
@@ -101,6 +105,7 @@ def describe_model(run_or_model: str) -> None:
         say(f"{run_or_model}: epoch {checkpoint.epoch}, trained on {checkpoint.store['path']}, seed {checkpoint.seed}")
     else:
         config, identities = load_config(run_or_model), MARKET_IDENTITIES
+        _show_datasets(run_or_model)
     table = Table(title=f"{config.name} (* = not the default)", title_justify="left")
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
@@ -115,13 +120,20 @@ def describe_model(run_or_model: str) -> None:
     show(weights)
 
 
+def _show_datasets(model: str) -> None:
+    """Print what the experiment changes on single datasets, where it does."""
+    for dataset, settings in dataset_differences(model).items():
+        changes = ", ".join(f"{key}={value}" for key, value in settings.items())
+        say(f"on {dataset}: {changes or 'the same'}")
+
+
 def export_run(run: Path, target: Path | None) -> Path:
     """Write the inference network of a run's best checkpoint (the last one where none is best) to a file."""
     network, checkpoint = load_network(run)
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
     export_network(network, checkpoint, path)
-    say(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {path.stat().st_size / 1e6:.1f} MB, no guiding stream")
+    say(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {path.stat().st_size / 1e6:.1f} MB, what inference needs")
     return path
 
 

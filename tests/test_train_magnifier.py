@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -324,3 +326,26 @@ def test_compiled_network_gives_the_same_outputs() -> None:
     assert set(compiled) == set(plain)
     for name, value in plain.items():
         torch.testing.assert_close(compiled[name], value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", ["magnifiernet-small", "magnifiernet-v1-small"])
+def test_a_training_step_on_a_gpu_equals_the_cpus_and_never_waits(name: str) -> None:
+    config, network = _config(name), _network(name)
+    inputs = _inputs(draw_regions(config.magnifier, generator(0)))
+
+    def step(network: nn.Module, inputs: Inputs) -> torch.Tensor:
+        loss = loss_of(config, network(inputs), inputs, epoch=config.stages.first_epochs).total
+        loss.backward()
+        return loss.detach()
+
+    expected = step(copy.deepcopy(network), inputs)
+    network, there = network.cuda(), inputs.to("cuda")
+    found = step(copy.deepcopy(network), there)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(network, there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -130,9 +130,9 @@ def load_config(
 def _inherited(parent: str, base: str | None, dataset: str | None, *, small: bool) -> TrainConfig:
     """What a variant of ``parent`` starts from: a chain of variants ends in ``base`` where one is given."""
     form = f"{parent}{_SMALL}" if small else parent
-    if "base" in read_yaml(_config_path(parent)):
-        return load_config(form, base=base, dataset=dataset)
-    return load_config(base or form, dataset=dataset)
+    if base in (None, parent, f"{parent}{_SMALL}") or "base" not in read_yaml(_config_path(parent)):
+        return load_config(base or form, dataset=dataset)
+    return load_config(form, base=base, dataset=dataset)
 
 
 def from_dict(values: Mapping[str, object]) -> TrainConfig:

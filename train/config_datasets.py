@@ -18,6 +18,11 @@ def dataset_table(experiment: str) -> dict[str, dict[str, object]]:
     return {dataset: flatten(settings) for dataset, settings in rows.items()}
 
 
+def tuned_datasets() -> tuple[str, ...]:
+    """The datasets that some experiment has settings for, sorted."""
+    return tuple(sorted({dataset for path in _FOLDER.glob("*.yaml") for dataset in dataset_table(path.stem)}))
+
+
 def dataset_settings(experiment: str, dataset: str | None) -> dict[str, object]:
     """The experiment's settings for ``dataset``, ``tuned_for`` among them; empty where it has none for it."""
     table = dataset_table(experiment)

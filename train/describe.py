@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from train.config import TrainConfig, changed_settings, describe_settings, setting_values
+from train.config import TrainConfig, changed_settings, describe_settings, load_config, setting_values
+from train.config_datasets import tuned_datasets
 from train.models import as_reid, build_empty_network
 
 
@@ -26,6 +27,17 @@ def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
     """Every setting with its value and its help, in the order of the config."""
     values, changed = setting_values(config), changed_settings(config, TrainConfig())
     return tuple(SettingRow(key, values[key], key in changed, text) for key, _, text in describe_settings())
+
+
+def dataset_differences(model: str) -> dict[str, dict[str, object]]:
+    """What differs from the experiment's own settings on each dataset it was tuned for; empty for most experiments."""
+    plain, differences = load_config(model), {}
+    for dataset in tuned_datasets():
+        tuned = load_config(model, dataset=dataset)
+        if tuned.tuned_for:
+            differences[dataset] = {key: setting_values(tuned)[key] for key in changed_settings(plain, tuned)}
+            del differences[dataset]["tuned_for"]
+    return differences
 
 
 def parameter_table(config: TrainConfig, num_identities: int) -> tuple[tuple[str, int], ...]:

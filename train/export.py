@@ -1,4 +1,4 @@
-"""The trained network as a file of its own: what inference needs, and nothing of the guiding stream."""
+"""The trained network as a file of its own: what inference needs, and nothing that only trains it."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_catalog.parts import NUM_MASK_LABELS
 from train.attributes import attribute_loss
 from train.config import TrainConfig
 from train.losses import Loss, batch_hard_triplet_loss, identity_loss, weighted_sum
+from train.regions import planes_of
 
 _EPSILON = 1e-6
 """Below this product of norms a cosine is damped, as in the official code."""
@@ -36,10 +36,10 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     The mean over each label's places, then over the labels that the batch has (EANet's and the
     official code's balance: background and torso would outweigh head and feet).
     """
-    costs = F.cross_entropy(logits.float(), target, reduction="none").flatten()
-    members = F.one_hot(target.flatten(), NUM_MASK_LABELS).to(costs.dtype)
-    counts = members.sum(0)
-    means = (costs @ members) / counts.clamp_min(1)
+    costs = F.cross_entropy(logits.float(), target, reduction="none")
+    members = planes_of(target)
+    counts = members.sum((0, 2, 3))
+    means = (costs[:, None] * members).sum((0, 2, 3)) / counts.clamp_min(1)
     return means.sum() / (counts > 0).sum()
 
 

@@ -1,0 +1,334 @@
+"""Runs of MagnifierNet: stages and resume, masks that are not there, attributes, exports, several processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference_train import TINY, MemoryStore, random_store
+
+import train.loop as loop_module
+from data_catalog.attributes import AttributeTable
+from data_catalog.errors import UserError
+from data_catalog.schema import Split
+from data_catalog.store import open_store
+from train import preparation
+from train.augment import normalise_image
+from train.checkpoint import load_checkpoint
+from train.config import TrainConfig, known_configs, load_config
+from train.dataset import read_images
+from train.describe import dataset_differences, parameter_table, settings_table
+from train.evaluate import evaluate, extract
+from train.export import export_network, load_exported
+from train.loop import FitResult, fit
+from train.progress import Event, StepsDone
+from train.resume import load_network
+from train.tracking import read_metrics
+
+ROOT = Path(__file__).parents[1]
+SMALL = "magnifiernet-small"
+VARIANTS = tuple(name for name in known_configs() if name.startswith("magnifiernet") and name.endswith("-small"))
+NEED_ATTRIBUTES = tuple(name for name in VARIANTS if load_config(name).magnifier.facilitator == "on")
+
+
+def _config(name: str = SMALL, **changes: object) -> TrainConfig:
+    return load_config(name, {**TINY, "evaluate_every": 0, "stages.first_epochs": 2, **changes})
+
+
+def _fit(store: MemoryStore, folder: Path, config: TrainConfig, **options: object) -> FitResult:
+    on_event: Callable[[Event], None] = options.pop("on_event", lambda event: None)  # type: ignore[assignment]
+    return fit(config, store, folder, device="cpu", on_event=on_event, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in NEED_ATTRIBUTES])
+def test_every_variant_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
+    store = random_store()
+    result = _fit(store, tmp_path, _config(name, epochs=1))
+    network, checkpoint = load_network(tmp_path)
+    assert evaluate(network, store, config=checkpoint.config) == result.scores
+
+
+@pytest.mark.parametrize("stop", [(2, 2), (3, 2)])
+def test_a_run_interrupted_at_the_stage_boundary_continues_bit_for_bit(tmp_path: Path, stop: tuple[int, int]) -> None:
+    """In the last epoch of stage 1, and in the first of stage 2, which then is saved by neither."""
+    store = random_store()
+    config = _config(epochs=4, **{"stages.second_rate": 2e-3, "augmentation.erase": 0.5})
+    _fit(store, tmp_path / "whole", config)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepsDone) and (event.epoch, event.step) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(store, tmp_path / "stopped", config, on_event=interrupt)
+    assert load_checkpoint(tmp_path / "stopped" / "last.pt").epoch == stop[0] - 1
+    _fit(store, tmp_path / "stopped", config)
+    left, right = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "stopped"))
+    for name, weights in left.model.items():
+        assert torch.equal(weights, right.model[name]), name
+    for key, state in left.optimiser["state"].items():
+        assert torch.equal(state["exp_avg"], right.optimiser["state"][key]["exp_avg"])
+    metrics = read_metrics(tmp_path / "stopped")
+    epochs = {float(row["epoch"]) for row in metrics if row["name"] == "loss/diversity"}
+    assert min(epochs) > 2
+    assert max(epochs) == 4
+    rates = {float(row["epoch"]): float(row["value"]) for row in metrics if row["name"] == "learning_rate"}
+    assert {rate for epoch, rate in rates.items() if epoch > 2} == {2e-3}
+
+
+def test_where_the_second_stage_begins_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        _fit(random_store(), tmp_path / "two", _config(epochs=3, **{"stages.second_rate": 1e-3}))
+        _fit(random_store(), tmp_path / "one", _config(epochs=1))
+    assert "Stage 2, with the diversity loss, from epoch 3 of 3; learning rate 0.001." in caplog.text
+    assert "One stage, without the diversity loss: 1 epochs, stages.first_epochs is 2." in caplog.text
+
+
+def test_overfits_eight_identities(tmp_path: Path) -> None:
+    """mAP of the training images themselves, split into query and gallery by camera."""
+    store = random_store(train_identities=8, test_identities=0, images=4, seed=3)
+    options = {"epochs": 12, "sampling.identities": 4, "schedule.peak": 3e-3, "stages.first_epochs": 10}
+    _fit(store, tmp_path, _config(**options))
+    network, checkpoint = load_network(tmp_path)
+    store.arrays["split"][:] = np.where(store.arrays["camera_id"] == 1, Split.QUERY, Split.GALLERY)
+    assert evaluate(network, store, config=checkpoint.config).mean_average_precision > 0.95
+
+
+def test_an_exported_network_needs_no_mask_of_the_store(stores: dict[str, Path], tmp_path: Path) -> None:
+    """The mask array is deleted from the store; the embeddings stay the same, bit for bit."""
+    path = tmp_path / "store.zarr"
+    shutil.copytree(stores["zarr"], path)
+    config = _config(epochs=1, height=64, width=32)
+    fit(config, open_store(path), tmp_path / "run", device="cpu", on_event=lambda event: None)
+    network, checkpoint = load_network(tmp_path / "run")
+    export_network(network, checkpoint, tmp_path / "exported.pt")
+    exported, exported_config = load_exported(tmp_path / "exported.pt")
+    rows = np.arange(12)
+    before = extract(network, open_store(path), rows, config=checkpoint.config)
+    shutil.rmtree(path / "mask")
+    after = extract(network, open_store(path), rows, config=checkpoint.config)
+    image = read_images(open_store(path), rows, height=exported_config.height, width=exported_config.width)
+    with torch.inference_mode():
+        embeddings = exported(normalise_image(image))
+    assert torch.equal(before, after)
+    torch.testing.assert_close(embeddings, before)
+    assert before.shape == (12, 128 + 64 + 64)
+    with pytest.raises(UserError, match=r"magnifiernet-small learns from masks, and .*store.zarr has none"):
+        fit(config, open_store(path), tmp_path / "again", device="cpu")
+    assert not (tmp_path / "again" / "last.pt").exists()
+
+
+def test_a_store_whose_masks_show_nobody_is_refused_before_training(tmp_path: Path) -> None:
+    store = random_store()
+    store.arrays["mask"][:] = 0
+    with pytest.raises(
+        UserError, match=r"learns from masks, and 24 of memory.zarr that were looked at show background"
+    ):
+        _fit(store, tmp_path, _config())
+    assert not (tmp_path / "last.pt").exists()
+    _fit(store, tmp_path / "global", _config("magnifiernet-global-small", epochs=1))
+
+
+class _NoMasks(MemoryStore):
+    def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
+        if name == "mask":
+            raise KeyError(name)
+        return super().read(name, rows)
+
+
+def test_a_store_without_masks_is_refused_before_training(tmp_path: Path) -> None:
+    whole = random_store()
+    store = _NoMasks(whole.arrays, whole.geometry)
+    with pytest.raises(UserError, match=r"and memory.zarr has none: 'mask'\nPreprocess the dataset"):
+        _fit(store, tmp_path, _config())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (SMALL, {"magnifier.keep": 3}, r"magnifier.keep is 3; expected an even number, 2 to 6"),
+        (SMALL, {"magnifier.keep": 8}, r"magnifier.keep is 8; expected an even number, 2 to 6"),
+        (SMALL, {"magnifier.keep": 9, "magnifier.sampling": "baseline"}, r"is 9; expected 1 to 7 regions"),
+        (SMALL, {"magnifier.keep_upper": 5}, r"magnifier.keep_upper is 5; expected 0 \(all\) to 4"),
+        (SMALL, {"magnifier.mask_module": "off"}, r"is 'off'; expected on: SAB, SRB and SFB need masks"),
+        (SMALL, {"magnifier.fusion": "none"}, r"loss.diversity is 0.002; expected 0 where magnifier.fusion is none"),
+        (SMALL, {"magnifier.fusion": "rnn"}, r"magnifier.fusion is 'rnn'; expected none or gru or lstm or ab"),
+        (SMALL, {"height": 200}, r"height is 200; expected a multiple of 16"),
+        (SMALL, {"evaluate.feature": "z"}, r"is 'z'; expected f or f_global or f_regularisation or f_fusion"),
+        ("magnifiernet-sab-small", {"evaluate.feature": "f_fusion"}, r"expected f or f_global or f_regularisation"),
+        ("magnifiernet-sab-small", {"magnifier.facilitator": "on"}, r"magnifier.facilitator is 'on'; expected auto"),
+        ("dsa-reid", {"evaluate.feature": "f_fusion"}, r"is 'f_fusion'; expected a feature of the global or local"),
+        (SMALL, {"schedule.kind": "milestones"}, r"schedule.milestones is ''; expected epochs with commas"),
+        (SMALL, {"schedule.milestones": "4,x"}, r"schedule.milestones is '4,x'; expected epochs"),
+        (SMALL, {"loss.mask": -1}, r"loss.mask is -1.0; expected 0 or more"),
+        (SMALL, {"tuned_for": "market"}, r"magnifiernet-small has no settings for dataset 'market'"),
+    ],
+)
+def test_mistakes_are_named(name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(name, changes)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "first", "epochs", "gamma", "mask", "milestones"),
+    [
+        ("cuhk03-labeled", 560, 600, 0.01, 2, "40"),
+        ("cuhk03-detected", 560, 600, 0.002, 2, "40"),
+        ("market", 460, 500, 0.001, 2, "40,70"),
+        ("dukemtmc", 460, 500, 0.05, 0.5, "40,70"),
+    ],
+)
+def test_v1_table_2_settings_by_dataset(
+    dataset: str, first: int, epochs: int, gamma: float, mask: float, milestones: str
+) -> None:
+    config = load_config("magnifiernet-v1", dataset=dataset)
+    assert (config.stages.first_epochs, config.epochs) == (first, epochs)
+    assert (config.loss.diversity, config.loss.mask, config.schedule.milestones) == (gamma, mask, milestones)
+    assert config.tuned_for == dataset
+    shown = {row.key: row.value for row in settings_table(config) if row.changed}
+    assert shown["tuned_for"] == dataset
+    second = load_config("magnifiernet", dataset=dataset)
+    assert (second.epochs, second.loss.diversity, second.loss.mask) == (500, 2e-3, 2)
+    assert second.schedule.milestones == milestones
+
+
+def test_settings_by_dataset_give_way_to_variants_and_commands() -> None:
+    variant = load_config("magnifiernet-v1-srb-sfb", dataset="dukemtmc")
+    assert (variant.loss.diversity, variant.loss.mask) == (0, 0.5)
+    commanded = load_config("magnifiernet-v1", {"loss.mask": 1, "tuned_for": "dukemtmc"}, dataset="market")
+    assert (commanded.loss.mask, commanded.loss.diversity, commanded.tuned_for) == (1, 0.05, "dukemtmc")
+    small = load_config("magnifiernet-v1-small", dataset="dukemtmc")
+    assert (small.epochs, small.tuned_for) == (load_config(SMALL).epochs, "")
+    assert load_config("magnifiernet-v1", dataset="folder") == load_config("magnifiernet-v1")
+    assert load_config("dsa-reid", dataset="market") == load_config("dsa-reid")
+
+
+def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
+    """As the ablation loads it: the base's file is applied once, before its settings for the dataset."""
+    options = {"base": "magnifiernet-v1", "dataset": "dukemtmc"}
+    assert load_config("magnifiernet-v1-srb-sfb-attributes-sd", **options).loss.diversity == 0.05  # type: ignore[arg-type]
+    small = load_config("magnifiernet-v1-srb-sfb", base="magnifiernet-v1-small", dataset="dukemtmc")
+    assert (small.epochs, small.magnifier.fusion, small.tuned_for) == (load_config(SMALL).epochs, "lstm", "")
+
+
+def test_describe_lists_what_differs_by_dataset() -> None:
+    found = dataset_differences("magnifiernet-v1-srb-sfb")
+    assert found["dukemtmc"] == {"loss.mask": 0.5}
+    assert found["cuhk03-detected"] == {"epochs": 600, "stages.first_epochs": 560, "schedule.milestones": "40"}
+    assert dataset_differences("magnifiernet-small") == dataset_differences("dsa-reid") == {}
+
+
+@pytest.fixture
+def attributes(monkeypatch: pytest.MonkeyPatch) -> AttributeTable:
+    """Five attributes of the persons of random_store (5 to 13), in the place of a MATLAB file."""
+    random = np.random.default_rng(0)
+    groups = ("general", "head", "upper", "upper", "lower")
+    values = {person: random.integers(0, 2, 5).astype(np.uint8) for person in range(5, 14)}
+    table = AttributeTable(("young", "hat", "upper red", "upper blue", "trousers"), groups, values)
+    monkeypatch.setattr(preparation, "read_attributes", lambda path: table)
+    return table
+
+
+@pytest.mark.parametrize("name", NEED_ATTRIBUTES)
+def test_a_run_with_attributes_learns_them_and_needs_the_file_no_more(
+    name: str, tmp_path: Path, attributes: AttributeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = random_store()
+    config = _config(name, epochs=1, **{"magnifier.attributes": "market_attribute.mat"})
+    result = _fit(store, tmp_path, config)
+    assert "loss/attribute" in {row["name"] for row in read_metrics(tmp_path)}
+    monkeypatch.undo()
+    network, checkpoint = load_network(tmp_path)
+    assert checkpoint.config.magnifier.attribute_groups == "ghuul"
+    expected = np.stack([attributes.values[person] for person in range(5, 11)])
+    assert np.array_equal(checkpoint.model["attribute_targets"], expected)
+    assert evaluate(network, store, config=checkpoint.config) == result.scores
+    export_network(network, checkpoint, tmp_path / "exported.pt")
+    exported, _ = load_exported(tmp_path / "exported.pt")
+    image = normalise_image(read_images(store, np.arange(3), height=32, width=32))
+    with torch.inference_mode():
+        torch.testing.assert_close(exported(image), network.embed(image))  # type: ignore[operator]
+    assert dict(parameter_table(checkpoint.config, 6))["  main.facilitator"] > 0
+
+
+def test_a_run_with_attributes_resumes(tmp_path: Path, attributes: AttributeTable) -> None:
+    del attributes
+    store, changes = random_store(), {"magnifier.attributes": "market_attribute.mat"}
+    _fit(store, tmp_path, _config("magnifiernet-v1-small", epochs=1, **{"schedule.kind": "constant"}, **changes))
+    changes["magnifier.attributes"] = "moved/market_attribute.mat"
+    _fit(store, tmp_path, _config("magnifiernet-v1-small", epochs=2, **{"schedule.kind": "constant"}, **changes))
+    assert load_checkpoint(tmp_path / "last.pt").epoch == 2
+
+
+def test_attributes_of_a_dataset_that_has_none(tmp_path: Path, attributes: AttributeTable) -> None:
+    del attributes
+    config, store = _config(NEED_ATTRIBUTES[0], epochs=1), random_store()
+    store.attributes["dataset"] = "cuhk03-labeled"
+    with pytest.raises(UserError, match=r"there are no person attributes for 'cuhk03-labeled'"):
+        _fit(store, tmp_path, config)
+    store.attributes["dataset"] = "market"
+    with pytest.raises(
+        UserError, match=r"magnifier.attributes names no file\nGive the attribute file of market: --set"
+    ):
+        _fit(store, tmp_path, config)
+    other = random_store(train_identities=30)
+    with pytest.raises(
+        UserError, match=r"26 persons have no attributes|27 persons have no attributes|have no attributes"
+    ):
+        _fit(other, tmp_path, _config(NEED_ATTRIBUTES[0], **{"magnifier.attributes": "market_attribute.mat"}))
+    assert not (tmp_path / "last.pt").exists()
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from reference_train import TINY, random_store
+import train.loop as loop
+from train.config import load_config
+folder, drawn, draw = Path(sys.argv[1]), [], loop.draw_batch
+def recording(config, random):
+    drawn.append(draw(config, random))
+    return drawn[-1]
+loop.draw_batch = recording
+config = load_config("magnifiernet-small", {**TINY, **CHANGES})
+loop.fit(config, random_store(), folder, device="cpu", on_event=lambda event: None)
+torch.save(torch.stack(drawn), folder / f"drawn-{os.environ['RANK']}.pt")
+"""
+
+
+def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDP over gloo under torchrun, over both stages."""
+    changes = {"epochs": 2, "evaluate_every": 0, "sampling.identities": 4, "stages.first_epochs": 1}
+    (tmp_path / "script.py").write_text(SCRIPT.replace("CHANGES", repr(changes)), encoding="utf-8")
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         tmp_path / "script.py", tmp_path / "both"],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        check=True, capture_output=True, timeout=150,
+    )  # fmt: skip
+    drawn: list[torch.Tensor] = []
+    draw = loop_module.draw_batch
+
+    def recording(config: TrainConfig, random: torch.Generator) -> torch.Tensor | None:
+        regions = draw(config, random)
+        assert regions is not None
+        drawn.append(regions)
+        return regions
+
+    monkeypatch.setattr(loop_module, "draw_batch", recording)
+    _fit(random_store(), tmp_path / "one", load_config(SMALL, {**TINY, **changes}))
+    ranks = [torch.load(tmp_path / "both" / f"drawn-{rank}.pt") for rank in (0, 1)]
+    assert torch.equal(ranks[0], ranks[1])
+    assert torch.equal(ranks[0], torch.stack(drawn))
+    assert len(drawn) > 2
