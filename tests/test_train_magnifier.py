@@ -12,6 +12,7 @@ from reference_magnifier import slow_aligned, slow_gru, slow_kept, slow_lstm, sl
 from torch import nn
 
 from data_catalog.parts import LOWER_LABELS, UPPER_LABELS
+from train.attributes import add_activations
 from train.batch import Inputs
 from train.config import TrainConfig, load_config
 from train.describe import parameter_table
@@ -206,6 +207,23 @@ def test_erased_regions_do_not_reach_the_regularising_branch_of_the_whole_networ
     assert 0 < int(erased.sum()) < erased.numel()
     assert not (seen[0].grad * erased).any()
     assert (seen[0].grad * ~erased).any()
+
+
+def test_v1_section_3_5_activations_reach_the_masks_of_sfb_alone() -> None:
+    network = _network("magnifiernet-v1-small", **{"magnifier.attribute_groups": "ghul"}).eval()
+    assert network.main.facilitator is not None
+    image = _inputs().image
+    shared = network.main.trunk(image)
+    deep = network.main.conv5(shared)
+    planes = resize_planes(planes_of(network.main.mask_head(deep).argmax(1)), (4, 2), resize="area")
+    logits, activations = network.main.facilitator(deep)
+    outputs = network.main(image)
+    expected, _ = network.main.fuse(shared, add_activations(planes, activations))
+    torch.testing.assert_close(outputs["parts"], expected)
+    torch.testing.assert_close(outputs["attribute_logits"], logits)
+    assert not torch.allclose(expected, network.main.fuse(shared, planes)[0])
+    without = network.main.regularise(shared, planes, None)
+    torch.testing.assert_close(outputs["before_regularisation"], without)
 
 
 def test_part_weights_are_those_of_the_official_code_or_1() -> None:

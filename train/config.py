@@ -70,6 +70,16 @@ class TrainConfig:
         else:
             self._check_dsa()
 
+    @property
+    def two_stages(self) -> bool:
+        """Whether training ends with MagnifierNet's second stage, which exists for the diversity loss."""
+        return self.model.family == "magnifiernet" and self.loss.diversity > 0
+
+    @property
+    def has_facilitator(self) -> bool:
+        """Whether the network is a MagnifierNet with an attribute facilitator."""
+        return self.model.family == "magnifiernet" and self.magnifier.has_facilitator
+
     def _check_dsa(self) -> None:
         stream, _, branch = self.evaluate.feature.partition("_")
         possible = stream == "f" or self.model.streams == "two"

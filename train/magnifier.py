@@ -40,7 +40,7 @@ class MagnifierStream(nn.Module):
         self.trunk, self.conv5 = backbone.trunk, backbone.conv5
         self.mask_head = MaskHead(deep) if self.config.mask_module == "on" else None
         self.facilitator = None
-        if self.config.has_facilitator:
+        if config.has_facilitator:
             letters = {group[0]: group for group in GROUPS}
             self.facilitator = AttributeFacilitator(deep, [letters[one] for one in self.config.attribute_groups])
         branches = self.config.branches
@@ -124,7 +124,7 @@ class MagnifierReid(nn.Module):
         )
         if FUSION in widths:
             self.classify_parts = PartClassifier(widths[FUSION], num_identities, branches=NUM_MASK_LABELS, neck=True)
-        if config.magnifier.has_facilitator:
+        if config.has_facilitator:
             targets = torch.zeros(num_identities, len(config.magnifier.attribute_groups))
             self.register_buffer("attribute_targets", targets)
 

@@ -60,7 +60,7 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
     ``dataset`` is the store's. Raises UserError where a facilitator lacks its file.
     """
     magnifier = config.magnifier
-    if config.model.family != "magnifiernet" or not magnifier.has_facilitator:
+    if not config.has_facilitator:
         return config
     if not magnifier.attributes:
         if not has_attributes(dataset):
@@ -75,5 +75,6 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
 
 def teach_attributes(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:
     """Tell a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
-    if isinstance(network, MagnifierReid) and config.magnifier.has_facilitator:
+    if config.has_facilitator:
+        assert isinstance(network, MagnifierReid)
         network.know_attributes(attribute_matrix(read_attributes(Path(config.magnifier.attributes)), person_ids))

@@ -11,17 +11,13 @@ log = logging.getLogger(__name__)
 
 
 def second_stage(config: TrainConfig, epoch: float) -> bool:
-    """Whether ``epoch`` lies in MagnifierNet's second stage (v1, section 4.2; v2, section 4.1).
-
-    The stage exists for the diversity loss, so a run without that loss stays in the first.
-    """
-    diverse = config.model.family == "magnifiernet" and config.loss.diversity > 0
-    return diverse and epoch >= config.stages.first_epochs
+    """Whether ``epoch`` lies in MagnifierNet's second stage (v1, section 4.2; v2, section 4.1)."""
+    return config.two_stages and epoch >= config.stages.first_epochs
 
 
 def tell_stages(config: TrainConfig) -> None:
     """Log where the second stage of a run begins, or that the run is too short for it."""
-    if config.model.family != "magnifiernet" or config.loss.diversity == 0:
+    if not config.two_stages:
         return
     first = config.stages.first_epochs
     if config.epochs <= first:
