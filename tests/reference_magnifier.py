@@ -1,8 +1,14 @@
-"""MagnifierNet's equations, slowly: loops over images, parts, places and pairs, in float64."""
+"""MagnifierNet's equations, slowly: loops over images, parts, places and pairs, in float64; and a small network."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from train.batch import Inputs
+from train.config import TrainConfig, load_config
+from train.magnifier import MagnifierReid
+from train.models import build_network
 
 
 def slow_planes(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -95,3 +101,24 @@ def slow_lstm(parts: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
+
+
+def small_config(name: str = "magnifiernet-small", **changes: object) -> TrainConfig:
+    return load_config(name, {"height": 64, "width": 32, **changes})
+
+
+def small_network(name: str = "magnifiernet-small", **changes: object) -> MagnifierReid:
+    network = build_network(small_config(name, **changes), 5, seed=0)
+    assert isinstance(network, MagnifierReid)
+    return network
+
+
+def small_inputs(kept: torch.Tensor | None = None) -> Inputs:
+    random = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 3, 64, 32, generator=random)
+    mask = torch.randint(0, 8, (4, 8, 4), generator=random).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return Inputs(image, torch.tensor([0, 0, 1, 1]), torch.zeros(4), mask=mask.to(torch.uint8), regions=kept)
+
+
+def labels(*kept: int) -> torch.Tensor:
+    return torch.tensor([label in kept for label in range(8)])

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reference_magnifier import slow_aligned, slow_gru, slow_kept, slow_lstm, slow_max_pool, slow_planes
+from reference_magnifier import (
+    labels,
+    slow_aligned,
+    slow_gru,
+    slow_kept,
+    slow_lstm,
+    slow_max_pool,
+    slow_planes,
+    small_config,
+    small_inputs,
+    small_network,
+)
 from torch import nn
 
 from data_catalog.parts import LOWER_LABELS, UPPER_LABELS
-from train.attributes import add_activations
-from train.batch import Inputs
-from train.config import TrainConfig, load_config
-from train.describe import parameter_table
+from train.config import load_config
 from train.determinism import generator
-from train.magnifier import MagnifierEmbedding, MagnifierReid
+from train.magnifier import MagnifierReid
 from train.magnifier_blocks import FusionBranch, RegularisingBranch, masked_max_pool
-from train.models import as_reid, build_empty_network, build_network, evaluation_needs, loss_of, network_needs
+from train.models import as_reid, build_empty_network, evaluation_needs, loss_of, network_needs
 from train.regions import draw_regions, mask_target, planes_of, resize_planes
-
-TINY = {"height": 64, "width": 32}
-
-
-def _config(name: str = "magnifiernet-small", **changes: object) -> TrainConfig:
-    return load_config(name, {**TINY, **changes})
-
-
-def _network(name: str = "magnifiernet-small", **changes: object) -> MagnifierReid:
-    network = build_network(_config(name, **changes), 5, seed=0)
-    assert isinstance(network, MagnifierReid)
-    return network
-
-
-def _inputs(kept: torch.Tensor | None = None) -> Inputs:
-    random = torch.Generator().manual_seed(0)
-    image = torch.randn(4, 3, 64, 32, generator=random)
-    mask = torch.randint(0, 8, (4, 8, 4), generator=random).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    return Inputs(image, torch.tensor([0, 0, 1, 1]), torch.zeros(4), mask=mask.to(torch.uint8), regions=kept)
-
-
-def _labels(*kept: int) -> torch.Tensor:
-    return torch.tensor([label in kept for label in range(8)])
 
 
 def test_masks_become_shares_of_each_cell() -> None:
@@ -91,7 +74,7 @@ def test_v2_equation_2_and_v1_equation_3_kept_regions(kept: list[int]) -> None:
     torch.manual_seed(0)
     branch = RegularisingBranch(8).eval()
     features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
-    found = branch(features, planes, _labels(*kept))
+    found = branch(features, planes, labels(*kept))
     np.testing.assert_allclose(found.detach(), _pooled_by(branch, features, planes, kept), rtol=1e-3, atol=1e-5)
 
 
@@ -101,7 +84,7 @@ def test_at_test_time_the_regularising_branch_sees_everything() -> None:
     features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
     everything = branch.reduce(branch.bottleneck(features).amax((2, 3)))
     assert torch.equal(branch(features, planes, None), everything)
-    torch.testing.assert_close(branch(features, planes, _labels(*range(8))), everything)
+    torch.testing.assert_close(branch(features, planes, labels(*range(8))), everything)
 
 
 def test_v2_section_3_2_random_torso_and_random_baseline() -> None:
@@ -163,7 +146,7 @@ def test_the_ablation_branch_reduces_each_part_and_concatenates() -> None:
 
 def test_bnneck_what_each_loss_and_the_embedding_read() -> None:
     """Triplet and cell before the neck, classifier and embedding after it; the neck's bias stays 0."""
-    network, inputs = _network(), _inputs(_labels(0, 1, 2, 5, 6))
+    network, inputs = small_network(), small_inputs(labels(0, 1, 2, 5, 6))
     outputs = network(inputs)
     for name, neck in network.main.necks.items():
         assert isinstance(neck, nn.BatchNorm1d)
@@ -182,60 +165,8 @@ def test_bnneck_what_each_loss_and_the_embedding_read() -> None:
     torch.testing.assert_close(network.embed(inputs.image, feature="f_fusion"), F.normalize(outputs["after_fusion"]))
 
 
-def test_every_part_has_a_neck_and_a_classifier_of_its_own() -> None:
-    network, inputs = _network(), _inputs(_labels(0, 1, 5))
-    outputs = network(inputs)
-    for part in range(8):
-        normed = F.batch_norm(outputs["parts"][:, part], None, None, training=True)
-        expected = normed @ network.classify_parts.weight[part].T
-        torch.testing.assert_close(outputs["logits_parts"][:, part], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_erased_regions_do_not_reach_the_regularising_branch_of_the_whole_network() -> None:
-    """Gradients of its output with respect to the trunk's map are 0 wherever every kept plane is."""
-    network, inputs = _network(**{"magnifier.mask_resize": "nearest"}), _inputs()
-    seen: list[torch.Tensor] = []
-    network.main.regularise.bottleneck.register_forward_hook(
-        lambda _module, _inputs, output: (output.retain_grad(), seen.append(output))[1]
-    )
-    kept = _labels(0, 2, 4, 6)
-    inputs.regions = kept
-    network(inputs)["before_regularisation"].sum().backward()
-    planes = resize_planes(network._planes(inputs), (4, 2), resize="nearest")
-    erased = planes[:, ~kept].sum(1, keepdim=True) > 0
-    assert seen[0].grad is not None
-    assert 0 < int(erased.sum()) < erased.numel()
-    assert not (seen[0].grad * erased).any()
-    assert (seen[0].grad * ~erased).any()
-
-
-def test_v1_section_3_5_activations_reach_the_masks_of_sfb_alone() -> None:
-    network = _network("magnifiernet-v1-small", **{"magnifier.attribute_groups": "ghul"}).eval()
-    assert network.main.facilitator is not None
-    image = _inputs().image
-    shared = network.main.trunk(image)
-    deep = network.main.conv5(shared)
-    planes = resize_planes(planes_of(network.main.mask_head(deep).argmax(1)), (4, 2), resize="area")
-    logits, activations = network.main.facilitator(deep)
-    outputs = network.main(image)
-    expected, _ = network.main.fuse(shared, add_activations(planes, activations))
-    torch.testing.assert_close(outputs["parts"], expected)
-    torch.testing.assert_close(outputs["attribute_logits"], logits)
-    assert not torch.allclose(expected, network.main.fuse(shared, planes)[0])
-    without = network.main.regularise(shared, planes, None)
-    torch.testing.assert_close(outputs["before_regularisation"], without)
-
-
-def test_part_weights_are_those_of_the_official_code_or_1() -> None:
-    inputs = _inputs(_labels(0, 1, 5))
-    share = planes_of(inputs.mask).mean((0, 2, 3))
-    torch.testing.assert_close(_network()(inputs)["part_weights"], torch.sigmoid(share))
-    plain = _network(**{"magnifier.part_weighting": "none"})(inputs)["part_weights"]
-    assert torch.equal(plain, torch.ones(8))
-
-
 def test_training_masks_are_the_stores_and_test_masks_the_networks_own() -> None:
-    network, inputs = _network(), _inputs(_labels(0, 1, 5))
+    network, inputs = small_network(), small_inputs(labels(0, 1, 5))
     network.eval()
     own = network.main(inputs.image)
     again = network.main(inputs.image, planes_of(own["mask_logits"].argmax(1)))
@@ -264,8 +195,8 @@ def test_training_masks_are_the_stores_and_test_masks_the_networks_own() -> None
     ],
 )
 def test_v2_table_2_and_v1_tables_4_and_5_branches_losses_and_widths(name: str, branches: tuple[str, ...]) -> None:
-    config, network = _config(f"{name}-small"), _network(f"{name}-small").eval()
-    inputs = _inputs(draw_regions(config.magnifier, generator(0)))
+    config, network = small_config(f"{name}-small"), small_network(f"{name}-small").eval()
+    inputs = small_inputs(draw_regions(config.magnifier, generator(0)))
     terms = set(loss_of(config, network(inputs), inputs, epoch=config.stages.first_epochs).terms)
     expected = {f"{loss}_{branch}" for loss in ("identity", "triplet") for branch in branches}
     expected |= {"mask"} if not name.endswith("global") else set()
@@ -277,16 +208,6 @@ def test_v2_table_2_and_v1_tables_4_and_5_branches_losses_and_widths(name: str, 
     embedding = network.embed(inputs.image)
     assert embedding.shape == (4, 128 + 64 * (len(branches) - 1)) == (4, as_reid(network).embedding_width)
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(4))
-
-
-def test_inference_network_holds_no_classifier_and_gives_the_same_embedding() -> None:
-    network, inputs = _network().eval(), _inputs()
-    exported = network.inference_network()
-    assert isinstance(exported, MagnifierEmbedding)
-    assert not any("classify" in name for name in exported.state_dict())
-    assert torch.equal(exported(inputs.image), network.embed(inputs.image))
-    without_fusion = _network("magnifiernet-sab-small").eval().inference_network()
-    assert not any("mask_head" in name for name in without_fusion.state_dict())
 
 
 def test_published_sizes_at_384_by_192() -> None:
@@ -304,66 +225,9 @@ def test_published_sizes_at_384_by_192() -> None:
     assert network.main.widths == {"global": 2048, "regularisation": 1024, "fusion": 1024}
 
 
-def test_parameters_of_each_module_are_pinned() -> None:
-    """751 identities; ResNet-50 without its classifier has 23,508,032."""
-    found = dict(parameter_table(load_config("magnifiernet"), 751))
-    bottleneck = 1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * (256 + 256 + 1024)
-    expected = {
-        "  main.trunk": 8_543_296,
-        "  main.conv5": 14_964_736,
-        "  main.mask_head": 2048 * 256 * 9 + 2 * 256 + 256 * 8 + 8,
-        "  main.regularise": bottleneck + 1024 * 1024,
-        "  main.fuse": bottleneck + 3 * (2 * 1024 * 1024 + 2 * 1024),
-        "  main.necks": 2 * 4096,
-        "  classify_branches.global": 2048 * 751,
-        "  classify_branches.regularisation": 1024 * 751,
-        "  classify_branches.fusion": 1024 * 751,
-        "classify_parts": 8 * 1024 * 751 + 2 * 8 * 1024,
-    }
-    assert {name: found[name] for name in expected} == expected
-    assert found["main"] == found["in inference"]
-    assert found["in training"] == found["main"] + found["classify_branches"] + found["classify_parts"]
-    lstm = dict(parameter_table(load_config("magnifiernet-v1"), 751))
-    assert lstm["  main.fuse"] == bottleneck + 4 * (2 * 1024 * 1024 + 2 * 1024)
-
-
 def test_the_conv1_relu_is_there() -> None:
     """The official code drops it by mistake."""
-    network = _network()
+    network = small_network()
     names = [name for name, _ in network.main.trunk.named_children()]
     assert names[:4] == ["conv1", "bn1", "act1", "maxpool"]
     assert isinstance(network.main.trunk.act1, nn.ReLU)
-
-
-def test_compiled_network_gives_the_same_outputs() -> None:
-    """With a backend that traces but generates no code, which takes seconds instead of minutes."""
-    network, inputs = _network().eval(), _inputs(_labels(0, 1, 5))
-    plain = network(inputs)
-    network.compile(backend="eager")
-    compiled = network(inputs)
-    assert set(compiled) == set(plain)
-    for name, value in plain.items():
-        torch.testing.assert_close(compiled[name], value)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("name", ["magnifiernet-small", "magnifiernet-v1-small"])
-def test_a_training_step_on_a_gpu_equals_the_cpus_and_never_waits(name: str) -> None:
-    config, network = _config(name), _network(name)
-    inputs = _inputs(draw_regions(config.magnifier, generator(0)))
-
-    def step(network: nn.Module, inputs: Inputs) -> torch.Tensor:
-        loss = loss_of(config, network(inputs), inputs, epoch=config.stages.first_epochs).total
-        loss.backward()
-        return loss.detach()
-
-    expected = step(copy.deepcopy(network), inputs)
-    network, there = network.cuda(), inputs.to("cuda")
-    found = step(copy.deepcopy(network), there)
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step(network, there)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -25,7 +25,7 @@ from train.augment import normalise_image
 from train.checkpoint import load_checkpoint
 from train.config import TrainConfig, known_configs, load_config
 from train.dataset import read_images
-from train.describe import dataset_differences, parameter_table, settings_table
+from train.describe import parameter_table, settings_table
 from train.evaluate import evaluate, extract
 from train.export import export_network, load_exported
 from train.loop import FitResult, fit
@@ -154,32 +154,6 @@ def test_a_store_without_masks_is_refused_before_training(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        (SMALL, {"magnifier.keep": 3}, r"magnifier.keep is 3; expected an even number, 2 to 6"),
-        (SMALL, {"magnifier.keep": 8}, r"magnifier.keep is 8; expected an even number, 2 to 6"),
-        (SMALL, {"magnifier.keep": 9, "magnifier.sampling": "baseline"}, r"is 9; expected 1 to 7 regions"),
-        (SMALL, {"magnifier.keep_upper": 5}, r"magnifier.keep_upper is 5; expected 0 \(all\) to 4"),
-        (SMALL, {"magnifier.mask_module": "off"}, r"is 'off'; expected on: SAB, SRB and SFB need masks"),
-        (SMALL, {"magnifier.fusion": "none"}, r"loss.diversity is 0.002; expected 0 where magnifier.fusion is none"),
-        (SMALL, {"magnifier.fusion": "rnn"}, r"magnifier.fusion is 'rnn'; expected none or gru or lstm or ab"),
-        (SMALL, {"height": 200}, r"height is 200; expected a multiple of 16"),
-        (SMALL, {"evaluate.feature": "z"}, r"is 'z'; expected f or f_global or f_regularisation or f_fusion"),
-        ("magnifiernet-sab-small", {"evaluate.feature": "f_fusion"}, r"expected f or f_global or f_regularisation"),
-        ("magnifiernet-sab-small", {"magnifier.facilitator": "on"}, r"magnifier.facilitator is 'on'; expected auto"),
-        ("dsa-reid", {"evaluate.feature": "f_fusion"}, r"is 'f_fusion'; expected a feature of the global or local"),
-        (SMALL, {"schedule.kind": "milestones"}, r"schedule.milestones is ''; expected epochs with commas"),
-        (SMALL, {"schedule.milestones": "4,x"}, r"schedule.milestones is '4,x'; expected epochs"),
-        (SMALL, {"loss.mask": -1}, r"loss.mask is -1.0; expected 0 or more"),
-        (SMALL, {"tuned_for": "market"}, r"magnifiernet-small has no settings for dataset 'market'"),
-    ],
-)
-def test_mistakes_are_named(name: str, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        load_config(name, changes)
-
-
-@pytest.mark.parametrize(
     ("dataset", "first", "epochs", "gamma", "mask", "milestones"),
     [
         ("cuhk03-labeled", 560, 600, 0.01, 2, "40"),
@@ -200,32 +174,6 @@ def test_v1_table_2_settings_by_dataset(
     second = load_config("magnifiernet", dataset=dataset)
     assert (second.epochs, second.loss.diversity, second.loss.mask) == (500, 2e-3, 2)
     assert second.schedule.milestones == milestones
-
-
-def test_settings_by_dataset_give_way_to_variants_and_commands() -> None:
-    variant = load_config("magnifiernet-v1-srb-sfb", dataset="dukemtmc")
-    assert (variant.loss.diversity, variant.loss.mask) == (0, 0.5)
-    commanded = load_config("magnifiernet-v1", {"loss.mask": 1, "tuned_for": "dukemtmc"}, dataset="market")
-    assert (commanded.loss.mask, commanded.loss.diversity, commanded.tuned_for) == (1, 0.05, "dukemtmc")
-    small = load_config("magnifiernet-v1-small", dataset="dukemtmc")
-    assert (small.epochs, small.tuned_for) == (load_config(SMALL).epochs, "")
-    assert load_config("magnifiernet-v1", dataset="folder") == load_config("magnifiernet-v1")
-    assert load_config("dsa-reid", dataset="market") == load_config("dsa-reid")
-
-
-def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
-    """As the ablation loads it: the base's file is applied once, before its settings for the dataset."""
-    options = {"base": "magnifiernet-v1", "dataset": "dukemtmc"}
-    assert load_config("magnifiernet-v1-srb-sfb-attributes-sd", **options).loss.diversity == 0.05  # type: ignore[arg-type]
-    small = load_config("magnifiernet-v1-srb-sfb", base="magnifiernet-v1-small", dataset="dukemtmc")
-    assert (small.epochs, small.magnifier.fusion, small.tuned_for) == (load_config(SMALL).epochs, "lstm", "")
-
-
-def test_describe_lists_what_differs_by_dataset() -> None:
-    found = dataset_differences("magnifiernet-v1-srb-sfb")
-    assert found["dukemtmc"] == {"loss.mask": 0.5}
-    assert found["cuhk03-detected"] == {"epochs": 600, "stages.first_epochs": 560, "schedule.milestones": "40"}
-    assert dataset_differences("magnifiernet-small") == dataset_differences("dsa-reid") == {}
 
 
 @pytest.fixture
