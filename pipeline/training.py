@@ -50,7 +50,7 @@ def train_model(
     if config.tuned_for:
         say(f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them")
     request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
-    store = given or find_or_make_store(request)
+    store = find_or_make_store(request) if given is None else given
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
     say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers = store_request["workers"]

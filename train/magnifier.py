@@ -21,7 +21,7 @@ from train.backbone import build_backbone
 from train.batch import Inputs
 from train.blocks import join
 from train.config import TrainConfig
-from train.magnifier_blocks import FusionBranch, MaskHead, PartClassifier, RegularisingBranch, bn_neck
+from train.magnifier_blocks import FusionBranch, LinearClassifier, MaskHead, RegularisingBranch, bn_neck
 from train.regions import mask_target, planes_of, resize_planes
 
 GLOBAL, REGULARISATION, FUSION = "global", "regularisation", "fusion"
@@ -72,8 +72,8 @@ class MagnifierStream(nn.Module):
 
     def _part_planes(self, deep: Tensor, given: Tensor | None, outputs: dict[str, Tensor]) -> Tensor | None:
         """The masks at the size of the feature maps (B, 8, h, w): the given ones, or those predicted."""
-        if self.mask_head is None:
-            return None
+        if self.mask_head is None or (given is None and self.fuse is None):
+            return None  # without masks given SFB alone reads any
         logits = self.mask_head(deep)
         outputs["mask_logits"] = logits
         planes = planes_of(logits.argmax(1)) if given is None else given
@@ -92,8 +92,6 @@ class MagnifierEmbedding(nn.Module):
 
     def __init__(self, main: MagnifierStream) -> None:
         super().__init__()
-        if main.fuse is None:
-            main.mask_head = None  # nothing that embeds reads its masks
         self.main = main
 
     def forward(self, image: Tensor) -> Tensor:
@@ -120,10 +118,10 @@ class MagnifierReid(nn.Module):
         self.embedding_width = sum(widths.values())
         self.weighs_parts = config.magnifier.part_weighting == "area"
         self.classify_branches = nn.ModuleDict(
-            {name: PartClassifier(width, num_identities) for name, width in widths.items()}
+            {name: LinearClassifier(width, num_identities) for name, width in widths.items()}
         )
         if FUSION in widths:
-            self.classify_parts = PartClassifier(widths[FUSION], num_identities, branches=NUM_MASK_LABELS, neck=True)
+            self.classify_parts = LinearClassifier(widths[FUSION], num_identities, branches=NUM_MASK_LABELS, neck=True)
         if config.has_facilitator:
             targets = torch.zeros(num_identities, len(config.magnifier.attribute_groups))
             self.register_buffer("attribute_targets", targets)
@@ -177,7 +175,10 @@ class MagnifierReid(nn.Module):
 
     def inference_network(self) -> MagnifierEmbedding:
         """A copy for inference, in evaluation mode."""
-        return MagnifierEmbedding(copy.deepcopy(self.main)).eval()
+        main = copy.deepcopy(self.main)
+        if main.fuse is None:
+            main.mask_head = None
+        return MagnifierEmbedding(main).eval()
 
 
 def network_needs(config: TrainConfig) -> tuple[str, ...]:

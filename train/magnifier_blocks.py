@@ -29,7 +29,7 @@ def bn_neck(width: int) -> nn.BatchNorm1d:
     return norm
 
 
-class PartClassifier(nn.Module):
+class LinearClassifier(nn.Module):
     """A linear classifier without bias for each of ``branches`` vectors; ``neck`` puts BNNecks before them."""
 
     def __init__(self, width: int, num_identities: int, *, branches: int = 1, neck: bool = False) -> None:
