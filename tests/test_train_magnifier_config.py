@@ -50,8 +50,8 @@ def test_settings_by_dataset_give_way_to_variants_and_commands() -> None:
 
 def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
     """As the ablation loads it: the base's file is applied once, before its settings for the dataset."""
-    options = {"base": "magnifiernet-v1", "dataset": "dukemtmc"}
-    assert load_config("magnifiernet-v1-srb-sfb-attributes-sd", **options).loss.diversity == 0.05  # type: ignore[arg-type]
+    row = load_config("magnifiernet-v1-srb-sfb-attributes-sd", base="magnifiernet-v1", dataset="dukemtmc")
+    assert row.loss.diversity == 0.05
     small = load_config("magnifiernet-v1-srb-sfb", base="magnifiernet-v1-small", dataset="dukemtmc")
     assert (small.epochs, small.magnifier.fusion, small.tuned_for) == (load_config(SMALL).epochs, "lstm", "")
 

@@ -10,6 +10,7 @@ import torch
 from reference_magnifier import slow_diversity, slow_mask_loss
 from reference_train import slow_identity_loss, slow_triplet_loss
 
+from train.batch import Inputs
 from train.config import TrainConfig, load_config
 from train.magnifier_losses import diversity_loss, magnifier_loss, mask_loss, part_loss
 from train.models import loss_of
@@ -108,17 +109,11 @@ def test_the_official_code_has_no_triplet_loss_on_the_regularising_branch() -> N
 
 def test_the_first_stage_has_no_diversity_loss() -> None:
     config = _config(**{"stages.first_epochs": 3, "epochs": 5})
-    outputs = _outputs()
-    present = ["diversity" in loss_of(config, outputs, _inputs(), epoch=epoch).terms for epoch in range(5)]
+    outputs, inputs = _outputs(), Inputs(torch.zeros(4, 3, 32, 32), IDENTITY, torch.zeros(4))
+    present = ["diversity" in loss_of(config, outputs, inputs, epoch=epoch).terms for epoch in range(5)]
     assert present == [False, False, False, True, True]
     single = _config(**{"loss.diversity": 0, "stages.first_epochs": 0})
     assert not second_stage(single, 4)
-
-
-def _inputs():
-    from train.batch import Inputs
-
-    return Inputs(torch.zeros(4, 3, 32, 32), IDENTITY, torch.zeros(4))
 
 
 def test_section_4_1_learning_rate_of_v2() -> None:
