@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +26,16 @@ def read_matlab(path: Path) -> dict[str, Any]:
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"{path} cannot be read as a MATLAB 5 file: {reason}", "get the file again") from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+_HEADER = b"MATLAB 5.0 MAT-file, written by DenseReID".ljust(116)
+
+
+def write_matlab(path: Path, variables: Mapping[str, Any]) -> None:
+    """Write variables as a MATLAB 5 file, dictionaries as structs; the same variables give the same bytes.
+
+    The format starts with 116 bytes of free text, where scipy puts the time.
+    """
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, dict(variables))
+    path.write_bytes(_HEADER + buffer.getvalue()[len(_HEADER) :])

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from data_catalog.errors import UserError
+from data_catalog.synthetic.attributes import write_attributes
 from data_catalog.synthetic.config import SyntheticConfig, exact_config
 from data_catalog.synthetic.sample import identity_texture, render_sample
 
@@ -86,7 +87,8 @@ def write_dataset(
     """Write the dataset under ``root``, unless it is there already.
 
     ``bounding_box_train/``, ``query/`` and ``bounding_box_test/`` hold the images, ``iuv/<folder>/<stem>.png`` the
-    exact IUV in DensePose's on-disk channel order (OpenCV's B, G, R = I, U, V, so Pillow's RGB reads V, U, I).
+    exact IUV in DensePose's on-disk channel order (OpenCV's B, G, R = I, U, V, so Pillow's RGB reads V, U, I);
+    ``synthetic_attribute.mat`` says what the identities wear (:mod:`data_catalog.attributes`).
     ``workers`` processes share the work; 0 uses this one; the bytes are the same. ``on_progress(done, total)`` is
     called in this process. An interrupted dataset of the same config is written again. Raises UserError where
     ``root`` holds something else.
@@ -103,6 +105,7 @@ def write_dataset(
         done += count
         if on_progress is not None:
             on_progress(done, len(plan))
+    write_attributes(root, config)
     (root / STARTED_NAME).replace(root / COMPLETE_NAME)
 
 
