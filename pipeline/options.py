@@ -10,6 +10,7 @@ import click
 
 from data_catalog.store import FORMATS
 from pipeline.settings import ESTIMATORS, defaults
+from pipeline.tables import TABLES
 from train.config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -80,7 +81,7 @@ initial = _option(
     "initial", "Fine-tuning: the run to start from; its classifiers are left.", type=click.Path(path_type=Path),
     default=None,
 )  # fmt: skip
-table = _option("table", "The paper's table.", type=click.Choice(["dsa-3", "dsa-4", "dsa-5"]), default="dsa-3")
+table = _option("table", "The paper's table or figure.", type=click.Choice(list(TABLES)), default="dsa-3")
 seeds = _option("seeds", "Seeds of every row, with commas; more than one give mean and deviation.", default="0")
 rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
 
