@@ -123,12 +123,22 @@ def train(**request: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
+@click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
+@click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
 @options.device
-def evaluate(run: Path, store_path: Path | None, feature: str | None, device: str) -> None:
+def evaluate(
+    run: Path, store_path: Path | None, feature: str | None, rerank: bool, keep_junk: bool, device: str
+) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
     from pipeline.training import evaluate_run
+    from train.rerank import Reranking
 
-    evaluate_run(run, store_path=store_path, device=device, feature=feature)
+    if keep_junk and not rerank:
+        raise UserError(
+            "--keep-junk says how re-ranking is done, and --rerank is not given", "Add --rerank (RERANK=1)."
+        )
+    reranking = Reranking(keep_junk=keep_junk) if rerank else None
+    evaluate_run(run, store_path=store_path, device=device, feature=feature, reranking=reranking)
 
 
 @cli.command()
@@ -142,7 +152,7 @@ def evaluate(run: Path, store_path: Path | None, feature: str | None, device: st
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
 @click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
-    """Train the rows of one of DSA-reID's tables and print ours beside the paper's; continues by itself."""
+    """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from pipeline.ablation import run_ablation
 
     click.echo(run_ablation(**request))
