@@ -11,6 +11,7 @@ from data_catalog.datasets import find_spec, locate
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
 from pipeline.ablation_report import report
+from pipeline.options import whole_numbers
 from pipeline.progress import say
 from pipeline.settings import choose_model, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
@@ -42,7 +43,8 @@ def run_ablation(
     ``model`` is what every row is a variant of. Rows that differ only in the ranked feature share a run; finished
     runs are not repeated. Rows that need attributes are left out, with a notice, where the dataset has none.
     """
-    chosen, numbers, settings = TABLES[table], _seeds(seeds), chosen_settings(overrides, size, epochs)
+    chosen, numbers = TABLES[table], whole_numbers("SEEDS", seeds)
+    settings = chosen_settings(overrides, size, epochs)
     device, why_device = resolve_device(store_request["device"])
     model, why_model = choose_model(model, device, chosen.base)
     dataset = str(open_store(store_path).attributes["dataset"]) if store_path else store_request["dataset"]
@@ -102,13 +104,6 @@ def _ranked_store(config: TrainConfig, store_path: Path | None, store_request: d
     if not has_protocol(store):
         raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
     return store
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"SEEDS is '{text}'", "expected numbers with commas, for example 0,1,2") from error
 
 
 def _score(folder: Path, row: Row, seed: int, store: Store, device: str) -> Scores:

@@ -177,6 +177,36 @@ def export(run: Path, target: Path | None) -> None:
     click.echo(export_run(run, target))
 
 
+@cli.command("activations")
+@click.argument("runs", nargs=-1, required=True, envvar="RUNS")
+@options.run_root
+@options.rows
+@options.seed
+@options.device
+@click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
+@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the first run's own.")
+def activations_command(
+    runs: tuple[str, ...],
+    run_root: Path,
+    images: int,
+    seed: int,
+    device: str,
+    rows: str | None,
+    store_path: Path | None,
+) -> None:
+    """Draw where the trunks of some runs look, one column a run, for some images of a store."""
+    from pipeline.activations import draw_activations
+
+    folder = run_root / "inspect"
+    chosen = options.whole_numbers("ROWS", rows) if rows else ()
+    folders = [Path(run) for run in runs]
+    click.echo(
+        draw_activations(
+            folders, images=images, rows=chosen, seed=seed, store_path=store_path, folder=folder, device=device
+        )
+    )
+
+
 @cli.command("inspect")
 @options.store_options
 @options.run_root

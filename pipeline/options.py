@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from data_catalog.errors import UserError
 from data_catalog.store import FORMATS
 from pipeline.settings import ESTIMATORS, defaults
 from pipeline.tables import TABLES
@@ -100,3 +101,11 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
 def model_store_options(command: _Command) -> _Command:
     """:func:`store_options` for commands whose model decides the image size."""
     return store_options(command, size_option=model_size)
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The numbers of a list with commas; UserError with the variable's ``name`` otherwise."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{name} is '{text}'", "expected numbers with commas, for example 0,1,2") from error
