@@ -72,6 +72,10 @@ def row_config(table: Table, row: Row, model: str, settings: dict[str, object]) 
     changes = {**(table.recipe if row.recipe else {}), **settings, **row.settings}
     if row.config == table.base:
         return load_config(model, changes)
+    if model == table.base:
+        return load_config(row.config, changes)
+    if model == f"{table.base}-small":
+        return load_config(f"{row.config}-small", changes)
     return load_config(row.config, changes, base=model)
 
 

@@ -87,6 +87,15 @@ def test_every_row_has_a_number_or_nothing_for_each_column(name: str) -> None:
             assert row.run != other.run or (row.settings, row.recipe) == (other.settings, other.recipe)
 
 
+def test_rows_are_variants_of_a_model_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: dsa-reid-small\nepochs: 7\nmodel: {backbone: small}\n")
+    for row in TABLES["dsa-3"].rows:
+        config = row_config(TABLES["dsa-3"], row, str(tmp_path / "mine.yaml"), {"width": 32})
+        assert (config.epochs, config.width, config.height) == (7, 32, 128)
+    streams = [row_config(TABLES["dsa-3"], row, SMALL, {}).model.streams for row in TABLES["dsa-3"].rows]
+    assert streams == ["mf"] * 4 + ["two"] * 6
+
+
 @pytest.mark.parametrize("name", READY)
 @pytest.mark.parametrize("size", ["", "-small"])
 def test_every_row_names_an_experiment(name: str, size: str) -> None:
@@ -139,18 +148,18 @@ def test_a_sweep_is_one_experiment_with_other_settings(
     stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = (
-        Row("margin 0.1", SMALL, settings={"loss.margin": 0.1}),
-        Row("margin 0.3", SMALL, settings={"loss.margin": 0.3}, paper={"market": (90.0, None)}),
-        Row("margin 0.3, z", SMALL, feature="z", settings={"loss.margin": 0.3}),
-        Row("attributes", SMALL, attributes=True),
+        Row("margin 0.1", "dsa-reid", settings={"loss.margin": 0.1}),
+        Row("margin 0.3", "dsa-reid", settings={"loss.margin": 0.3}, paper={"market": (90.0, None)}),
+        Row("margin 0.3, z", "dsa-reid", feature="z", settings={"loss.margin": 0.3}),
+        Row("attributes", "dsa-reid", attributes=True),
     )
     sweep = Table("sweep", "A sweep", "dsa-reid", ("Rank-1", "mAP"), rows, note="What the paper says.")
     monkeypatch.setitem(TABLES, "sweep", sweep)
     monkeypatch.setattr(ablation, "has_attributes", lambda dataset: False)
     path = _run("sweep", stores["zarr"], tmp_path, changes={**FEW, "loss.margin": 0.2})  # the rows' own settings win
     runs = tmp_path / f"ablation-synthetic-{SMALL}"
-    assert list(_runs(runs)) == [f"{SMALL}-margin=0.1-seed0", f"{SMALL}-margin=0.3-seed0"]
-    assert "margin: 0.1" in (runs / f"{SMALL}-margin=0.1-seed0" / "config.yaml").read_text()
+    assert list(_runs(runs)) == ["dsa-reid-margin=0.1-seed0", "dsa-reid-margin=0.3-seed0"]
+    assert "margin: 0.1" in (runs / "dsa-reid-margin=0.1-seed0" / "config.yaml").read_text()
     lines = {line.split(" | ")[0].strip("| "): line for line in path.read_text().splitlines() if " | " in line}
     assert lines["margin 0.1"].count("not printed") == 2
     assert lines["margin 0.3"].count("not printed") == 1
