@@ -30,8 +30,8 @@ def report(
     ``scores`` by the label of a row, one for each of ``seeds``; rows without any were left out.
     """
     printed = table.printed_for(dataset)
-    theirs = f"the paper's on {printed}, difference" if printed else "the paper prints no numbers"
-    title = f"{table.name} on {dataset}: ours, {theirs} (%). {table.title}"
+    theirs = f"the paper's on {printed} / difference" if printed else "the paper prints no numbers"
+    title = f"{table.title}. On {dataset}: ours / {theirs} (%)"
     lines = [("network", "seeds", *table.columns), *_lines(table, scores, printed)]
     shown = Shown(title=title, title_justify="left")
     for name in lines[0]:

@@ -106,7 +106,8 @@ def activation_sheet(store: Store, rows: np.ndarray, maps: dict[str, np.ndarray]
             f"camera {facts['camera_id'][index]}"
         )
         lines.append(stack(_text([caption]), grid(panels, len(panels))))
-    return stack(_text([f"{number}: {run}" for number, run in enumerate(maps, start=1)]), grid(lines, 1))
+    legend = [f"{number}: {run}" for number, run in enumerate(maps, start=1)]
+    return stack(_text([*legend, "blue: the image's least active place, red: its most active"]), grid(lines, 1))
 
 
 def heat_overlay(image: np.ndarray, activation: np.ndarray) -> np.ndarray:

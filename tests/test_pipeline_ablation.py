@@ -131,7 +131,7 @@ def test_an_ablation_trains_each_network_once_and_resumes(
     text = path.read_text()
     assert text.count("Elem-add") == 1
     assert "87.6" in text
-    assert "ours, the paper's on market, difference" in text
+    assert "On synthetic: ours / the paper's on market / difference (%)" in text
     with (folder / "dsa-5.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["network"], row["seed"]) for row in rows] == [
