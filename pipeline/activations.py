@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
+from pipeline.options import whole_numbers
 from pipeline.progress import say
 from pipeline.settings import resolve_device
 from pipeline.sheets import captioned, choose_rows, grid, stack
@@ -34,28 +35,28 @@ _COLOURS = np.array([(0, 0, 128), (0, 90, 255), (0, 220, 220), (250, 230, 40), (
 
 
 def draw_activations(
-    runs: Sequence[Path],
+    runs: Sequence[str | Path],
     *,
     images: int,
-    rows: Sequence[int],
+    rows: str | None,
     seed: int,
     store_path: Path | None,
-    folder: Path,
+    run_root: Path,
     device: str,
 ) -> Path:
-    """Write one picture of ``runs`` side by side into ``folder``; its path.
+    """Write one picture of ``runs`` side by side into ``run_root/inspect``; its path.
 
-    Shows the ``rows`` of the first run's own store, or of another; without any, ``images`` that ``seed`` chooses.
-    Raises UserError for rows that the store does not have, and for runs that cannot be loaded.
+    Shows the ``rows`` (numbers with commas) of the first run's own store, or of another; without any, ``images`` that
+    ``seed`` chooses. Raises UserError for rows that the store does not have, and for runs that cannot be loaded.
     """
     chosen, why = resolve_device(device)
-    networks = [load_network(run) for run in runs]
+    networks = [load_network(Path(run)) for run in runs]
     store = open_store(store_path or networks[0][1].store["path"])
     shown = _rows(store, rows) if rows else choose_rows(store, images, seed=seed)
     say(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
     maps = [activations(network, store, shown, checkpoint.config, chosen) for network, checkpoint in networks]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{store.path.name}-activations.png"
+    path = run_root / "inspect" / f"{store.path.name}-activations.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     activation_sheet(store, shown, {str(run): one for run, one in zip(runs, maps, strict=True)}).save(path)
     say("activation: the norm over the channels after ResNet stage 3, scaled to 0..1 within each image")
     return path
@@ -136,7 +137,8 @@ def _text(lines: Sequence[str]) -> Image.Image:
     return sheet
 
 
-def _rows(store: Store, rows: Sequence[int]) -> np.ndarray:
+def _rows(store: Store, text: str) -> np.ndarray:
+    rows = whole_numbers("ROWS", text)
     outside = [row for row in rows if not 0 <= row < store.geometry.num_samples]
     if outside:
         raise UserError(

@@ -126,19 +126,11 @@ def train(**request: Any) -> None:
 @click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
 @options.device
-def evaluate(
-    run: Path, store_path: Path | None, feature: str | None, rerank: bool, keep_junk: bool, device: str
-) -> None:
+def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
-    from pipeline.training import evaluate_run
-    from train.rerank import Reranking
+    from pipeline.training import choose_reranking, evaluate_run
 
-    if keep_junk and not rerank:
-        raise UserError(
-            "--keep-junk says how re-ranking is done, and --rerank is not given", "Add --rerank (RERANK=1)."
-        )
-    reranking = Reranking(keep_junk=keep_junk) if rerank else None
-    evaluate_run(run, store_path=store_path, device=device, feature=feature, reranking=reranking)
+    evaluate_run(run, reranking=choose_reranking(rerank, keep_junk=keep_junk), **request)
 
 
 @cli.command()
@@ -177,7 +169,7 @@ def export(run: Path, target: Path | None) -> None:
     click.echo(export_run(run, target))
 
 
-@cli.command("activations")
+@cli.command()
 @click.argument("runs", nargs=-1, required=True, envvar="RUNS")
 @options.run_root
 @options.rows
@@ -185,26 +177,11 @@ def export(run: Path, target: Path | None) -> None:
 @options.device
 @click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
 @click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the first run's own.")
-def activations_command(
-    runs: tuple[str, ...],
-    run_root: Path,
-    images: int,
-    seed: int,
-    device: str,
-    rows: str | None,
-    store_path: Path | None,
-) -> None:
+def activations(**request: Any) -> None:
     """Draw where the trunks of some runs look, one column a run, for some images of a store."""
     from pipeline.activations import draw_activations
 
-    folder = run_root / "inspect"
-    chosen = options.whole_numbers("ROWS", rows) if rows else ()
-    folders = [Path(run) for run in runs]
-    click.echo(
-        draw_activations(
-            folders, images=images, rows=chosen, seed=seed, store_path=store_path, folder=folder, device=device
-        )
-    )
+    click.echo(draw_activations(**request))
 
 
 @cli.command("inspect")

@@ -108,6 +108,13 @@ def evaluate_run(
     return scores[name]
 
 
+def choose_reranking(rerank: bool, *, keep_junk: bool) -> Reranking | None:
+    """How a command's options say that scores are re-ranked; None for not at all."""
+    if keep_junk and not rerank:
+        raise UserError("KEEP_JUNK says how scores are re-ranked, and RERANK is not set", "Add RERANK=1 (--rerank).")
+    return Reranking(keep_junk=keep_junk) if rerank else None
+
+
 def describe_model(run_or_model: str) -> None:
     """Print the resolved config of a run or of an experiment, and the parameters of its network."""
     if Path(run_or_model).is_dir():

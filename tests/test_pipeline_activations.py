@@ -82,17 +82,17 @@ def test_colours_go_from_blue_to_red() -> None:
 
 
 def test_one_picture_of_several_runs(stores: dict[str, Path], runs: list[Path], tmp_path: Path) -> None:
-    def draw(*rows: int) -> Image.Image:
+    def draw(rows: str | None) -> Image.Image:
         return Image.open(
-            draw_activations(runs, images=2, rows=rows, seed=0, store_path=None, folder=tmp_path, device="cpu")
+            draw_activations(runs, images=2, rows=rows, seed=0, store_path=None, run_root=tmp_path, device="cpu")
         )
 
-    two, three = draw(1, 8), draw(1, 8, 20)
+    two, three = draw("1,8"), draw("1,8,20")
     assert three.height > two.height > 2 * 256
     assert two.width > 3 * 128  # the image and a column a run
-    assert draw().height == two.height  # two rows of a random choice
+    assert draw(None).height == two.height  # two rows of a random choice
     with pytest.raises(UserError, match=r"has no row 999; it has \d+ images\nchoose rows from 0 to"):
-        draw(1, 999)
+        draw("1,999")
 
 
 def test_each_run_has_a_map_of_its_own(stores: dict[str, Path], runs: list[Path]) -> None:

@@ -134,3 +134,10 @@ def test_a_run_is_re_ranked_beside_its_plain_scores(
     assert f"{100 * plain.trapezoid_average_precision:.1f}" in shown  # the original Market-1501 average precision
     assert better != plain
     assert (better.num_queries, better.num_gallery) == (plain.num_queries, plain.num_gallery)
+
+
+def test_keeping_junk_without_re_ranking_is_a_mistake() -> None:
+    assert training.choose_reranking(False, keep_junk=False) is None
+    assert training.choose_reranking(True, keep_junk=True) == Reranking(20, 6, 0.3, keep_junk=True)
+    with pytest.raises(UserError, match=r"RERANK is not set\nAdd RERANK=1"):
+        training.choose_reranking(False, keep_junk=True)
