@@ -48,10 +48,9 @@ def run_ablation(
     device, why_device = resolve_device(store_request["device"])
     model, why_model = choose_model(model, device, chosen.base)
     dataset = str(open_store(store_path).attributes["dataset"]) if store_path else store_request["dataset"]
-    rows = _possible_rows(chosen, dataset)
-    folders = _dataset_folders(dataset, store_request)
-    configs = {row.run: row_config(chosen, row, model, {**settings, **_files(row, dataset, folders)}) for row in rows}
-    store = _ranked_store(next(iter(configs.values())), store_path, store_request)
+    rows = _possible_rows(chosen, dataset, store_request)
+    store = _ranked_store(row_config(chosen, rows[0], model, settings), store_path, store_request)
+    configs = _configs(chosen, rows, model, settings, dataset, store_request)
     folder = run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
     say(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
     say(f"device {device} ({why_device}); runs in {folder}")
@@ -79,25 +78,44 @@ def row_config(table: Table, row: Row, model: str, settings: dict[str, object]) 
     return load_config(row.config, changes, base=model)
 
 
-def _possible_rows(table: Table, dataset: str) -> tuple[Row, ...]:
+def _configs(
+    table: Table,
+    rows: Sequence[Row],
+    model: str,
+    settings: dict[str, object],
+    dataset: str,
+    store_request: dict[str, Any],
+) -> dict[str, TrainConfig]:
+    """The config of each run. Raises UserError where a file that a row reads is not there."""
+    configs = {}
+    for row in rows:
+        files = {}
+        if row.attributes:
+            files["magnifier.attributes"] = str(find_attributes(dataset, _folders(dataset, store_request)))
+        configs[row.run] = row_config(table, row, model, {**settings, **files})
+    return configs
+
+
+def _possible_rows(table: Table, dataset: str, store_request: dict[str, Any]) -> tuple[Row, ...]:
+    """The rows but those that the dataset cannot have, which are told.
+
+    Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing.
+    """
     left_out = [row.label for row in table.rows if row.attributes and not has_attributes(dataset)]
     for label in left_out:
         say(f"left out: {label}, which needs person attributes; {dataset} has none")
-    return tuple(row for row in table.rows if row.label not in left_out)
+    rows = tuple(row for row in table.rows if row.label not in left_out)
+    folders = _folders(dataset, store_request)
+    if any(row.attributes for row in rows) and len(folders) > 1:
+        find_attributes(dataset, folders)
+    return rows
 
 
-def _dataset_folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
-    """Where a file that belongs to the dataset may lie: its own folder, and DATA_ROOT."""
-    root = Path(store_request.get("data_root") or "data")
-    if not has_attributes(dataset):
-        return [root]
-    own = locate(find_spec(dataset, store_request.get("catalog")), root)
+def _folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
+    """Where a file that belongs to the dataset may lie: its own folder, if it is on disk, and DATA_ROOT."""
+    root = Path(store_request["data_root"])
+    own = locate(find_spec(dataset, store_request.get("catalog")), root) if has_attributes(dataset) else None
     return [own, root] if own is not None else [root]
-
-
-def _files(row: Row, dataset: str, folders: Sequence[Path]) -> dict[str, object]:
-    """The settings that name files which the row reads; UserError where one is not there."""
-    return {"magnifier.attributes": str(find_attributes(dataset, folders))} if row.attributes else {}
 
 
 def _ranked_store(config: TrainConfig, store_path: Path | None, store_request: dict[str, Any]) -> Store:

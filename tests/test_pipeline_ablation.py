@@ -14,7 +14,7 @@ from pipeline.ablation import row_config, run_ablation
 from pipeline.ablation_report import report
 from pipeline.settings import choose_model
 from pipeline.tables import TABLES, Row, Table
-from train.config import known_configs
+from train.config import TrainConfig, known_configs, load_config
 from train.metrics import Scores
 
 SMALL = "dsa-reid-small"
@@ -170,15 +170,30 @@ def test_a_sweep_is_one_experiment_with_other_settings(
     assert "What the paper says." in path.read_text()
 
 
-def test_a_row_with_attributes_gets_the_datasets_file(synthetic_root: Path, tmp_path: Path) -> None:
-    request = {"data_root": synthetic_root}
-    row = Row("A", "magnifiernet-v1-srb-sfb-attributes", attributes=True)
-    folders = ablation._dataset_folders("synthetic", request)
+def test_rows_with_attributes_read_the_datasets_file(synthetic_root: Path, tmp_path: Path) -> None:
+    rows = (Row("G", "dsa-reid"), Row("A", "dsa-reid", settings={"model.fusion": "add"}, attributes=True))
+    table = Table("t", "T", "dsa-reid", ("mAP",), rows)
+    asked: list[dict[str, object]] = []
+
+    def noting(table: Table, row: Row, model: str, settings: dict[str, object]) -> TrainConfig:
+        asked.append(settings)
+        return load_config(model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation, "row_config", noting)
+        request = {"data_root": synthetic_root}
+        configs = ablation._configs(table, rows, SMALL, {"epochs": 1}, "synthetic", request)
     file = synthetic_root / "synthetic" / "synthetic_attribute.mat"
-    assert ablation._files(row, "synthetic", folders) == {"magnifier.attributes": str(file)}
-    assert ablation._files(Row("G", "magnifiernet-v1-global"), "synthetic", folders) == {}
+    assert asked == [{"epochs": 1}, {"epochs": 1, "magnifier.attributes": str(file)}]
+    assert list(configs) == ["dsa-reid", "dsa-reid-fusion=add"]
+    assert ablation._possible_rows(table, "synthetic", request) == rows
+    (tmp_path / "market" / "query").mkdir(parents=True)
     with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
-        ablation._files(row, "market", ablation._dataset_folders("market", {"data_root": tmp_path}))
+        ablation._possible_rows(table, "market", {"data_root": tmp_path})
+    elsewhere = {"data_root": tmp_path / "elsewhere"}
+    assert ablation._possible_rows(table, "market", elsewhere) == rows  # said when the dataset is looked for
+    with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
+        ablation._configs(table, rows, SMALL, {}, "market", elsewhere)
 
 
 def test_a_cell_has_mean_deviation_and_the_difference_to_the_paper(tmp_path: Path) -> None:
