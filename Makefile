@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect status test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate ablation activations export inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,11 +34,14 @@ preprocess: $(VENV) ## Images to masks and DSAP images in a store; continues wha
 train: $(VENV) ## Train MODEL on DATASET, making the store first where it is missing; continues by itself
 	@$(RUN) train
 
-evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME
+evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME RERANK=1
 	@$(RUN) evaluate
 
-ablation: $(VENV) ## The rows of a table of DSA-reID beside the paper's: make ablation TABLE=dsa-3 SEEDS=0,1,2
+ablation: $(VENV) ## The rows of a paper's table beside ours: make ablation TABLE=magnifiernet-v2-2 SEEDS=0,1,2
 	@$(RUN) ablation
+
+activations: $(VENV) ## Where the trunks of some runs look: make activations RUNS="runs/A runs/B"
+	@$(RUN) activations
 
 export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
 	@$(RUN) export

@@ -1,21 +1,21 @@
-"""The ablation tables of the DSA-reID paper: their rows trained one after the other, ours beside the published ones."""
+"""The papers' ablation tables: their rows trained one after the other, ours beside the published numbers."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from rich.table import Table
-
+from data_catalog.attributes import find_attributes, has_attributes
+from data_catalog.datasets import find_spec, locate
 from data_catalog.errors import UserError
 from data_catalog.store import Store, open_store
-from pipeline.progress import say, show
+from pipeline.ablation_report import report
+from pipeline.options import whole_numbers
+from pipeline.progress import say
 from pipeline.settings import choose_model, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
+from pipeline.tables import TABLES, Row, Table
 from pipeline.training import chosen_settings
 from train.checkpoint import LAST
 from train.config import TrainConfig, changed, load_config
@@ -23,52 +23,6 @@ from train.evaluate import evaluate, has_protocol
 from train.loop import fit
 from train.metrics import Scores
 from train.resume import load_network
-
-FULL = "dsa-reid"
-"""The variant that is MODEL itself."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: the variant that is trained, the feature that is ranked, the paper's mAP, Rank-1, 5 and 10."""
-
-    label: str
-    variant: str
-    feature: str
-    paper: tuple[float, float, float, float]
-
-
-_BASELINE = Row("Baseline (RE+LS)", "baseline-re-ls", "f", (81.2, 93.4, 97.8, 98.5))
-_FINAL = (87.6, 95.7, 98.4, 99.1)
-
-TABLES: dict[str, tuple[Row, ...]] = {
-    "dsa-3": (
-        Row("Baseline", "baseline", "f", (76.4, 91.2, 96.5, 97.9)),
-        Row("Baseline (RE)", "baseline-re", "f", (78.6, 92.3, 97.6, 98.3)),
-        _BASELINE,
-        Row("Baseline (Two branches)", "two-branches", "f", (83.4, 94.0, 98.0, 98.7)),
-        Row("DSA-Global(Single)", "dsa-global-single", "z", (84.7, 94.8, 98.2, 98.9)),
-        Row("DSA-Local(Single)", "dsa-local-single", "z", (83.2, 94.0, 97.9, 98.6)),
-        Row("DSA-Global(Joint)", FULL, "z_global", (87.4, 95.6, 98.6, 99.1)),
-        Row("DSA-Local(Joint)", FULL, "z_local", (86.5, 95.2, 98.4, 99.0)),
-        Row("DSA(Two streams fused)", FULL, "z", (87.5, 95.8, 98.4, 99.1)),
-        Row("DSA-reID(Only MF-Stream)", FULL, "f", _FINAL),
-    ),
-    "dsa-4": (
-        _BASELINE,
-        Row("CSA(Only MF-Stream)", "csa", "f", (84.1, 94.1, 98.1, 98.8)),
-        Row("DSA(Only MF-Stream)", FULL, "f", _FINAL),
-    ),
-    "dsa-5": (
-        Row("Concatenation+fc", "dsa-concat", "f", (81.6, 93.0, 97.6, 98.6)),
-        Row("Elem-add", FULL, "f", _FINAL),
-    ),
-}
-"""Tables 3, 4 and 5 (Market-1501, single query, percent)."""
-
-COLUMNS = ("mAP", "Rank-1", "Rank-5", "Rank-10")
-_RECIPE: dict[str, object] = {"augmentation.erase": 0.5, "loss.label_smoothing": 0.1}
-"""Every row but the baselines has both (section 4.2), whatever MODEL's own settings are."""
 
 
 def run_ablation(
@@ -86,91 +40,96 @@ def run_ablation(
 ) -> Path:
     """Train and evaluate the rows of ``table`` on the requested store; prints and writes them; the Markdown's path.
 
-    ``model`` is what every variant is a variant of. Rows that differ only in the ranked feature share
-    a run; finished runs are not repeated.
+    ``model`` is what every row is a variant of. Rows that differ only in the ranked feature share a run; finished
+    runs are not repeated. Rows that need attributes are left out, with a notice, where the dataset has none.
     """
+    chosen, numbers = TABLES[table], whole_numbers("SEEDS", seeds)
+    settings = chosen_settings(overrides, size, epochs)
     device, why_device = resolve_device(store_request["device"])
-    model, why_model = choose_model(model, device)
-    numbers, settings = _seeds(seeds), chosen_settings(overrides, size, epochs)
-    configs = {row.variant: variant_config(row.variant, model, settings) for row in TABLES[table]}
-    any_config = configs[FULL]
-    if store_path is not None:
-        store = open_store(store_path)
-    else:
-        store = find_or_make_store(StoreRequest(size=f"{any_config.height}x{any_config.width}", **store_request))
-    if not has_protocol(store):
-        raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
+    model, why_model = choose_model(model, device, chosen.base)
+    dataset = str(open_store(store_path).attributes["dataset"]) if store_path else store_request["dataset"]
+    rows = _possible_rows(chosen, dataset, store_request)
+    store = _ranked_store(row_config(chosen, rows[0], model, settings), store_path, store_request)
+    configs = _configs(chosen, rows, model, settings, dataset, store_request)
     folder = run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
     say(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
     say(f"device {device} ({why_device}); runs in {folder}")
-    for variant, config in configs.items():
+    for name, config in configs.items():
         for seed in numbers:
-            run = folder / f"{variant}-seed{seed}"
+            run = folder / f"{name}-seed{seed}"
             say(f"{run}: {config.epochs} epochs")
             fit(config, store, run, device=device, workers=store_request["workers"], feed=feed, seed=seed)
-    scores = {row.label: [_score(folder, row, seed, store, device) for seed in numbers] for row in TABLES[table]}
-    return _report(table, scores, numbers, folder, dataset=str(store.attributes["dataset"]))
+    scores = {row.label: [_score(folder, row, seed, store, device) for seed in numbers] for row in rows}
+    return report(chosen, scores, numbers, folder, str(store.attributes["dataset"]))
 
 
-def variant_config(variant: str, model: str, settings: dict[str, object]) -> TrainConfig:
-    """The config of one network of a table: ``variant`` of ``model`` with the options' ``settings``."""
-    if variant == FULL:
-        return load_config(model, {**_RECIPE, **settings})
-    recipe = {} if variant.startswith("baseline") else _RECIPE
-    return load_config(variant, {**recipe, **settings}, base=model)
+def row_config(table: Table, row: Row, model: str, settings: dict[str, object]) -> TrainConfig:
+    """The config of one row: its experiment as a variant of ``model``, with the options' ``settings``.
+
+    The row's own settings win, or the rows of a sweep would all be the same.
+    """
+    changes = {**(table.recipe if row.recipe else {}), **settings, **row.settings}
+    if row.config == table.base:
+        return load_config(model, changes)
+    if model == table.base:
+        return load_config(row.config, changes)
+    if model == f"{table.base}-small":
+        return load_config(f"{row.config}-small", changes)
+    return load_config(row.config, changes, base=model)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"SEEDS is '{text}'", "expected numbers with commas, for example 0,1,2") from error
+def _configs(
+    table: Table,
+    rows: Sequence[Row],
+    model: str,
+    settings: dict[str, object],
+    dataset: str,
+    store_request: dict[str, Any],
+) -> dict[str, TrainConfig]:
+    """The config of each run. Raises UserError where a file that a row reads is not there."""
+    configs = {}
+    for row in rows:
+        files = {}
+        if row.attributes:
+            files["magnifier.attributes"] = str(find_attributes(dataset, _folders(dataset, store_request)))
+        configs[row.run] = row_config(table, row, model, {**settings, **files})
+    return configs
+
+
+def _possible_rows(table: Table, dataset: str, store_request: dict[str, Any]) -> tuple[Row, ...]:
+    """The rows but those that the dataset cannot have, which are told.
+
+    Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing.
+    """
+    left_out = [row.label for row in table.rows if row.attributes and not has_attributes(dataset)]
+    for label in left_out:
+        say(f"left out: {label}, which needs person attributes; {dataset} has none")
+    rows = tuple(row for row in table.rows if row.label not in left_out)
+    folders = _folders(dataset, store_request)
+    if any(row.attributes for row in rows) and len(folders) > 1:
+        find_attributes(dataset, folders)
+    return rows
+
+
+def _folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
+    """Where a file that belongs to the dataset may lie: its own folder, if it is on disk, and DATA_ROOT."""
+    root = Path(store_request["data_root"])
+    own = locate(find_spec(dataset, store_request.get("catalog")), root) if has_attributes(dataset) else None
+    return [own, root] if own is not None else [root]
+
+
+def _ranked_store(config: TrainConfig, store_path: Path | None, store_request: dict[str, Any]) -> Store:
+    if store_path is not None:
+        store = open_store(store_path)
+    else:
+        store = find_or_make_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
+    if not has_protocol(store):
+        raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
+    return store
 
 
 def _score(folder: Path, row: Row, seed: int, store: Store, device: str) -> Scores:
     """Of the last checkpoint: the best one was chosen by looking at the test set."""
-    network, checkpoint = load_network(folder / f"{row.variant}-seed{seed}" / LAST)
+    network, checkpoint = load_network(folder / f"{row.run}-seed{seed}" / LAST)
     config = changed(checkpoint.config, {"evaluate.feature": row.feature})
     return evaluate(network, store, config=config, device=device)
-
-
-def _percent(scores: Scores) -> tuple[float, float, float, float]:
-    ours = (scores.mean_average_precision, scores.rank_1, scores.rank_5, scores.rank_10)
-    return (100 * ours[0], 100 * ours[1], 100 * ours[2], 100 * ours[3])
-
-
-def _report(table: str, scores: dict[str, list[Scores]], seeds: Sequence[int], folder: Path, *, dataset: str) -> Path:
-    """Print the table; write ``TABLE.md`` and, with every seed, ``TABLE.csv``."""
-    title = f"{table} on {dataset}: ours, the paper's on Market-1501, difference (%)"
-    lines: list[tuple[str, ...]] = [("network", "seeds", *COLUMNS)]
-    for row in TABLES[table]:
-        columns = list(zip(*(_percent(one) for one in scores[row.label]), strict=True))
-        cells = [_cell(values, paper) for values, paper in zip(columns, row.paper, strict=True)]
-        lines.append((row.label, str(len(scores[row.label])), *cells))
-    shown = Table(title=title, title_justify="left")
-    for name in lines[0]:
-        shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
-    for line in lines[1:]:
-        shown.add_row(*line)
-    show(shown)
-    path = folder / f"{table}.md"
-    rules = ["|".join(("", *("---" for _ in lines[0]), ""))]
-    body = ["| " + " | ".join(line) + " |" for line in lines]
-    path.write_text("\n".join([title, "", body[0], *rules, *body[1:], ""]), encoding="utf-8")
-    _write_csv(folder / f"{table}.csv", table, scores, seeds)
-    return path
-
-
-def _cell(values: Sequence[float], paper: float) -> str:
-    ours = f"{mean(values):.1f}" + (f" ±{stdev(values):.1f}" if len(values) > 1 else "")
-    return f"{ours} / {paper:.1f} / {mean(values) - paper:+.1f}"
-
-
-def _write_csv(path: Path, table: str, scores: dict[str, list[Scores]], seeds: Sequence[int]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("network", "feature", "seed", *COLUMNS, *(f"paper {name}" for name in COLUMNS)))
-        for row in TABLES[table]:
-            for seed, one in zip(seeds, scores[row.label], strict=True):
-                ours = (f"{value:.2f}" for value in _percent(one))
-                writer.writerow((row.label, row.feature, seed, *ours, *row.paper))

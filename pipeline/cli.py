@@ -123,12 +123,14 @@ def train(**request: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
+@click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
+@click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
 @options.device
-def evaluate(run: Path, store_path: Path | None, feature: str | None, device: str) -> None:
+def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
-    from pipeline.training import evaluate_run
+    from pipeline.training import choose_reranking, evaluate_run
 
-    evaluate_run(run, store_path=store_path, device=device, feature=feature)
+    evaluate_run(run, reranking=choose_reranking(rerank, keep_junk=keep_junk), **request)
 
 
 @cli.command()
@@ -142,7 +144,7 @@ def evaluate(run: Path, store_path: Path | None, feature: str | None, device: st
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
 @click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
-    """Train the rows of one of DSA-reID's tables and print ours beside the paper's; continues by itself."""
+    """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from pipeline.ablation import run_ablation
 
     click.echo(run_ablation(**request))
@@ -165,6 +167,21 @@ def export(run: Path, target: Path | None) -> None:
     from pipeline.training import export_run
 
     click.echo(export_run(run, target))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, envvar="RUNS")
+@options.run_root
+@options.rows
+@options.seed
+@options.device
+@click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
+@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the first run's own.")
+def activations(**request: Any) -> None:
+    """Draw where the trunks of some runs look, one column a run, for some images of a store."""
+    from pipeline.activations import draw_activations
+
+    click.echo(draw_activations(**request))
 
 
 @cli.command("inspect")

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from data_catalog.errors import UserError
 from data_catalog.store import FORMATS
 from pipeline.settings import ESTIMATORS, defaults
+from pipeline.tables import TABLES
 from train.config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -80,7 +82,7 @@ initial = _option(
     "initial", "Fine-tuning: the run to start from; its classifiers are left.", type=click.Path(path_type=Path),
     default=None,
 )  # fmt: skip
-table = _option("table", "The paper's table.", type=click.Choice(["dsa-3", "dsa-4", "dsa-5"]), default="dsa-3")
+table = _option("table", "The paper's table or figure.", type=click.Choice(list(TABLES)), default="dsa-3")
 seeds = _option("seeds", "Seeds of every row, with commas; more than one give mean and deviation.", default="0")
 rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
 
@@ -99,3 +101,11 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
 def model_store_options(command: _Command) -> _Command:
     """:func:`store_options` for commands whose model decides the image size."""
     return store_options(command, size_option=model_size)
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The numbers of a list with commas; UserError with the variable's ``name`` otherwise."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{name} is '{text}'", "expected numbers with commas, for example 0,1,2") from error

@@ -55,10 +55,10 @@ def resolve_device(name: str) -> tuple[str, str]:
     return f"cuda:{index}", f"asked for: {torch.cuda.get_device_name(index)}"
 
 
-def choose_model(name: str, device: str) -> tuple[str, str]:
-    """The config for ``name`` and the reason for it: ``auto`` takes the paper's network only where a GPU is."""
+def choose_model(name: str, device: str, paper: str = "dsa-reid") -> tuple[str, str]:
+    """The config for ``name`` and the reason for it: ``auto`` takes the ``paper``'s network only where a GPU is."""
     if name != "auto":
         return name, "asked for"
     if device == "cpu":
-        return "dsa-reid-small", "on a CPU the paper's ResNet-50 network would take days; MODEL=dsa-reid trains it"
-    return "dsa-reid", "the paper's network, on a GPU"
+        return f"{paper}-small", f"on a CPU the paper's ResNet-50 network would take days; MODEL={paper} trains it"
+    return paper, "the paper's network, on a GPU"

@@ -51,8 +51,8 @@ def contact_sheet(store: Store, rows: np.ndarray, *, columns: int = 2) -> Image.
             f"{facts['path'][index]}   identity {facts['person_id'][index]}, camera {facts['camera_id'][index]}, "
             f"{Split(facts['split'][index]).name.lower()}, {Status(facts['status'][index]).name.lower()}"
         )
-        cells.append(_captioned(_side_by_side(panels), caption))
-    return _stack(_legend(), _grid(cells, columns))
+        cells.append(captioned(_side_by_side(panels), caption))
+    return stack(_legend(), grid(cells, columns))
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.6) -> np.ndarray:
@@ -83,10 +83,11 @@ def _side_by_side(panels: Sequence[np.ndarray]) -> Image.Image:
         height, width = panel.shape[:2]
         picture = Image.fromarray(np.ascontiguousarray(panel))
         pictures.append(picture.resize((round(width * _HEIGHT / height), _HEIGHT), Image.Resampling.NEAREST))
-    return _grid(pictures, len(pictures))
+    return grid(pictures, len(pictures))
 
 
-def _grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+def grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures in rows of ``columns``, a gap apart."""
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     cell_width = max((picture.width for picture in pictures), default=1)
     widths = [picture.width for picture in rows[0]] if len(rows) == 1 else [cell_width] * columns
@@ -104,7 +105,8 @@ def _grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+def captioned(picture: Image.Image, caption: str) -> Image.Image:
+    """The picture with a line of text above it; what is longer than the picture is wide is cut off."""
     sheet = Image.new("RGB", (picture.width, picture.height + _TEXT + 4), _BACKGROUND)
     sheet.paste(picture, (0, _TEXT + 4))
     ImageDraw.Draw(sheet).text((_GAP, 2), caption, fill=_INK, font=ImageFont.load_default(_TEXT - 1))
@@ -123,7 +125,8 @@ def _legend() -> Image.Image:
     return sheet
 
 
-def _stack(top: Image.Image, bottom: Image.Image) -> Image.Image:
+def stack(top: Image.Image, bottom: Image.Image) -> Image.Image:
+    """One picture under the other."""
     sheet = Image.new("RGB", (max(top.width, bottom.width), top.height + bottom.height), _BACKGROUND)
     sheet.paste(top, (0, 0))
     sheet.paste(bottom, (0, top.height))

@@ -9,17 +9,19 @@ from typing import Any
 from rich.table import Table
 
 from data_catalog.errors import UserError
+from data_catalog.schema import Split
 from data_catalog.store import Store, open_store
 from pipeline.progress import say, show
 from pipeline.settings import choose_model, parse_size, resolve_device
 from pipeline.stages import StoreRequest, find_or_make_store
 from train.config import TrainConfig, changed, load_config
 from train.describe import dataset_differences, parameter_table, settings_table
-from train.evaluate import evaluate
+from train.evaluate import evaluate, protocol_embeddings
 from train.export import export_network
 from train.loop import FitResult, fit
-from train.metrics import Scores
+from train.metrics import Scores, score_embeddings
 from train.models import build_network
+from train.rerank import Reranking, reranked_scores
 from train.resume import load_network
 
 MARKET_IDENTITIES = 751
@@ -81,20 +83,40 @@ def chosen_settings(
     return settings
 
 
-def evaluate_run(run: Path, *, store_path: Path | None, device: str, feature: str | None = None) -> Scores:
+def evaluate_run(
+    run: Path,
+    *,
+    store_path: Path | None,
+    device: str,
+    feature: str | None = None,
+    reranking: Reranking | None = None,
+) -> Scores:
     """Scores of a run folder's best checkpoint (the last one where none is best) on its own store, or another.
 
-    ``feature`` is ranked instead of the config's own; see ``evaluate.feature``.
+    ``feature`` is ranked instead of the config's own; see ``evaluate.feature``. With ``reranking`` a second line has
+    the re-ranked scores, and those are returned.
     """
     network, checkpoint = load_network(run)
     config = checkpoint.config if feature is None else changed(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
     store = open_store(store_path or checkpoint.store["path"])
     say(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
-    scores = evaluate(network, store, config=config, device=chosen)
+    found = protocol_embeddings(network, store, config=config, device=chosen)
     name = config.name if feature is None else f"{config.name}, {feature}"
-    show(scores_table(str(store.path), {name: scores}))
-    return scores
+    scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
+    if reranking is not None:
+        (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
+        name = f"{name}, re-ranked"
+        scores[name] = reranked_scores(query.to(chosen), query_labels, gallery.to(chosen), gallery_labels, reranking)
+    show(scores_table(str(store.path), scores))
+    return scores[name]
+
+
+def choose_reranking(rerank: bool, *, keep_junk: bool) -> Reranking | None:
+    """How a command's options say that scores are re-ranked; None for not at all."""
+    if keep_junk and not rerank:
+        raise UserError("KEEP_JUNK says how scores are re-ranked, and RERANK is not set", "Add RERANK=1 (--rerank).")
+    return Reranking(keep_junk=keep_junk) if rerank else None
 
 
 def describe_model(run_or_model: str) -> None:
@@ -143,12 +165,16 @@ def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, 
 
 
 def scores_table(title: str, scores: dict[str, Scores]) -> Table:
-    """Rank-1, 5, 10 and mAP in percent, one row a network."""
+    """Rank-1, 5, 10, mAP, the original Market-1501 code's mAP (trapezoids) and mINP in percent, one row a network."""
     table = Table(title=title, title_justify="left")
     table.add_column("network")
-    for column in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "queries"):
+    columns = {
+        "Rank-1": "rank_1", "Rank-5": "rank_5", "Rank-10": "rank_10", "mAP": "mean_average_precision",
+        "mAP (trapezoid)": "trapezoid_average_precision", "mINP": "mean_inverse_negative_penalty",
+    }  # fmt: skip
+    for column in (*columns, "queries"):
         table.add_column(column, justify="right")
     for name, row in scores.items():
-        values = (row.rank_1, row.rank_5, row.rank_10, row.mean_average_precision, row.mean_inverse_negative_penalty)
-        table.add_row(name, *(f"{100 * value:.1f}" for value in values), str(row.num_valid_queries))
+        values = (f"{100 * getattr(row, score):.1f}" for score in columns.values())
+        table.add_row(name, *values, str(row.num_valid_queries))
     return table

@@ -1,8 +1,7 @@
-"""What is done with a trained run: fine-tuning from it, exporting it, describing it, ablation tables of runs."""
+"""What is done with a trained run: fine-tuning from it, exporting it, describing it, ranking by another feature."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import torch
 from reference_train import TINY, random_store
 
 from data_catalog.errors import UserError
-from pipeline import ablation, training
-from pipeline.ablation import TABLES, run_ablation, variant_config
+from pipeline import training
 from train.augment import normalise_image
 from train.checkpoint import load_checkpoint
 from train.config import TrainConfig, load_config
@@ -21,6 +19,7 @@ from train.evaluate import extract
 from train.export import export_network, load_exported
 from train.loop import fit
 from train.models import build_network
+from train.rerank import Reranking
 from train.resume import load_network, start_from
 
 SMALL = "dsa-reid-small"
@@ -124,54 +123,21 @@ def test_a_run_can_be_ranked_by_another_feature(
         training.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature="x")
 
 
-def test_table_3_published_numbers_and_shared_runs() -> None:
-    assert [row.paper[0] for row in TABLES["dsa-3"]] == [76.4, 78.6, 81.2, 83.4, 84.7, 83.2, 87.4, 86.5, 87.5, 87.6]
-    assert len({row.variant for row in TABLES["dsa-3"]}) == 7  # four rows of DSA-reID share one training
-    for rows in TABLES.values():
-        for row in rows:
-            config = variant_config(row.variant, SMALL, {"epochs": 3})
-            assert (config.epochs, config.model.backbone) == (3, "small")
-            assert config.augmentation.erase == (0.0 if row.variant == "baseline" else 0.5)
-
-
-def test_an_ablation_trains_each_network_once_and_resumes(
-    stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_is_re_ranked_beside_its_plain_scores(
+    stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_table(table: str) -> Path:
-        changes = {**TINY, "evaluate_every": 0, "epochs": 1, "model.dsap_size": 8}
-        settings = [f"{key}={value}" for key, value in changes.items()]
-        return run_ablation(
-            table=table, model=SMALL, seeds="0,1", epochs=None, run_root=tmp_path, overrides=settings,
-            store_path=stores["zarr"], size=None, feed="auto", device="cpu", workers=0,
-        )  # fmt: skip
+    plain = training.evaluate_run(run, store_path=stores["zarr"], device="cpu")
+    capsys.readouterr()
+    better = training.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=4, k2=2))
+    shown = capsys.readouterr().out
+    assert f"{SMALL}, re-ranked" in shown
+    assert f"{100 * plain.trapezoid_average_precision:.1f}" in shown  # the original Market-1501 average precision
+    assert better != plain
+    assert (better.num_queries, better.num_gallery) == (plain.num_queries, plain.num_gallery)
 
-    path = run_table("dsa-5")
-    folder = tmp_path / f"ablation-synthetic-{SMALL}"
-    assert sorted(run.name for run in folder.iterdir() if run.is_dir()) == [
-        "dsa-concat-seed0", "dsa-concat-seed1", "dsa-reid-seed0", "dsa-reid-seed1",
-    ]  # fmt: skip
-    assert path.read_text().count("Elem-add") == 1
-    assert "87.6" in path.read_text()
-    with (folder / "dsa-5.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["network"], row["seed"]) for row in rows] == [
-        ("Concatenation+fc", "0"), ("Concatenation+fc", "1"), ("Elem-add", "0"), ("Elem-add", "1"),
-    ]  # fmt: skip
-    assert "Concatenation+fc" in capsys.readouterr().out
-    trained: list[str] = []
-    original = ablation.fit
 
-    def counting(config, store, folder, **options):
-        before = (folder / "last.pt").stat().st_mtime_ns if (folder / "last.pt").is_file() else 0
-        result = original(config, store, folder, **options)
-        trained.extend([folder.name] if (folder / "last.pt").stat().st_mtime_ns != before else [])
-        return result
-
-    monkeypatch.setattr(ablation, "fit", counting)
-    assert run_table("dsa-5").read_text() == path.read_text()
-    assert trained == []
-    with pytest.raises(UserError, match="SEEDS is 'x'"):
-        run_ablation(
-            table="dsa-5", model=SMALL, seeds="x", epochs=None, run_root=tmp_path, overrides=[],
-            store_path=stores["zarr"], size=None, feed="auto", device="cpu", workers=0,
-        )  # fmt: skip
+def test_keeping_junk_without_re_ranking_is_a_mistake() -> None:
+    assert training.choose_reranking(False, keep_junk=False) is None
+    assert training.choose_reranking(True, keep_junk=True) == Reranking(20, 6, 0.3, keep_junk=True)
+    with pytest.raises(UserError, match=r"RERANK is not set\nAdd RERANK=1"):
+        training.choose_reranking(False, keep_junk=True)

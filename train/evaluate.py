@@ -74,6 +74,22 @@ def evaluate(
 ) -> Scores:
     """CMC, mAP and mINP of the store's query images against its gallery; see :mod:`train.metrics`.
 
+    Raises UserError as :func:`protocol_embeddings`.
+    """
+    found = protocol_embeddings(network, store, config=config, device=device, batch_size=batch_size)
+    return score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])
+
+
+def protocol_embeddings(
+    network: nn.Module,
+    store: StoreReader,
+    *,
+    config: TrainConfig,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+) -> dict[Split, tuple[torch.Tensor, Labels]]:
+    """Embeddings (N, D) on the CPU and labels of the store's query and gallery images.
+
     Images that preprocessing could not read are left out with a notice. Raises UserError for a store
     without query or gallery.
     """
@@ -92,11 +108,9 @@ def evaluate(
     failed = int((~readable & (split != Split.TRAIN)).sum())
     if failed:
         log.info("Left out of the evaluation: %d images that preprocessing could not read.", failed)
-    embeddings, labels = {}, {}
+    found = {}
     for role, chosen in rows.items():
-        embeddings[role] = extract(network, store, chosen, config=config, device=device, batch_size=batch_size)
-        labels[role] = Labels(
-            torch.from_numpy(person_id[chosen].astype(np.int64)), torch.from_numpy(camera[chosen].astype(np.int64))
-        )
-    query, gallery = Split.QUERY, Split.GALLERY
-    return score_embeddings(embeddings[query], labels[query], embeddings[gallery], labels[gallery])
+        embeddings = extract(network, store, chosen, config=config, device=device, batch_size=batch_size)
+        person, seen_by = (torch.from_numpy(array[chosen].astype(np.int64)) for array in (person_id, camera))
+        found[role] = embeddings, Labels(person, seen_by)
+    return found

@@ -65,21 +65,23 @@ def score_embeddings(
     Works on ``chunk`` queries at a time, so memory grows with chunk * num_gallery only. Raises
     UserError where the gallery is empty or no query has a match.
     """
-    parts = ((squared_distances(query[rows], gallery), rows) for rows in _chunks(len(query), chunk))
-    return _summary(parts, query_labels, gallery_labels)
+    parts = ((squared_distances(query[rows], gallery), rows) for rows in chunks(len(query), chunk))
+    return score_parts(parts, query_labels, gallery_labels)
 
 
 def score_distances(distances: Tensor, query_labels: Labels, gallery_labels: Labels, *, chunk: int = 256) -> Scores:
     """Scores of given distances (num_query, num_gallery); otherwise as :func:`score_embeddings`."""
-    parts = ((distances[rows], rows) for rows in _chunks(len(distances), chunk))
-    return _summary(parts, query_labels, gallery_labels)
+    parts = ((distances[rows], rows) for rows in chunks(len(distances), chunk))
+    return score_parts(parts, query_labels, gallery_labels)
 
 
-def _chunks(length: int, size: int) -> Iterator[slice]:
+def chunks(length: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover 0..length."""
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def _summary(parts: Iterator[tuple[Tensor, slice]], query: Labels, gallery: Labels) -> Scores:
+def score_parts(parts: Iterator[tuple[Tensor, slice]], query: Labels, gallery: Labels) -> Scores:
+    """Scores of distances (queries of the slice, num_gallery) that come part by part, all queries in order."""
     kept = torch.nonzero(gallery.person_id != -1)[:, 0]
     gallery = Labels(gallery.person_id[kept], gallery.camera_id[kept])
     if not len(kept):

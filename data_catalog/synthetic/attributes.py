@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_catalog.matlab import write_matlab
-from data_catalog.synthetic.appearance import BOTTOM_COLOURS, TOP_COLOURS, Appearance, Bottom, Colour
+from data_catalog.synthetic.appearance import BOTTOM_COLOURS, TOP_COLOURS, Appearance, Bottom
 from data_catalog.synthetic.body import Bag, Hair
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.sample import identity_appearance
@@ -17,7 +17,7 @@ from data_catalog.synthetic.sample import identity_appearance
 FILE_NAME = "synthetic_attribute.mat"
 
 _TOP_NAMES = ("white", "black", "gray", "navy", "blue", "red", "green", "yellow", "pink", "purple")
-_BOTTOM_NAMES = ("black", "navy", "blue", "brown", "gray", "beige")
+_BOTTOM_NAMES = ("black", "navy", "blue", "khaki", "gray", "beige")
 _STOUT = 1.02
 """Girth above which a person counts as stout; half of them are."""
 _LIGHT = 128
@@ -39,10 +39,10 @@ def attributes_of(appearance: Appearance) -> dict[str, bool]:
         "down": clothes.bottom_length <= 1.2,
         "shoes": float(np.mean(clothes.shoes)) >= _LIGHT,
     }
-    for prefix, worn, colours, names in (
-        ("up", clothes.top, TOP_COLOURS, _TOP_NAMES), ("down", clothes.bottom, BOTTOM_COLOURS, _BOTTOM_NAMES)
-    ):  # fmt: skip
-        facts |= {f"{prefix}{name}": worn == colour for name, colour in _named(colours, names)}
+    for name, colour in zip(_TOP_NAMES, TOP_COLOURS, strict=True):
+        facts[f"up{name}"] = clothes.top == colour
+    for name, colour in zip(_BOTTOM_NAMES, BOTTOM_COLOURS, strict=True):
+        facts[f"down{name}"] = clothes.bottom == colour
     return facts
 
 
@@ -53,10 +53,6 @@ def write_attributes(root: Path, config: SyntheticConfig) -> Path:
     path = root / FILE_NAME
     write_matlab(path, {Path(FILE_NAME).stem: {name: _split(config, persons) for name, persons in splits.items()}})
     return path
-
-
-def _named(colours: Sequence[Colour], names: Sequence[str]) -> list[tuple[str, Colour]]:
-    return list(zip(names, colours, strict=True))
 
 
 def _split(config: SyntheticConfig, persons: Sequence[int]) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""The papers' ablation tables as data: which network each row trains, and what the paper prints for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_OWN = Path(__file__).parent / "tables.yaml"
+
+_Numbers = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the experiment that is trained, with its changes, and the feature that is ranked."""
+
+    label: str
+    config: str
+    feature: str = "f"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    recipe: bool = True
+    """Whether the table's recipe goes for this row."""
+    attributes: bool = False
+    """Whether the row needs person attributes."""
+    paper: Mapping[str, _Numbers] = field(default_factory=dict)
+    """Published numbers by dataset, in the order of the table's columns, percent; None where a cell is empty."""
+
+    @property
+    def run(self) -> str:
+        """Names the run: rows of the same name share a training."""
+        changes = (f"{key.rpartition('.')[2]}={value}" for key, value in self.settings.items())
+        return "-".join((self.config, *changes))
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table or figure of a paper."""
+
+    name: str
+    title: str
+    base: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    note: str = ""
+
+    def printed_for(self, dataset: str) -> str | None:
+        """The dataset whose published numbers ours are compared with; None where the paper prints none.
+
+        It is ``dataset`` itself where the paper has it, otherwise the first that the table names.
+        """
+        datasets = [name for row in self.rows for name in row.paper]
+        return dataset if dataset in datasets else next(iter(datasets), None)
+
+    def numbers(self, row: Row, dataset: str | None) -> _Numbers:
+        """What the paper prints for ``row`` on ``dataset``, one number or None a column."""
+        return row.paper.get(dataset or "", (None,) * len(self.columns))
+
+
+def load_tables(path: Path = _OWN) -> dict[str, Table]:
+    """The tables of a file of the form of ``tables.yaml``, by name."""
+    entries: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: _table(name, entry) for name, entry in entries.items()}
+
+
+def _table(name: str, entry: Mapping[str, Any]) -> Table:
+    rows = tuple(_row(row) for row in entry["rows"])
+    return Table(name, **{**entry, "columns": tuple(entry["columns"]), "rows": rows})
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    paper = {dataset: tuple(numbers) for dataset, numbers in entry.get("paper", {}).items()}
+    return Row(**{**entry, "paper": paper})
+
+
+TABLES = load_tables()
