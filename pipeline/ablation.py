@@ -49,7 +49,7 @@ def run_ablation(
     model, why_model = choose_model(model, device, chosen.base)
     dataset = str(open_store(store_path).attributes["dataset"]) if store_path else store_request["dataset"]
     rows = _possible_rows(chosen, dataset, store_request)
-    store = _ranked_store(row_config(chosen, rows[0], model, settings), store_path, store_request)
+    store = _ranked_store(row_config(chosen, rows[0], model, settings, dataset), store_path, store_request)
     configs = _configs(chosen, rows, model, settings, dataset, store_request)
     folder = run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
     say(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
@@ -63,19 +63,21 @@ def run_ablation(
     return report(chosen, scores, numbers, folder, str(store.attributes["dataset"]))
 
 
-def row_config(table: Table, row: Row, model: str, settings: dict[str, object]) -> TrainConfig:
-    """The config of one row: its experiment as a variant of ``model``, with the options' ``settings``.
+def row_config(
+    table: Table, row: Row, model: str, settings: dict[str, object], dataset: str | None = None
+) -> TrainConfig:
+    """The config of one row on ``dataset``: its experiment as a variant of ``model``, with the options' ``settings``.
 
     The row's own settings win, or the rows of a sweep would all be the same.
     """
     changes = {**(table.recipe if row.recipe else {}), **settings, **row.settings}
     if row.config == table.base:
-        return load_config(model, changes)
+        return load_config(model, changes, dataset=dataset)
     if model == table.base:
-        return load_config(row.config, changes)
+        return load_config(row.config, changes, dataset=dataset)
     if model == f"{table.base}-small":
         return load_config(f"{row.config}-small", changes)
-    return load_config(row.config, changes, base=model)
+    return load_config(row.config, changes, base=model, dataset=dataset)
 
 
 def _configs(
@@ -92,7 +94,7 @@ def _configs(
         files = {}
         if row.attributes:
             files["magnifier.attributes"] = str(find_attributes(dataset, _folders(dataset, store_request)))
-        configs[row.run] = row_config(table, row, model, {**settings, **files})
+        configs[row.run] = row_config(table, row, model, {**settings, **files}, dataset)
     return configs
 
 
