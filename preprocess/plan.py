@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ from data_catalog.schema import Geometry
 from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
 from preprocess.derive import Collision
 from preprocess.estimator import Estimator
+from preprocess.rows import Charted, Reading, estimate, read_record
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,17 @@ class ShardTask:
     geometry: Geometry
     estimator: Estimator
     config: PreprocessConfig
+
+    def read(self, rows: slice, readers: Executor) -> list[Future[Reading]]:
+        """Begin to read the images of ``rows`` (of this shard), each a job of ``readers``."""
+        return [readers.submit(read_record, self.root, record, self.config.size) for record in self.records[rows]]
+
+    def chart(self, reading: Sequence[Future[Reading]]) -> Charted:
+        """The images that :meth:`read` began to read, with their dense pose."""
+        return estimate(self.estimator, self.config.size, [future.result() for future in reading])
+
+    def check(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Nothing to compare a shard with that is made for the first time."""
 
 
 def prepare(plan: Plan, *, format: str) -> list[int]:
