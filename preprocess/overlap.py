@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -75,11 +75,11 @@ class Task(Protocol):
         """How the store is made."""
         ...
 
-    def read(self, rows: slice, readers: Executor) -> list[Future[Any]]:
-        """Begin to read ``rows`` of the shard, as jobs of ``readers``."""
+    def read(self, rows: slice, readers: Executor) -> Any:
+        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`chart` takes."""
         ...
 
-    def chart(self, reading: list[Future[Any]]) -> Charted:
+    def chart(self, reading: Any) -> Charted:
         """The rows that :meth:`read` began to read, with their dense pose."""
         ...
 
@@ -135,7 +135,7 @@ class _Batch:
 
     task: Task
     rows: slice
-    reading: list[Future[Any]]
+    reading: Any
 
 
 def _read_ahead(tasks: Iterable[Task], readers: Executor, failed: Collection[int]) -> Iterator[_Batch]:
@@ -171,15 +171,20 @@ def _compute(
         if on_progress is not None:
             on_progress(progress)
 
-    for batch in batches:
-        if writing is not None:
-            writing.raise_if_stopped()
-        charted = task.chart(batch.reading)
-        derived.append(deriver.submit(computed.derive, batch.rows, charted))
-        if len(derived) > _DERIVED_BEHIND:
+    try:
+        for batch in batches:
+            if writing is not None:
+                writing.raise_if_stopped()
+            charted = task.chart(batch.reading)
+            derived.append(deriver.submit(computed.derive, batch.rows, charted))
+            if len(derived) > _DERIVED_BEHIND:
+                count_one()
+        while derived:
             count_one()
-    while derived:
-        count_one()
+    finally:  # a shard that failed leaves the memory before the next one comes
+        for future in derived:
+            future.cancel()
+        wait(derived)
     return computed
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -70,6 +70,14 @@ class Plan:
             "collision": self.config.collision,
         }
 
+    def origin(self) -> dict[str, Any]:
+        """What the store says besides: which program made it."""
+        return {"provenance": provenance()}
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that are known before anything is computed."""
+        return self.dataset.rows()
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -95,15 +103,41 @@ class ShardTask:
         """Nothing to compare a shard with that is made for the first time."""
 
 
-def prepare(plan: Plan, *, format: str) -> list[int]:
+class StorePlan(Protocol):
+    """What is decided about a store before it is made; :class:`Plan` is one."""
+
+    @property
+    def path(self) -> Path:
+        """Where the store lives, or will."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        ...
+
+    def attributes(self) -> dict[str, Any]:
+        """What the store says about its making; equal for two runs that give equal stores."""
+        ...
+
+    def origin(self) -> dict[str, Any]:
+        """What the store says besides, which may differ."""
+        ...
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that are known before anything is computed."""
+        ...
+
+
+def prepare(plan: StorePlan, *, format: str) -> list[int]:
     """Make the store, or check that the one at ``plan.path`` is of the same making; return the missing shards."""
     if not exists(plan.path):
         create_store(
             plan.path,
             format=format,
             geometry=plan.geometry,
-            attributes={**plan.attributes(), "provenance": provenance()},
-            rows=plan.dataset.rows(),
+            attributes={**plan.attributes(), **plan.origin()},
+            rows=plan.rows(),
         )
     store = open_store(plan.path, incomplete=True)
     _check_same(plan, store)
@@ -117,17 +151,17 @@ def provenance() -> dict[str, str]:
     return {"python": platform.python_version(), **packages}
 
 
-def _check_same(plan: Plan, store: Store) -> None:
+def _check_same(plan: StorePlan, store: Store) -> None:
     wanted = {**plan.attributes(), **plan.geometry.to_dict()}
     found = {**store.attributes, **store.geometry.to_dict()}
     different = [
         f"{key} is {found.get(key)}, asked for {value}" for key, value in wanted.items() if found.get(key) != value
     ]
     if not different:
-        rows = plan.dataset.rows()
+        rows = plan.rows()
         changed = sum(store.read(name) != values for name, values in rows.items())
         if np.any(changed):
-            different = [f"{np.count_nonzero(changed)} images of {plan.dataset.root} are not those of the store"]
+            different = [f"{np.count_nonzero(changed)} images are not those of the store"]
     if different:
         raise UserError(
             f"{plan.path} was made otherwise: {'; '.join(different)}",
