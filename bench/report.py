@@ -25,7 +25,7 @@ def seconds(action: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(measured)
 
 
-def fastest(actions: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[str, tuple[float, float]]:
+def fastest(actions: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, tuple[float, float]]:
     """Fewest seconds and fewest CPU seconds of a call of each action; they take turns, to meet the same other work."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for _ in range(rounds):

@@ -147,7 +147,7 @@ def prepare(plan: StorePlan, *, format: str) -> list[int]:
 
 def provenance() -> dict[str, str]:
     """Versions of what computes a store."""
-    packages = {name: version(name) for name in ("numpy", "pillow", "torch", "zarr", "h5py")}
+    packages = {name: version(name) for name in ("numpy", "numba", "pillow", "torch", "zarr", "h5py")}
     return {"python": platform.python_version(), **packages}
 
 

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class DerivedPlan:
         config = PreprocessConfig(
             (geometry.height, geometry.width), self.dsap_size, self.collision, geometry.shard_rows, device=self.device
         )
-        return DerivedTask(shard, self.path.absolute(), geometry, config, self.source, self.source.markers()[shard])
+        return DerivedTask(shard, self.path.absolute(), geometry, config, self.source, self._markers[shard])
+
+    @cached_property
+    def _markers(self) -> dict[int, dict[str, Any]]:
+        return self.source.markers()
 
     def attributes(self) -> dict[str, Any]:
         """What preprocessing from the images would say about the store's making."""

@@ -58,7 +58,7 @@ def _on_threads(work: Callable[[slice], int], batch: int, threads: int) -> int:
     """The highest result of ``work`` on runs of images, one run a thread.
 
     Not numba's own ``prange``: its threads spin while they wait for each other, which on a processor that others use
-    too made it five times slower than one thread (bench/RESULTS.md).
+    too made it three times slower than one thread (bench/RESULTS.md).
     """
     if threads < 2 or batch < 2:
         return work(slice(0, batch))
