@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate ablation activations export inspect status test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess derive train evaluate ablation activations export inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,9 @@ synthesize: $(VENV) ## Render the synthetic pedestrians with their exact IUV map
 
 preprocess: $(VENV) ## Images to masks and DSAP images in a store; continues what was interrupted
 	@$(RUN) preprocess
+
+derive: $(VENV) ## Other DSAP images from a finished store, without its estimator: make derive DSAP_SIZE=64
+	@$(RUN) derive
 
 train: $(VENV) ## Train MODEL on DATASET, making the store first where it is missing; continues by itself
 	@$(RUN) train

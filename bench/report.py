@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +23,17 @@ def seconds(action: Callable[[], object], repeats: int = 5) -> float:
         action()
         measured.append(time.perf_counter() - start)
     return statistics.median(measured)
+
+
+def fastest(actions: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, tuple[float, float]]:
+    """Fewest seconds and fewest CPU seconds of a call of each action; they take turns, to meet the same other work."""
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            start, start_cpu = time.perf_counter(), time.process_time()
+            action()
+            measured[name].append((time.perf_counter() - start, time.process_time() - start_cpu))
+    return {name: (min(wall for wall, _ in times), min(cpu for _, cpu in times)) for name, times in measured.items()}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], packages: Sequence[str]) -> None:

@@ -102,6 +102,17 @@ def preprocess(**request: Any) -> None:
 
 
 @cli.command()
+@options.derive_options
+def derive(source: Path | None, **request: Any) -> None:
+    """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
+    from pipeline.stages import StoreRequest, derive_store
+
+    wanted = StoreRequest(**request)
+    click.echo(derive_store(wanted, source).path)
+    say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
+
+
+@cli.command()
 @options.model_store_options
 @options.model
 @options.seed

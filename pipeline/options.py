@@ -38,7 +38,7 @@ store = _option("store", "Store format.", type=click.Choice(list(FORMATS)))
 size = _option("size", "Canonical image size, HEIGHTxWIDTH.")
 model_size = _option("size", "Image size, HEIGHTxWIDTH; the model's own unless given.", default=None)
 dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", type=int)
-collision = _option("collision", "Which pixel a DSAP texel takes.", type=click.Choice(["last", "mean"]), default="last")
+collision = _option("collision", "Which pixel a DSAP texel takes.", type=click.Choice(["last", "mean"]))
 estimator = _option("estimator", "Where dense pose comes from.", type=click.Choice(ESTIMATORS))
 iuv_root = _option(
     "iuv-root", "Folder of existing IUV maps; the dataset's own unless given.", type=_FOLDER, default=None
@@ -67,6 +67,12 @@ pattern = _option("pattern", "For folder: regular expression with the groups per
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
 workers = _option("workers", "Worker processes; 0 works in this process.", type=click.IntRange(min=0))
+source = _option(
+    "source",
+    "The store to derive from; the one of DATASET, SIZE and STORE with the usual DSAP images unless given.",
+    type=click.Path(path_type=Path),
+    default=None,
+)
 scheduler = _option("scheduler", "Address of a Dask scheduler that computes the shards, tcp://HOST:PORT.", default=None)
 seed = _option("seed", "Seed of everything random.", type=int)
 model = _option("model", f"Experiment: auto, {', '.join(known_configs())}, or a YAML file.")
@@ -92,6 +98,16 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
         iuv_order, weights, mode, short_edge, precision, no_fallback, pattern, shard_rows, device, workers, scheduler,
+    )  # fmt: skip
+    for option in reversed(stack):
+        command = option(command)
+    return command
+
+
+def derive_options(command: _Command) -> _Command:
+    """Every option that decides which store is derived, and how."""
+    stack = (
+        dataset, data_root, store_root, store, size, dsap_size, collision, source, device, workers, scheduler,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

@@ -30,9 +30,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def store_path(store_root: Path, dataset: str, size: tuple[int, int], format: str) -> Path:
-    """Where the store of a dataset at one canonical size lives: its name says both."""
-    return store_root / f"{dataset}-{size[0]}x{size[1]}{FORMATS[format].SUFFIX}"
+def store_path(
+    store_root: Path, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
+) -> Path:
+    """Where the store of a dataset at one canonical size lives: its name says both.
+
+    It also says how its DSAP images are made where that is not the default: ``-dsap64``, ``-mean``.
+    """
+    unusual = f"-dsap{dsap_size}" if dsap_size != defaults()["dsap_size"] else ""
+    unusual += f"-{collision}" if collision != defaults()["collision"] else ""
+    return store_root / f"{dataset}-{size[0]}x{size[1]}{unusual}{FORMATS[format].SUFFIX}"
 
 
 def resolve_device(name: str) -> tuple[str, str]:

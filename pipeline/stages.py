@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
-from data_catalog.schema import Split
+from data_catalog.schema import Geometry, Split
 from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
@@ -20,6 +20,7 @@ from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectr
 from preprocess.estimator import Estimator
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.rederive import DerivedPlan, prepare_derived
 from preprocess.run import Progress, fill_store, write_failures
 
 
@@ -34,13 +35,13 @@ class StoreRequest:
     size: str
     dsap_size: int
     collision: Collision
-    estimator: str
-    iuv_root: Path | None
-    iuv_order: str
-    pattern: str | None
-    shard_rows: int
-    device: str
-    workers: int
+    estimator: str = defaults()["estimator"]
+    iuv_root: Path | None = None
+    iuv_order: str = "auto"
+    pattern: str | None = None
+    shard_rows: int = Geometry.shard_rows
+    device: str = defaults()["device"]
+    workers: int = defaults()["workers"]
     catalog: Path | None = None
     scheduler: str | None = None
     weights: str = defaults()["weights"]
@@ -52,11 +53,13 @@ class StoreRequest:
     def path(self) -> Path:
         """Where the store lives, or will."""
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
-        return store_path(self.store_root, name, parse_size(self.size), self.store)
+        size = parse_size(self.size)
+        return store_path(self.store_root, name, size, self.store, dsap_size=self.dsap_size, collision=self.collision)
 
     def variables(self) -> str:
         """The Make variables that name this store: DATASET, and those that are not the defaults."""
         named = {"DATA_ROOT": self.data_root, "STORE_ROOT": self.store_root, "STORE": self.store, "SIZE": self.size}
+        named |= {"DSAP_SIZE": self.dsap_size, "COLLISION": self.collision}
         unusual = [f"{name}={value}" for name, value in named.items() if str(value) != str(defaults()[name.lower()])]
         return " ".join((f"DATASET={self.dataset}", *unusual))
 
@@ -91,6 +94,22 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     _fill(plan, shards, request)
     store = open_store(plan.path)
     return store, _report_failures(store)
+
+
+def derive_store(request: StoreRequest, source: Path | None = None) -> Store:
+    """The request's store, its masks and DSAP images computed from the images and IUV maps of a finished store.
+
+    ``source`` is that store; the request's own with the usual DSAP images unless given.
+    """
+    usual = {name: defaults()[name] for name in ("dsap_size", "collision")}
+    original = open_store((source or replace(request, **usual).path()).absolute())
+    device, why_device = resolve_device(request.device)
+    plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
+    say(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
+    _fill(plan, prepare_derived(plan, format=request.store), request, title="deriving")
+    store = open_store(plan.path)
+    _report_failures(store)
+    return store
 
 
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
@@ -161,7 +180,7 @@ def _counted(dataset: Dataset) -> str:
     return f"{len(dataset.records)} images ({', '.join(parts)})"
 
 
-def _fill(plan: Plan, shards: list[int], request: StoreRequest) -> None:
+def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *, title: str = "preprocessing") -> None:
     if not shards:
         say(f"{plan.path} is complete; nothing to do")
         return
@@ -172,7 +191,7 @@ def _fill(plan: Plan, shards: list[int], request: StoreRequest) -> None:
         say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
     with shard_executor(workers=request.workers, scheduler=request.scheduler) as (executor, where):
         say(f"{len(shards)} shards, computed by {where}")
-        with ProgressReport("preprocessing", total) as report:
+        with ProgressReport(title, total) as report:
 
             def on_progress(progress: Progress) -> None:
                 report.advance(progress.images, progress.failed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from data_catalog.schema import Geometry
 from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
 from preprocess.derive import Collision
 from preprocess.estimator import Estimator
+from preprocess.rows import Charted, Reading, estimate, read_record
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class Plan:
             "collision": self.config.collision,
         }
 
+    def origin(self) -> dict[str, Any]:
+        """What the store says besides: which program made it."""
+        return {"provenance": provenance()}
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that are known before anything is computed."""
+        return self.dataset.rows()
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -80,16 +91,53 @@ class ShardTask:
     estimator: Estimator
     config: PreprocessConfig
 
+    def read(self, rows: slice, readers: Executor) -> list[Future[Reading]]:
+        """Begin to read the images of ``rows`` (of this shard), each a job of ``readers``."""
+        return [readers.submit(read_record, self.root, record, self.config.size) for record in self.records[rows]]
 
-def prepare(plan: Plan, *, format: str) -> list[int]:
+    def chart(self, reading: Sequence[Future[Reading]]) -> Charted:
+        """The images that :meth:`read` began to read, with their dense pose."""
+        return estimate(self.estimator, self.config.size, [future.result() for future in reading])
+
+    def check(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Nothing to compare a shard with that is made for the first time."""
+
+
+class StorePlan(Protocol):
+    """What is decided about a store before it is made; :class:`Plan` is one."""
+
+    @property
+    def path(self) -> Path:
+        """Where the store lives, or will."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        ...
+
+    def attributes(self) -> dict[str, Any]:
+        """What the store says about its making; equal for two runs that give equal stores."""
+        ...
+
+    def origin(self) -> dict[str, Any]:
+        """What the store says besides, which may differ."""
+        ...
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that are known before anything is computed."""
+        ...
+
+
+def prepare(plan: StorePlan, *, format: str) -> list[int]:
     """Make the store, or check that the one at ``plan.path`` is of the same making; return the missing shards."""
     if not exists(plan.path):
         create_store(
             plan.path,
             format=format,
             geometry=plan.geometry,
-            attributes={**plan.attributes(), "provenance": provenance()},
-            rows=plan.dataset.rows(),
+            attributes={**plan.attributes(), **plan.origin()},
+            rows=plan.rows(),
         )
     store = open_store(plan.path, incomplete=True)
     _check_same(plan, store)
@@ -99,21 +147,21 @@ def prepare(plan: Plan, *, format: str) -> list[int]:
 
 def provenance() -> dict[str, str]:
     """Versions of what computes a store."""
-    packages = {name: version(name) for name in ("numpy", "pillow", "torch", "zarr", "h5py")}
+    packages = {name: version(name) for name in ("numpy", "numba", "pillow", "torch", "zarr", "h5py")}
     return {"python": platform.python_version(), **packages}
 
 
-def _check_same(plan: Plan, store: Store) -> None:
+def _check_same(plan: StorePlan, store: Store) -> None:
     wanted = {**plan.attributes(), **plan.geometry.to_dict()}
     found = {**store.attributes, **store.geometry.to_dict()}
     different = [
         f"{key} is {found.get(key)}, asked for {value}" for key, value in wanted.items() if found.get(key) != value
     ]
     if not different:
-        rows = plan.dataset.rows()
+        rows = plan.rows()
         changed = sum(store.read(name) != values for name, values in rows.items())
         if np.any(changed):
-            different = [f"{np.count_nonzero(changed)} images of {plan.dataset.root} are not those of the store"]
+            different = [f"{np.count_nonzero(changed)} images are not those of the store"]
     if different:
         raise UserError(
             f"{plan.path} was made otherwise: {'; '.join(different)}",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,68 +11,75 @@ import torch
 
 from data_catalog.errors import UserError
 from data_catalog.records import ImageRecord
-from data_catalog.schema import Status, pack_validity
-from preprocess.derive import dsap_from_iuv, mask_from_iuv
+from data_catalog.schema import Status
+from preprocess.derive import Collision, derive
 from preprocess.estimator import Crop, Estimator
 from preprocess.images import read_image, resize_image
-from preprocess.plan import PreprocessConfig
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """An image that could not be read, and why."""
+class Reading:
+    """An image file as it was read: the crop and its pixels at the canonical size, or the reason why there are none."""
 
     record: ImageRecord
-    reason: str
+    crop: Crop | None = None
+    resized: np.ndarray | None = None
+    reason: str = ""
 
 
-def read_crop(root: Path, record: ImageRecord) -> Crop | Unreadable:
-    """The record's image from its file under ``root``, or the reason why it cannot be had."""
-    try:
-        return Crop(record, read_image(root / record.path))
-    except UserError as error:
-        return Unreadable(record, error.problem)
+@dataclass(frozen=True)
+class Charted:
+    """A batch of images whose dense pose is known, all that the rest of its rows follows from.
 
-
-def compute_rows(
-    estimator: Estimator, config: PreprocessConfig, items: Sequence[Crop | Unreadable]
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The ``shard`` arrays of a batch of crops, and the reason of each failure by path.
-
-    The row of an unreadable image is black with no person in it.
+    ``image``: uint8 (batch, height, width, 3) RGB. ``iuv``: of the same shape, I, U, V, on the estimator's device.
+    ``score``: float32 (batch,). ``box``: float32 (batch, 4). ``failures``: path and reason by position in the batch.
     """
-    crops = [item for item in items if isinstance(item, Crop)]
-    places = [index for index, item in enumerate(items) if isinstance(item, Crop)]
-    failures = {item.record.path: item.reason for item in items if isinstance(item, Unreadable)}
-    image = torch.zeros(len(items), *config.size, 3, dtype=torch.uint8)
+
+    image: torch.Tensor
+    iuv: torch.Tensor
+    score: np.ndarray
+    box: np.ndarray
+    failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
+
+
+def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> Reading:
+    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be had."""
+    try:
+        pixels = read_image(root / record.path)
+    except UserError as error:
+        return Reading(record, reason=error.problem)
+    return Reading(record, Crop(record, pixels), resize_image(pixels, size))
+
+
+def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Reading]) -> Charted:
+    """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it."""
+    image = torch.zeros(len(readings), *size, 3, dtype=torch.uint8)
+    score = np.full(len(readings), np.nan, np.float32)
+    box = np.full((len(readings), 4), np.nan, np.float32)
+    reasons = {place: reading.reason for place, reading in enumerate(readings) if reading.crop is None}
+    places = [place for place in range(len(readings)) if place not in reasons]
+    crops = [reading.crop for reading in readings if reading.crop is not None]
     iuv = torch.zeros_like(image)
-    score = np.full(len(items), np.nan, np.float32)
-    box = np.full((len(items), 4), np.nan, np.float32)
     if crops:
-        charts = estimator.estimate(crops, config.size)
-        failures |= {crops[index].record.path: reason for index, reason in charts.failures.items()}
-        image[places] = torch.from_numpy(np.stack([resize_image(crop.pixels, config.size) for crop in crops]))
-        iuv[places] = charts.iuv.cpu()
+        image[places] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
+        charts = estimator.estimate(crops, size)
         score[places], box[places] = charts.score, charts.box
-    failed = np.array([item.record.path in failures for item in items])
-    rows = {**derive(image, iuv, config), "score": score, "box": box}
-    rows["status"] = np.where(failed, Status.FAILED, _status(iuv)).astype(np.uint8)
-    return rows, failures
+        reasons |= {places[index]: reason for index, reason in charts.failures.items()}
+        iuv = charts.iuv if len(places) == len(readings) else _spread(charts.iuv, places, len(readings))
+    failures = {place: {"path": readings[place].record.path, "reason": reasons[place]} for place in sorted(reasons)}
+    return Charted(image, iuv, score, box, failures)
 
 
-def derive(image: torch.Tensor, iuv: torch.Tensor, config: PreprocessConfig) -> dict[str, np.ndarray]:
-    """The store's image, iuv, mask, dsap and dsap_valid of a batch, computed on ``config.device``."""
-    image_there, iuv_there = image.to(config.device), iuv.to(config.device)
-    dsap, valid = dsap_from_iuv(image_there, iuv_there, size=config.dsap_size, collision=config.collision)
-    return {
-        "image": image.numpy(),
-        "iuv": iuv.numpy(),
-        "mask": mask_from_iuv(iuv_there).cpu().numpy(),
-        "dsap": dsap.cpu().numpy(),
-        "dsap_valid": pack_validity(valid.cpu().numpy()),
-    }
+def _spread(iuv: torch.Tensor, places: list[int], batch: int) -> torch.Tensor:
+    spread = iuv.new_zeros(batch, *iuv.shape[1:])
+    spread[places] = iuv
+    return spread
 
 
-def _status(iuv: torch.Tensor) -> np.ndarray:
-    found = iuv[..., 0].flatten(1).any(dim=1).numpy()
-    return np.where(found, Status.OK, Status.NO_PERSON)
+def finish(charted: Charted, *, dsap_size: int, collision: Collision, device: str) -> dict[str, np.ndarray]:
+    """Every ``shard`` array of the batch; mask and DSAP images are computed on ``device``."""
+    derived = derive(charted.image, charted.iuv, size=dsap_size, collision=collision, device=device)
+    found = derived["dsap_valid"].reshape(len(charted.image), -1).any(axis=1)
+    status = np.where(found, Status.OK, Status.NO_PERSON).astype(np.uint8)
+    status[list(charted.failures)] = Status.FAILED
+    return {"image": charted.image.numpy(), **derived, "status": status, "score": charted.score, "box": charted.box}

@@ -10,8 +10,7 @@ import torch
 
 from data_catalog.schema import arrays_written
 from data_catalog.store import Store
-from preprocess.plan import PreprocessConfig
-from preprocess.rows import derive
+from preprocess.derive import derive
 
 DERIVED = ("mask", "dsap", "dsap_valid")
 """Arrays that follow from the stored image and IUV map alone."""
@@ -33,12 +32,7 @@ def _checksum(store: Store, name: str, shard: int) -> int | None:
 
 def differing_rows(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Which of ``rows`` (increasing) hold another mask or DSAP than their own image and IUV map give, by array."""
-    config = PreprocessConfig(
-        size=(store.geometry.height, store.geometry.width),
-        dsap_size=store.geometry.dsap_size,
-        collision=store.attributes["collision"],
-    )
     image, iuv = (torch.from_numpy(store.read(name, rows)) for name in ("image", "iuv"))
-    fresh = derive(image, iuv, config)
+    fresh = derive(image, iuv, size=store.geometry.dsap_size, collision=store.attributes["collision"])
     axes = {spec.name: tuple(range(1, len(spec.dims))) for spec in arrays_written("shard")}
     return {name: rows[(fresh[name] != store.read(name, rows)).any(axis=axes[name])] for name in DERIVED}

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from data_catalog.errors import UserError
 from data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
+from data_catalog.records import ImageRecord
+from data_catalog.schema import Status, pack_validity
+from preprocess.estimator import Crop
+from preprocess.images import read_image, resize_image
 
 FILL = (124, 116, 104)
 
@@ -44,6 +52,25 @@ def dsap_from_iuv(image: np.ndarray, iuv: np.ndarray, size: int, collision: str)
         dsap[place] = colours[-1] if collision == "last" else mean
         valid[place] = True
     return dsap, valid
+
+
+def row(estimator: Any, root: Path, record: ImageRecord, size: tuple[int, int]) -> dict[str, Any]:
+    """The ``shard`` arrays of one image, computed by itself."""
+    image, iuv = (np.zeros((*size, 3), np.uint8) for _ in range(2))
+    score, box, status = np.float32(np.nan), np.full(4, np.nan, np.float32), Status.FAILED
+    try:
+        crop = Crop(record, read_image(root / record.path))
+    except UserError:
+        pass
+    else:
+        image = resize_image(crop.pixels, size)
+        charts = estimator.estimate([crop], size)
+        iuv, score, box = charts.iuv[0].numpy(), charts.score[0], charts.box[0]
+        if not charts.failures:
+            status = Status.OK if iuv[..., 0].any() else Status.NO_PERSON
+    dsap, valid = dsap_from_iuv(image, iuv, 32, "last")
+    derived = {"mask": mask_from_iuv(iuv), "dsap": dsap, "dsap_valid": pack_validity(valid)}
+    return {"image": image, "iuv": iuv, **derived, "score": score, "box": box, "status": status}
 
 
 def mirror_iuv(iuv: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ COMMANDS = (
     "catalog",
     "synthesize",
     "preprocess",
+    "derive",
     "train",
     "evaluate",
     "inspect",
@@ -181,6 +183,22 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     failed(run("convert", made.stdout.strip(), tmp_path / "copy.h5"), "expected one of .zarr, .hdf5")
     assert "is whole: 1 shards by checksum, 5 rows computed again" in run("verify", tmp_path / "copy.hdf5").stderr
     assert "folder-crops" in run("status", STORE_ROOT=tmp_path / "stores").stdout
+
+
+def test_derive_makes_a_store_that_inspect_finds(crops: Path, tmp_path: Path) -> None:
+    variables = {"DATASET": "folder", "DATA_ROOT": crops, "STORE_ROOT": tmp_path, "SIZE": "64x32", "RUN_ROOT": tmp_path}
+    assert run("preprocess", **variables).returncode == 0
+    shutil.rmtree(crops)  # images and IUV maps are not needed any more
+    crops.mkdir()
+    derived = run("derive", **variables, DSAP_SIZE=64, COLLISION="mean")
+    assert derived.returncode == 0, derived.stderr
+    path = tmp_path / "folder-crops-64x32-dsap64-mean.zarr"
+    assert derived.stdout.strip() == str(path)
+    assert "SIZE=64x32 DSAP_SIZE=64 COLLISION=mean" in derived.stderr
+    assert open_store(path).read("dsap").shape == (5, 24, 64, 64, 3)
+    looked = run("inspect", **variables, DSAP_SIZE=64, COLLISION="mean")
+    assert looked.returncode == 0, looked.stderr
+    assert f"{path.name}.png" in looked.stdout
 
 
 def test_a_half_written_and_a_newer_store_end_in_a_message(crops: Path, tmp_path: Path) -> None:

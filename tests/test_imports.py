@@ -18,6 +18,7 @@ ONE_MODULE_EACH = {
     "tensorstore": "data_catalog/zarr_format.py",
     "h5py": "data_catalog/hdf5_format.py",
     "scipy": "data_catalog/matlab.py",
+    "numba": "preprocess/warp_cpu.py",
     "dask": "pipeline/visibility.py",
     "distributed": "pipeline/cluster.py",
     "tensorboard": "train/tracking.py",
@@ -64,6 +65,12 @@ def test_the_catalog_opens_a_store_without_torch(stores: dict[str, Path]) -> Non
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_numba_waits_until_something_is_derived() -> None:
+    code = "import sys, pipeline.cli, pipeline.stages, preprocess.verify; print('numba' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "False"
 
 
 def test_conda_has_the_same_pins_as_pip() -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import reference
@@ -9,8 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess.derive import dsap_from_iuv, mask_from_iuv
+from data_catalog.schema import pack_validity
+from preprocess import warp_cpu
+from preprocess.derive import _packed, derive, dsap_from_iuv, mask_from_iuv
 
+ROOT = Path(__file__).parents[1]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -36,6 +45,93 @@ def test_section_3_1_warping(device: str, collision: str, size: int) -> None:
         np.testing.assert_array_equal(valid[index].cpu().numpy(), expected_valid)
     assert valid[:2].any()
     assert not valid[2].any()
+
+
+def random_batch(seed: int, batch: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random colours and IUV maps; there is nobody in the second image."""
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
+    iuv = np.stack([reference.random_iuv(generator, height, width) for _ in range(batch)])
+    iuv[1:2] = 0
+    return image, iuv
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("collision", ["last", "mean"])
+@pytest.mark.parametrize("size", [8, 24, 64])
+def test_derived_arrays_equal_their_references(device: str, collision: str, size: int) -> None:
+    image, iuv = random_batch(size, 4, 30, 20)
+    tensors = torch.from_numpy(image), torch.from_numpy(iuv)
+    derived = derive(*tensors, size=size, collision=collision, device=device)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(derived["iuv"], iuv)
+    for index in range(4):
+        dsap, valid = reference.dsap_from_iuv(image[index], iuv[index], size, collision)
+        np.testing.assert_array_equal(derived["mask"][index], reference.mask_from_iuv(iuv[index]))
+        np.testing.assert_array_equal(derived["dsap"][index], dsap)
+        np.testing.assert_array_equal(derived["dsap_valid"][index], pack_validity(valid))
+    assert not derived["dsap_valid"][1].any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.sampled_from([1, 7, 8, 20, 32]),
+    collision=st.sampled_from(["last", "mean"]),
+    threads=st.integers(1, 5),
+)
+def test_the_compiled_kernel_equals_the_tensor_version(seed: int, size: int, collision: str, threads: int) -> None:
+    """Whatever the size of the DSAP images and the number of threads; validity is padded to whole bytes."""
+    height, width = np.random.default_rng(seed).integers(1, 20, 2)
+    image, iuv = random_batch(seed, 3, int(height), int(width))
+    tensors = torch.from_numpy(image), torch.from_numpy(iuv)
+    dsap, valid = dsap_from_iuv(*tensors, size=size, collision=collision)  # type: ignore[arg-type]
+    found = warp_cpu.derive(image, iuv, size=size, collision=collision, threads=threads)
+    expected = mask_from_iuv(tensors[1]).numpy(), dsap.numpy(), pack_validity(valid.numpy())
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_mean_is_exact_however_many_pixels_share_a_texel() -> None:
+    generator = np.random.default_rng(0)
+    for count in (*range(1, 80), 255, 256, 257, 2**15, 2**16):
+        highest = 256 if count < 1000 else 2  # sums near whole multiples of the count, too
+        image = generator.integers(0, highest, (1, 1, count, 3)).astype(np.uint8)
+        iuv = np.full((1, 1, count, 3), 7, np.uint8)
+        _, dsap, _ = warp_cpu.derive(image, iuv, size=8, collision="mean", threads=1)
+        total = image.astype(int).sum(axis=(0, 1, 2))
+        np.testing.assert_array_equal(dsap[0, 6, 0, 0], (2 * total + count) // (2 * count))
+    white = np.full((1, 256, 256, 3), 255, np.uint8)
+    assert warp_cpu.derive(white, np.full_like(white, 7), size=8, collision="mean", threads=1)[1][0, 6, 0, 0, 0] == 255
+
+
+def test_validity_is_packed_on_a_device_as_the_schema_packs_it() -> None:
+    valid = np.random.default_rng(0).random((2, 24, 16, 16)) < 0.5
+    np.testing.assert_array_equal(_packed(torch.from_numpy(valid)).numpy(), pack_validity(valid))
+
+
+@pytest.mark.parametrize("collision", ["last", "mean"])
+def test_a_part_that_does_not_exist_is_an_error(collision: str) -> None:
+    image, iuv = random_batch(0, 2, 6, 5)
+    iuv[1, 3, 2, 0] = 25
+    with pytest.raises(ValueError, match=r"an IUV map holds part 25; parts are 0\.\.24"):
+        warp_cpu.derive(image, iuv, size=8, collision=collision, threads=2)
+
+
+def test_a_read_only_installation_compiles_for_itself(tmp_path: Path) -> None:
+    """Where numba can keep what it compiled neither beside the module nor in the user's folder."""
+    for package in ("data_catalog", "preprocess"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "preprocess" / "__pycache__").touch()  # root writes into read-only folders, but not into a file
+    code = (
+        "import numpy as np; from preprocess import warp_cpu; print(warp_cpu.__file__); "
+        "iuv = np.full((1, 1, 1, 3), 3, np.uint8); "
+        "print(warp_cpu.derive(iuv, iuv, size=8, collision='last', threads=1)[0])"
+    )
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **nowhere}, capture_output=True, text=True
+    )
+    assert result.stdout.split("\n") == [str(tmp_path / "preprocess" / "warp_cpu.py"), "[[[4]]]", ""], result.stderr
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -31,7 +31,7 @@ def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
     if asked > stored or stored % asked:
         raise UserError(
             f"model.dsap_size is {asked}, the store's DSAP images are {stored}x{stored}",
-            f"Set model.dsap_size to {stored} or a divisor of it, or preprocess again with another DSAP size.",
+            f"Set model.dsap_size to {stored} or a divisor, or derive another store: make derive DSAP_SIZE={asked}.",
         )
 
 

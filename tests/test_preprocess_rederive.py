@@ -1,0 +1,149 @@
+"""A store derived from another holds what preprocessing from the images would have put there, and says where from."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_catalog.errors import UserError
+from data_catalog.schema import ARRAYS
+from data_catalog.store import open_store
+from pipeline.stages import StoreRequest, derive_store
+from preprocess.plan import Plan, prepare
+from preprocess.rederive import DerivedPlan, prepare_derived
+from preprocess.run import fill_shard, fill_store, write_failures
+from preprocess.verify import damaged_arrays, differing_rows
+
+Fill = Callable[[Plan, str], None]
+
+
+@pytest.fixture
+def source(stores: dict[str, Path], tmp_path: Path) -> Path:
+    """A zarr store that a test may change."""
+    return Path(shutil.copytree(stores["zarr"], tmp_path / "source.zarr"))
+
+
+def change_marker(path: Path, shard: int, array: str) -> None:
+    """Let the store say that it wrote another array than it did."""
+    marker = path / "shards" / f"{shard:05d}.json"
+    content = json.loads(marker.read_text())
+    content["crc32"][array] += 1
+    marker.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("format", "dsap_size", "collision"), [("zarr", 64, "last"), ("hdf5", 16, "mean")])
+def test_a_derived_store_equals_one_preprocessed_from_the_images(
+    synthetic_root: Path,
+    tmp_path: Path,
+    stores: dict[str, Path],
+    make_plan: Callable[..., Plan],
+    fill: Fill,
+    format: str,
+    dsap_size: int,
+    collision: str,
+) -> None:
+    """Every array, every checksum; going on after an interruption; each task computed as a worker would get it."""
+    fill(make_plan(synthetic_root, tmp_path / "new", dsap_size=dsap_size, collision=collision), format)
+    original = open_store(stores[format])
+    plan = DerivedPlan(original, tmp_path / "derived", dsap_size, collision)  # type: ignore[arg-type]
+    first, *rest = prepare_derived(plan, format=format)
+    fill_shard(pickle.loads(pickle.dumps(plan.task(first))))
+    assert prepare_derived(plan, format=format) == rest
+    fill_store(plan, rest)
+    new, derived = open_store(tmp_path / "new"), open_store(tmp_path / "derived")
+    for spec in ARRAYS:
+        np.testing.assert_array_equal(derived.read(spec.name), new.read(spec.name), spec.name)
+    assert derived.markers() == new.markers()
+    origin = derived.attributes.pop("derived_from")
+    assert derived.attributes == new.attributes
+    assert origin["store"] == original.path.name
+    assert origin["provenance"] == original.attributes["provenance"]
+    assert (origin["dsap_size"], origin["collision"]) == (32, "last")
+    assert not any(names for _, names in damaged_arrays(derived))
+    assert not any(map(len, differing_rows(derived, np.arange(77)).values()))
+
+
+def test_failures_are_taken_over(crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill) -> None:
+    (crops / "0002_c2.png").write_bytes(b"not an image")
+    Image.new("RGB", (5, 5)).save(crops / "iuv" / "0004_c2_IUV.png")
+    plan = make_plan(crops, tmp_path / "source", "folder", batch_size=2)
+    fill(plan, "zarr")
+    fill(replace(plan, path=tmp_path / "new", config=replace(plan.config, dsap_size=16)), "zarr")
+    derived = DerivedPlan(open_store(tmp_path / "source"), tmp_path / "derived", 16, "last")
+    fill_store(derived, prepare_derived(derived, format="zarr"))
+    assert open_store(tmp_path / "derived").markers() == open_store(tmp_path / "new").markers()
+    failures = write_failures(open_store(tmp_path / "derived"))
+    assert [failure["path"] for failure in failures] == ["0002_c2.png", "0004_c2.png"]
+
+
+def test_preprocessing_goes_on_with_a_derived_store(
+    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    """As `make train` with the same DSAP_SIZE does where deriving was interrupted."""
+    plan = DerivedPlan(open_store(stores["zarr"]), tmp_path / "store", 16, "last")
+    fill_shard(plan.task(prepare_derived(plan, format="zarr")[0]))
+    fresh = make_plan(synthetic_root, tmp_path / "store", dsap_size=16)
+    assert prepare(fresh, format="zarr") == [1, 2]
+
+
+def test_a_damaged_source_is_named_and_nothing_is_made_of_it(source: Path, tmp_path: Path) -> None:
+    change_marker(source, 1, "iuv")
+    plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
+    with pytest.raises(UserError, match=r"shard 1 of .*source.zarr is damaged: iuv\n.*pipeline verify .*source.zarr"):
+        fill_store(plan, prepare_derived(plan, format="zarr"))
+    assert open_store(tmp_path / "derived", incomplete=True).missing_shards() == [1, 2]
+
+
+def test_a_target_that_was_made_otherwise_is_refused(
+    source: Path, synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan]
+) -> None:
+    path = tmp_path / "store"
+    prepare(make_plan(synthetic_root, path, dsap_size=16), format="zarr")
+    with pytest.raises(UserError, match=r"was made otherwise: collision is last, asked for mean\n"):
+        prepare_derived(DerivedPlan(open_store(source), path, 16, "mean"), format="zarr")
+    with pytest.raises(UserError, match=r"source.zarr has these DSAP images already: size 32, .*\n.*DSAP_SIZE=64"):
+        prepare_derived(DerivedPlan(open_store(source), source, 32, "last"), format="zarr")
+
+
+def test_a_target_made_from_other_images_is_refused(source: Path, tmp_path: Path) -> None:
+    plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
+    fill_shard(plan.task(prepare_derived(plan, format="zarr")[0]))
+    change_marker(source, 0, "image")
+    with pytest.raises(UserError, match=r"derived was made from other images or IUV maps than .*source.zarr holds"):
+        prepare_derived(plan, format="zarr")
+
+
+def test_the_stores_name_says_how_its_dsap_images_are_made(source: Path, tmp_path: Path) -> None:
+    """And the source is the store of the same dataset, size and format with the usual ones."""
+    request = StoreRequest(
+        dataset="market", data_root=tmp_path, store_root=tmp_path, store="zarr", size="64x32", dsap_size=32,
+        collision="last",
+    )  # fmt: skip
+    names = {
+        (size, rule): replace(request, dsap_size=size, collision=rule).path().name  # type: ignore[arg-type]
+        for size in (32, 64)
+        for rule in ("last", "mean")
+    }
+    assert names == {
+        (32, "last"): "market-64x32.zarr",
+        (64, "last"): "market-64x32-dsap64.zarr",
+        (32, "mean"): "market-64x32-mean.zarr",
+        (64, "mean"): "market-64x32-dsap64-mean.zarr",
+    }
+    assert replace(request, dsap_size=64).variables().endswith("SIZE=64x32 DSAP_SIZE=64")
+    with pytest.raises(UserError, match=r"no store at .*market-64x32.zarr(.|\n)*make preprocess"):
+        derive_store(replace(request, dsap_size=64))
+    source.rename(tmp_path / "market-64x32.zarr")
+    marker = (tmp_path / "market-64x32.zarr" / "shards" / "00002.json").rename(tmp_path / "aside")
+    with pytest.raises(UserError, match=r"market-64x32.zarr is half-written: 1 of 3 shards are missing"):
+        derive_store(replace(request, dsap_size=64))
+    marker.rename(tmp_path / "market-64x32.zarr" / "shards" / "00002.json")
+    assert derive_store(replace(request, dsap_size=64)).path == tmp_path / "market-64x32-dsap64.zarr"
