@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +17,17 @@ from preprocess.images import resize_image
 MAX_LONG_EDGE = 1333
 """Detectron2's INPUT.MAX_SIZE_TEST."""
 
-_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**23}
-"""Network input pixels in a batch, to begin with: 8 crops of 512x256 on a CPU, where more brings nothing."""
+_BATCH_PIXELS = 2**23
+"""Network input pixels in a batch on a GPU, to begin with: 64 crops of 512x256."""
 
 Size = tuple[int, int]
+Precision = Literal["fp32", "fp16", "bf16"]
 _Result = TypeVar("_Result")
+
+
+def type_of(precision: Precision) -> torch.dtype:
+    """torch's type of a network's arithmetic."""
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 def network_size(height: int, width: int, short_edge: int) -> Size:
@@ -60,10 +68,14 @@ def run_in_batches(
 ) -> Iterator[tuple[list[int], _Result]]:
     """``compute`` of the indices, batch by batch; a batch that does not fit into memory is halved and tried again.
 
-    ``limits`` remembers what fitted at each input size. Raises UserError when not even one crop fits.
+    ``limits`` remembers what fitted at each input size. On a CPU every crop is a batch (see :func:`run_alone`), and
+    ``compute`` is called from several threads. Raises UserError when not even one crop fits.
     """
+    if torch.device(device).type == "cpu":
+        yield from run_alone(compute, indices)
+        return
     start = 0
-    limits.setdefault(size, max(1, _BATCH_PIXELS[torch.device(device).type] // (size[0] * size[1])))
+    limits.setdefault(size, max(1, _BATCH_PIXELS // (size[0] * size[1])))
     while start < len(indices):
         batch = list(indices[start : start + limits[size]])
         try:
@@ -82,3 +94,24 @@ def run_in_batches(
         # Out of the except clause: the error held the failed batch's tensors until here.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def run_alone(compute: Callable[[list[int]], _Result], indices: Sequence[int]) -> Iterator[tuple[list[int], _Result]]:
+    """``compute`` of each index by itself, on one thread; as many at a time as torch has threads.
+
+    So a result depends neither on the number of threads nor on what else is in the batch: sums are rounded in another
+    order by every division of the work. On a CPU a batch is no faster than its crops one by one.
+    """
+    threads = torch.get_num_threads()
+
+    def alone(index: int) -> _Result:
+        torch.set_num_threads(1)  # of this thread
+        return compute([index])
+
+    try:
+        # Detectron2 catches warnings in every convolution, which threads at once would leave switched off for good.
+        with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+            for index, result in zip(indices, pool.map(alone, indices), strict=True):
+                yield [index], result
+    finally:
+        torch.set_num_threads(threads)  # threads begun later take the number that was set last, in whatever thread
