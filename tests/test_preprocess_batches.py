@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,7 @@ import torch
 from data_catalog.errors import UserError
 from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
-from preprocess.batches import group_by_network_size, network_input, network_size, run_in_batches
+from preprocess.batches import group_by_network_size, network_input, network_size, run_alone, run_in_batches
 from preprocess.estimator import Crop
 
 
@@ -53,12 +57,12 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
         return [index * 10 for index in indices]
 
     limits = {(8, 4): 16}
-    batches = list(run_in_batches(compute, range(10), (8, 4), device="cpu", limits=limits))
+    batches = list(run_in_batches(compute, range(10), (8, 4), device="cuda", limits=limits))
     assert [index for batch, _ in batches for index in batch] == list(range(10))
     assert [value for _, values in batches for value in values] == [index * 10 for index in range(10)]
     assert sizes_tried == [10, 5, 2, 2, 2, 2, 2]
     sizes_tried.clear()
-    list(run_in_batches(compute, range(4), (8, 4), device="cpu", limits=limits))
+    list(run_in_batches(compute, range(4), (8, 4), device="cuda", limits=limits))
     assert sizes_tried == [2, 2]  # what fitted is remembered
 
 
@@ -66,8 +70,8 @@ def test_one_crop_that_does_not_fit_is_explained() -> None:
     def compute(indices: list[int]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match=r"cpu has not enough memory for one crop at 512x256(.|\n)*SHORT_EDGE"):
-        list(run_in_batches(compute, [0, 1], (512, 256), device="cpu", limits={}))
+    with pytest.raises(UserError, match=r"cuda has not enough memory for one crop at 512x256(.|\n)*SHORT_EDGE"):
+        list(run_in_batches(compute, [0, 1], (512, 256), device="cuda", limits={}))
 
 
 def test_other_errors_are_not_swallowed() -> None:
@@ -75,4 +79,41 @@ def test_other_errors_are_not_swallowed() -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        list(run_in_batches(compute, [0], (8, 4), device="cpu", limits={}))
+        list(run_in_batches(compute, [0], (8, 4), device="cuda", limits={}))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_cpu_computes_every_crop_alone_on_one_thread(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    at_once = threading.Barrier(threads, timeout=20)
+
+    def compute(indices: list[int]) -> tuple[list[int], int, str]:
+        at_once.wait()  # breaks unless so many run at the same time
+        return indices, torch.get_num_threads(), threading.current_thread().name
+
+    try:
+        batches = list(run_in_batches(compute, [5, 3, 8, 1, 7, 2], (8, 4), device="cpu", limits={}))
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads  # also of threads begun later
+    finally:
+        torch.set_num_threads(before)
+    assert [batch for batch, _ in batches] == [[5], [3], [8], [1], [7], [2]]
+    assert [(indices, number) for _, (indices, number, _) in batches] == [(batch, 1) for batch, _ in batches]
+    assert len({name for _, (_, _, name) in batches}) == threads
+
+
+def test_an_error_in_one_crop_arrives_and_warnings_stay_as_they_were() -> None:
+    def compute(indices: list[int]) -> None:
+        with warnings.catch_warnings(record=True):  # as Detectron2 does, in every convolution
+            warnings.simplefilter("ignore")
+            if indices == [2]:
+                raise RuntimeError("broken")
+
+    filters = list(warnings.filters)
+    with pytest.raises(RuntimeError, match="broken"):
+        list(run_alone(compute, range(20)))
+    assert list(warnings.filters) == filters
+    with pytest.warns(UserWarning, match="still heard"):
+        warnings.warn("still heard", stacklevel=1)

@@ -18,8 +18,9 @@ from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
 from pipeline import stages
 from pipeline.stages import StoreRequest, choose_estimator
+from preprocess import densepose_crops
 from preprocess import detectron2_estimator as module
-from preprocess.batches import Size
+from preprocess.batches import Size, run_in_batches
 from preprocess.checkpoints import Architecture
 from preprocess.decode import ChartScores, decode
 from preprocess.detectron2_densepose import Detection, choose_person
@@ -77,6 +78,14 @@ def expected(blue: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 @pytest.fixture
 def estimator() -> Detectron2Estimator:
     return Detectron2Estimator(Weights(Path("model.pkl"), "0" * 64), Architecture(50), short_edge=32)
+
+
+@pytest.fixture(autouse=True)
+def _batches_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(*arguments: Any, device: str, **others: Any) -> Any:
+        return run_in_batches(*arguments, device="cuda", **others)
+
+    monkeypatch.setattr(densepose_crops, "run_in_batches", batches)
 
 
 def use(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
