@@ -61,6 +61,12 @@ no_fallback = _option(
     is_flag=True,
     default=False,
 )
+compiled = _option(
+    "compiled",
+    "With ESTIMATOR=densepose on a GPU: the network through torch.compile, which takes minutes at first.",
+    is_flag=True,
+    default=False,
+)
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
@@ -89,7 +95,8 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     """Every option that decides which store is meant and how it is made."""
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
-        iuv_order, weights, mode, short_edge, precision, no_fallback, pattern, shard_rows, device, workers, scheduler,
+        iuv_order, weights, mode, short_edge, precision, no_fallback, compiled, pattern, shard_rows, device, workers,
+        scheduler,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

@@ -14,9 +14,11 @@ from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dat
 from pipeline.cluster import shard_executor
 from pipeline.progress import ProgressReport, say
 from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
+from preprocess.batches import Precision
+from preprocess.densepose_estimator import open_densepose
 from preprocess.derive import Collision
 from preprocess.detectron2_densepose import missing
-from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectron2
+from preprocess.detectron2_estimator import GUIDE, Mode, open_detectron2
 from preprocess.estimator import Estimator
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
@@ -48,6 +50,7 @@ class StoreRequest:
     short_edge: int = defaults()["short_edge"]
     precision: Precision = defaults()["precision"]
     no_fallback: bool = False
+    compiled: bool = False
 
     def path(self) -> Path:
         """Where the store lives, or will."""
@@ -96,24 +99,37 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The estimator that is asked for and the reason for it. Raises UserError with the choices where none fits.
 
-    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed and has weights.
+    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed, else our own network.
     """
     name = request.estimator
     if name not in ESTIMATORS:
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name == "iuv":
         return open_iuv(dataset, request.iuv_order), "asked for"
+    if name == "densepose":
+        return _densepose(request, device), "asked for"
     if name == "detectron2":
         return _detectron2(request, device), "asked for"
     if dataset.iuv_root is not None:
         return open_iuv(dataset, request.iuv_order), f"IUV maps exist in {dataset.iuv_root}"
-    reason = missing()
-    if reason is not None:
-        raise _no_estimator(dataset, f"DensePose cannot be run: {reason}")
     try:
-        return _detectron2(request, device), "there are no IUV maps, and Detectron2 is installed"
+        if missing() is None:
+            return _detectron2(request, device), "there are no IUV maps, and Detectron2 is installed"
+        return _densepose(request, device), "there are no IUV maps, and Detectron2 is not installed"
     except UserError as error:
         raise _no_estimator(dataset, str(error)) from error
+
+
+def _densepose(request: StoreRequest, device: str) -> Estimator:
+    return open_densepose(
+        request.weights,
+        device=device,
+        mode=request.mode,
+        short_edge=request.short_edge,
+        precision=request.precision,
+        compiled=request.compiled,
+        notify=say,
+    )
 
 
 def _detectron2(request: StoreRequest, device: str) -> Estimator:
@@ -130,9 +146,10 @@ def _detectron2(request: StoreRequest, device: str) -> Estimator:
 
 def _no_estimator(dataset: Dataset, why: str) -> UserError:
     return UserError(
-        f"{dataset.root} has images but no IUV maps, and {why}",
+        f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
         "the choices are:\n"
         "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+        "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"
         "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
         f"    conda, its own guide is {GUIDE}\n"
         "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download",
