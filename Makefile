@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect status test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect densepose-sizes status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT ?= 1000
 export MAKE_COMMAND_LINE = make $(MAKECMDGOALS) $(MAKEOVERRIDES)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  variables: DATASET DATA_ROOT STORE SIZE ESTIMATOR MODEL DEVICE WORKERS SEED"
 	@echo "  defaults:  pipeline/defaults.yaml;  every option: $(RUN) COMMAND --help"
@@ -45,6 +45,9 @@ export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
+
+densepose-sizes: $(VENV) ## DensePose's input size on evidence: make densepose-sizes DATASET=market SHORT_EDGES=128,256 IMAGES=64
+	@$(RUN) densepose-sizes
 
 doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
 	@$(RUN) doctor

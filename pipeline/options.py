@@ -54,6 +54,7 @@ mode = _option(
     type=click.Choice(["crop", "detect"]),
 )
 short_edge = _option("short-edge", "Short edge of an image inside DensePose, in pixels.", type=click.IntRange(min=1))
+short_edges = _option("short-edges", "Short edges to compare with 800, with commas.", default="128,192,256,384,512")
 precision = _option("precision", "Arithmetic of DensePose.", type=click.Choice(["fp32", "bf16", "fp16"]))
 no_fallback = _option(
     "no-fallback",
