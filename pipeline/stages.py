@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
@@ -106,42 +107,29 @@ def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tu
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name == "iuv":
         return open_iuv(dataset, request.iuv_order), "asked for"
-    if name == "densepose":
-        return _densepose(request, device), "asked for"
-    if name == "detectron2":
-        return _detectron2(request, device), "asked for"
+    if name in ("densepose", "detectron2"):
+        return _network(request, device, detectron2=name == "detectron2"), "asked for"
     if dataset.iuv_root is not None:
         return open_iuv(dataset, request.iuv_order), f"IUV maps exist in {dataset.iuv_root}"
+    installed = missing() is None
     try:
-        if missing() is None:
-            return _detectron2(request, device), "there are no IUV maps, and Detectron2 is installed"
-        return _densepose(request, device), "there are no IUV maps, and Detectron2 is not installed"
+        estimator = _network(request, device, detectron2=installed)
+        return estimator, f"there are no IUV maps, and Detectron2 is {'' if installed else 'not '}installed"
     except UserError as error:
         raise _no_estimator(dataset, str(error)) from error
 
 
-def _densepose(request: StoreRequest, device: str) -> Estimator:
-    return open_densepose(
-        request.weights,
-        device=device,
-        mode=request.mode,
-        short_edge=request.short_edge,
-        precision=request.precision,
-        compiled=request.compiled,
-        notify=say,
-    )
-
-
-def _detectron2(request: StoreRequest, device: str) -> Estimator:
-    return open_detectron2(
-        request.weights,
-        device=device,
-        mode=request.mode,
-        short_edge=request.short_edge,
-        precision=request.precision,
-        fallback=not request.no_fallback,
-        notify=say,
-    )
+def _network(request: StoreRequest, device: str, *, detectron2: bool) -> Estimator:
+    common: dict[str, Any] = {
+        "device": device,
+        "mode": request.mode,
+        "short_edge": request.short_edge,
+        "precision": request.precision,
+        "notify": say,
+    }
+    if detectron2:
+        return open_detectron2(request.weights, fallback=not request.no_fallback, **common)
+    return open_densepose(request.weights, compiled=request.compiled, **common)
 
 
 def _no_estimator(dataset: Dataset, why: str) -> UserError:

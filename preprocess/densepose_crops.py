@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,68 @@ from preprocess.batches import Precision, Size, group_by_network_size, run_in_ba
 from preprocess.checkpoints import Architecture, architecture_of, read_checkpoint
 from preprocess.estimator import Charts, Crop
 from preprocess.weights import Weights, find_weights
+
+
+class _LoadedNetwork(Protocol):
+    batch_limits: dict[Size, int]
+    """Crops of each input size that fitted into memory."""
+
+
+_Network = TypeVar("_Network", bound=_LoadedNetwork)
+
+
+@dataclass(frozen=True)
+class NetworkEstimator(ABC, Generic[_Network]):
+    """DensePose of crops with one checkpoint; the network is loaded once per process, on first use.
+
+    ``short_edge``: pixels of a crop's short edge inside the network.
+    """
+
+    weights: Weights
+    architecture: Architecture
+    device: str = "cpu"
+    short_edge: int = 256
+    precision: Precision = "fp32"
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the result of any network: config, digest of the weights, input size and precision."""
+        return {
+            "config": self.architecture.name,
+            "weights_sha256": self.weights.sha256,
+            "short_edge": self.short_edge,
+            "precision": self.precision,
+        }
+
+    def estimate(self, crops: Sequence[Crop], size: Size) -> Charts:
+        """Charts of the crops at the canonical size, in their order; one person a crop.
+
+        On a CPU the result depends neither on the number of threads nor on the other crops: each is computed alone,
+        several at a time (see ``run_in_batches``). Raises UserError when not even one fits into the device's memory.
+        """
+        network = self.network()
+        result = Charts(
+            iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
+            score=np.zeros(len(crops), np.float32),
+            box=whole_images(crops),
+        )
+        for inner, members in group_by_network_size(crops, self.short_edge).items():
+
+            def compute(batch: list[int], inner: Size = inner) -> Charts:
+                return self.charts(network, [crops[index] for index in batch], inner, size)
+
+            for batch, charts in run_in_batches(
+                compute, members, inner, device=self.device, limits=network.batch_limits
+            ):
+                result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
+        return result
+
+    @abstractmethod
+    def network(self) -> _Network:
+        """The loaded network; cheap after the first time in a process."""
+
+    @abstractmethod
+    def charts(self, network: _Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+        """Charts at the canonical ``size`` of crops that all enter the network at size ``inner``; from any thread."""
 
 
 def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -> tuple[Weights, Architecture]:
@@ -26,49 +90,6 @@ def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -
     return found, architecture_of(read_checkpoint(found), found.path)
 
 
-def network_settings(
-    weights: Weights, architecture: Architecture, *, mode: str, short_edge: int, precision: Precision
-) -> dict[str, Any]:
-    """What changes the result of any network: config, digest of the weights, mode, input size and precision."""
-    return {
-        "config": architecture.name,
-        "weights_sha256": weights.sha256,
-        "mode": mode,
-        "short_edge": short_edge,
-        "precision": precision,
-    }
-
-
 def whole_images(crops: Sequence[Crop]) -> np.ndarray:
     """The box of each image that its person fills: float32 (crops, 4), x0 y0 x1 y1."""
     return np.array([(0, 0, *crop.pixels.shape[1::-1]) for crop in crops], np.float32).reshape(-1, 4)
-
-
-def charts_of_crops(
-    compute: Callable[[Sequence[Crop], Size], Charts],
-    crops: Sequence[Crop],
-    size: Size,
-    *,
-    short_edge: int,
-    device: str,
-    limits: MutableMapping[Size, int],
-) -> Charts:
-    """Charts at the canonical ``size`` by ``compute`` of crops that enter a network at one size, in the given order.
-
-    On a CPU ``compute`` gets one crop at a time and is called from several threads (see ``run_in_batches``). Raises
-    UserError when not even one crop fits into the device's memory.
-    """
-    result = Charts(
-        iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=device),
-        score=np.zeros(len(crops), np.float32),
-        box=whole_images(crops),
-    )
-    groups: Mapping[Size, list[int]] = group_by_network_size(crops, short_edge)
-    for inner, members in groups.items():
-
-        def batch_charts(batch: list[int], inner: Size = inner) -> Charts:
-            return compute([crops[index] for index in batch], inner)
-
-        for batch, charts in run_in_batches(batch_charts, members, inner, device=device, limits=limits):
-            result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
-    return result

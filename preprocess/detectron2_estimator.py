@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +11,10 @@ import torch
 
 from data_catalog.errors import UserError
 from preprocess.batches import Precision, Size, network_input, type_of
-from preprocess.checkpoints import Architecture
 from preprocess.decode import ChartScores, decode, decode_box
-from preprocess.densepose_crops import charts_of_crops, network_settings, open_weights, whole_images
+from preprocess.densepose_crops import NetworkEstimator, open_weights, whole_images
 from preprocess.detectron2_densepose import Detection, Network, installed_versions, load_network, missing
 from preprocess.estimator import Charts, Crop
-from preprocess.weights import Weights
 
 Mode = Literal["crop", "detect"]
 """``crop``: the whole image is the person's box. ``detect``: RPN and box head find the box."""
@@ -27,49 +24,30 @@ DENSEPOSE_GUIDE = "https://github.com/facebookresearch/detectron2/tree/main/proj
 
 
 @dataclass(frozen=True)
-class Detectron2Estimator:
-    """DensePose of crops with one checkpoint; the network is loaded once per process, on first use.
+class Detectron2Estimator(NetworkEstimator[Network]):
+    """DensePose by Detectron2, of the whole image or of the detection chosen in it.
 
-    ``short_edge``: the network's input size. ``fallback``: in detect mode, an image without a detection is taken
-    whole; otherwise nobody is found in it.
+    A score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where nobody is
+    found. ``fallback``: in detect mode, an image without a detection is taken whole; otherwise nobody is in it.
     """
 
-    weights: Weights
-    architecture: Architecture
-    device: str = "cpu"
     mode: Mode = "crop"
-    short_edge: int = 256
-    precision: Precision = "fp32"
     fallback: bool = True
     versions: dict[str, str] = field(default_factory=dict)
     name: str = "detectron2"
 
     def settings(self) -> dict[str, Any]:
-        """Config, digest of the weights, mode, input size, precision, and the versions of what ran."""
-        settings = network_settings(
-            self.weights, self.architecture, mode=self.mode, short_edge=self.short_edge, precision=self.precision
-        )
+        """What changes the result, with the mode and the versions of what ran."""
         detection = {"fallback": self.fallback} if self.mode == "detect" else {}
-        return {**settings, **detection, "versions": self.versions}
+        return {**super().settings(), "mode": self.mode, **detection, "versions": self.versions}
 
-    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
-        """Charts of the crops; each crop has one person, the whole image or the detection chosen in it.
-
-        The score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where nobody
-        is found. Raises UserError when not even one crop fits into the device's memory.
-        """
-        network = load_network(self.weights, self.architecture, self.device)
-        return charts_of_crops(
-            partial(self._charts, network, size),
-            crops,
-            size,
-            short_edge=self.short_edge,
-            device=self.device,
-            limits=network.batch_limits,
-        )
+    def network(self) -> Network:
+        """The loaded network; the last one asked for is kept."""
+        return load_network(self.weights, self.architecture, self.device)
 
     @torch.inference_mode()
-    def _charts(self, network: Network, size: Size, crops: Sequence[Crop], inner: Size) -> Charts:
+    def charts(self, network: Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+        """Charts of crops of one input size."""
         kind = type_of(self.precision)
         with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
             features = network.features(network_input(crops, inner, self.device))
@@ -117,4 +95,5 @@ def open_detectron2(
             f"Detectron2's own guide: {GUIDE}\nDensePose, a separate package of the same repository: {DENSEPOSE_GUIDE}",
         )
     found, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
-    return Detectron2Estimator(found, architecture, device, mode, short_edge, precision, fallback, installed_versions())
+    versions = installed_versions()
+    return Detectron2Estimator(found, architecture, device, short_edge, precision, mode, fallback, versions)

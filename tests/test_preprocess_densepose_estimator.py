@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from densepose_samples import TINY, random_state, shapes_of, smooth_noise, write_zoo_file
+from densepose_samples import TINY, Hostile, random_state, shapes_of, smooth_noise, write_zoo_file
 from PIL import Image
 from test_preprocess_run import contents
 
@@ -183,17 +182,9 @@ def test_auto_is_iuv_maps_then_detectron2_then_densepose_and_else_lists_the_choi
             assert choice in caught.value.remedy
 
 
-class _Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
 def test_a_hostile_pickle_is_refused_and_not_run(checkpoint: Path, tmp_path: Path) -> None:
     content = pickle.loads(checkpoint.read_bytes())
-    content["model"]["backbone.extra"] = _Hostile(tmp_path / "ran")
+    content["model"]["backbone.extra"] = Hostile(tmp_path / "ran")
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=r"hostile\.pkl asks for (posix|nt)\.system"):
         opened(tmp_path / "hostile.pkl")

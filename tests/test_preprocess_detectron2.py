@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from densepose_samples import random_state, smooth_noise, write_zoo_file
+from densepose_samples import Hostile, random_state, smooth_noise, write_zoo_file
 from detectron2_reference import agreement, as_iuv, converted, one_at_a_time, relative_error, scores_of
 
 from data_catalog.errors import UserError
@@ -218,18 +217,10 @@ def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Network, tmp
     assert all(torch.equal(state[key], value) for key, value in network.model.state_dict().items())
 
 
-class _Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
 def test_a_hostile_pickle_is_refused(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     content = pickle.loads(checkpoint.read_bytes())
-    content["model"]["backbone.extra"] = _Hostile(tmp_path / "ran")
+    content["model"]["backbone.extra"] = Hostile(tmp_path / "ran")
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=r"asks for posix\.system"):
         opened(tmp_path / "hostile.pkl")
