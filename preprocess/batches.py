@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
@@ -59,27 +59,39 @@ def network_input(crops: Sequence[Crop], size: Size, device: str) -> torch.Tenso
 
 
 def run_in_batches(
-    compute: Callable[[list[int]], _Result],
+    compute: Callable[[list[int], Size], _Result],
+    groups: Mapping[Size, Sequence[int]],
+    *,
+    device: str,
+    limits: MutableMapping[Size, int],
+) -> Iterator[tuple[list[int], _Result]]:
+    """``compute`` of every batch of positions and their input size; a batch is of one group.
+
+    A batch that does not fit into memory is halved and tried again; ``limits`` remembers what fitted at each input
+    size. On a CPU every crop is a batch (see :func:`run_alone`), and ``compute`` is called from several threads.
+    Raises UserError when not even one crop fits.
+    """
+    if torch.device(device).type == "cpu":
+        yield from run_alone(compute, groups)
+        return
+    for size, indices in groups.items():
+        limits.setdefault(size, max(1, _BATCH_PIXELS // (size[0] * size[1])))
+        yield from _run_group(compute, indices, size, device=device, limits=limits)
+
+
+def _run_group(
+    compute: Callable[[list[int], Size], _Result],
     indices: Sequence[int],
     size: Size,
     *,
     device: str,
     limits: MutableMapping[Size, int],
 ) -> Iterator[tuple[list[int], _Result]]:
-    """``compute`` of the indices, batch by batch; a batch that does not fit into memory is halved and tried again.
-
-    ``limits`` remembers what fitted at each input size. On a CPU every crop is a batch (see :func:`run_alone`), and
-    ``compute`` is called from several threads. Raises UserError when not even one crop fits.
-    """
-    if torch.device(device).type == "cpu":
-        yield from run_alone(compute, indices)
-        return
     start = 0
-    limits.setdefault(size, max(1, _BATCH_PIXELS // (size[0] * size[1])))
     while start < len(indices):
         batch = list(indices[start : start + limits[size]])
         try:
-            result = compute(batch)
+            result = compute(batch, size)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise UserError(
@@ -96,22 +108,25 @@ def run_in_batches(
             torch.cuda.empty_cache()
 
 
-def run_alone(compute: Callable[[list[int]], _Result], indices: Sequence[int]) -> Iterator[tuple[list[int], _Result]]:
-    """``compute`` of each index by itself, on one thread; as many at a time as torch has threads.
+def run_alone(
+    compute: Callable[[list[int], Size], _Result], groups: Mapping[Size, Sequence[int]]
+) -> Iterator[tuple[list[int], _Result]]:
+    """``compute`` of each position by itself, on one thread; as many at a time as torch has threads.
 
     So a result depends neither on the number of threads nor on what else is in the batch: sums are rounded in another
     order by every division of the work. On a CPU a batch is no faster than its crops one by one.
     """
     threads = torch.get_num_threads()
+    places = [(index, size) for size, indices in groups.items() for index in indices]
 
-    def alone(index: int) -> _Result:
+    def alone(place: tuple[int, Size]) -> _Result:
         torch.set_num_threads(1)  # of this thread
-        return compute([index])
+        return compute([place[0]], place[1])
 
     try:
         # Detectron2 catches warnings in every convolution, which threads at once would leave switched off for good.
         with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-            for index, result in zip(indices, pool.map(alone, indices), strict=True):
+            for (index, _), result in zip(places, pool.map(alone, places), strict=True):
                 yield [index], result
     finally:
         torch.set_num_threads(threads)  # threads begun later take the number that was set last, in whatever thread

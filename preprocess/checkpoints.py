@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from data_catalog.errors import UserError
+from preprocess.densepose_backbone import BLOCKS
 from preprocess.weights import Weights
 
 _TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"))
@@ -209,7 +210,7 @@ class Architecture:
 
 def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architecture:
     """The architecture that a checkpoint's keys tell of. Raises UserError where it is no DensePose chart model."""
-    depths = {6: 50, 23: 101}
+    depths = {blocks[2]: depth for depth, blocks in BLOCKS.items()}  # res4 is what tells them apart
     predictor = "roi_heads.densepose_predictor"
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.bottom_up.res4.")}
     coarse, stem = state.get(f"{predictor}.ann_index_lowres.weight"), state.get("backbone.bottom_up.stem.conv1.weight")

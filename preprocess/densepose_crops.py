@@ -59,15 +59,13 @@ class NetworkEstimator(ABC, Generic[_Network]):
             score=np.zeros(len(crops), np.float32),
             box=whole_images(crops),
         )
-        for inner, members in group_by_network_size(crops, self.short_edge).items():
 
-            def compute(batch: list[int], inner: Size = inner) -> Charts:
-                return self.charts(network, [crops[index] for index in batch], inner, size)
+        def compute(batch: list[int], inner: Size) -> Charts:
+            return self.charts(network, [crops[index] for index in batch], inner, size)
 
-            for batch, charts in run_in_batches(
-                compute, members, inner, device=self.device, limits=network.batch_limits
-            ):
-                result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
+        groups = group_by_network_size(crops, self.short_edge)
+        for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
+            result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
         return result
 
     @abstractmethod

@@ -102,7 +102,10 @@ def _normed(convolution: nn.Conv2d) -> tuple[nn.Module, ...]:
 
 
 def dense_pose_head(inputs: int, width: int, *, deeplab: bool) -> nn.Sequential:
-    """Eight 3x3 convolutions, in the DeepLab head with group norm and after ASPP."""
+    """Eight 3x3 convolutions, in the DeepLab head with group norm and after ASPP.
+
+    Without DeepLab's non-local block, which none of DensePose's configs switches on.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if deeplab:
         layers["ASPP"] = Aspp(inputs)
