@@ -102,17 +102,7 @@ def preprocess(**request: Any) -> None:
 
 
 @cli.command("densepose-sizes")
-@options.dataset
-@options.catalog
-@options.data_root
-@options.pattern
-@options.size
-@options.weights
-@options.precision
-@options.device
-@options.run_root
-@options.short_edges
-@click.option("--images", envvar="IMAGES", type=click.IntRange(min=1), default=64, show_default=True, help="How many.")
+@options.sizes_options
 def densepose_sizes(**request: Any) -> None:
     """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
     from pipeline.densepose_sizes import compare_densepose_sizes

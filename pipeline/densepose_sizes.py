@@ -19,7 +19,7 @@ from data_catalog.errors import UserError
 from pipeline.progress import ProgressReport, say, show
 from pipeline.settings import parse_size, resolve_device
 from preprocess.batches import Precision
-from preprocess.densepose_estimator import open_densepose
+from preprocess.densepose_estimator import DenseposeEstimator, open_densepose
 from preprocess.densepose_sizes import REFERENCE_SHORT_EDGE, SizeResult, compare_sizes
 from preprocess.estimator import Crop
 from preprocess.rows import Unreadable, read_crop
@@ -49,18 +49,27 @@ def compare_densepose_sizes(
         weights, device=there, mode="crop", short_edge=edges[0], precision=precision, compiled=False, notify=say
     )
     crops = sample(found, images)
-    say(f"{estimator.architecture.name} on {len(crops)} images of {found.root}; device {there} ({why})")
+    say(title := f"{estimator.architecture.name}, {precision}, {len(crops)} images of {found.name}, {there} ({why})")
+    results = _compared(estimator, crops, parse_size(size), edges)
+    show(_table(results))
+    return _written(run_root / f"densepose-sizes-{found.name}.png", results, title)
+
+
+def _compared(
+    estimator: DenseposeEstimator, crops: Sequence[Crop], size: tuple[int, int], edges: Sequence[int]
+) -> list[SizeResult]:
     results = []
     with ProgressReport("comparing", (1 + len(edges)) * len(crops)) as report:
-        for result in compare_sizes(estimator, crops, parse_size(size), edges):
+        for result in compare_sizes(estimator, crops, size, edges):
             results.append(result)
             report.advance(len(crops))
-    results = [results[0], *sorted(results[1:], key=lambda result: result.short_edge)]
-    path = run_root / f"densepose-sizes-{found.name}.png"
+    return results
+
+
+def _written(path: Path, results: Sequence[SizeResult], title: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path.with_suffix(".csv"), results)
-    plot(path, results, f"{estimator.architecture.name}, {len(crops)} images of {found.name}, {there}, {precision}")
-    show(_table(results))
+    plot(path, results, title)
     return path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +89,7 @@ initial = _option(
 )  # fmt: skip
 table = _option("table", "The paper's table.", type=click.Choice(["dsa-3", "dsa-4", "dsa-5"]), default="dsa-3")
 seeds = _option("seeds", "Seeds of every row, with commas; more than one give mean and deviation.", default="0")
+compared_images = _option("images", "How many images to compare.", type=click.IntRange(min=1), default=64)
 rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
 
 
@@ -99,11 +100,23 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
         iuv_order, weights, mode, short_edge, precision, no_fallback, compiled, pattern, shard_rows, device, workers,
         scheduler,
     )  # fmt: skip
-    for option in reversed(stack):
-        command = option(command)
-    return command
+    return _with(command, stack)
 
 
 def model_store_options(command: _Command) -> _Command:
     """:func:`store_options` for commands whose model decides the image size."""
     return store_options(command, size_option=model_size)
+
+
+def sizes_options(command: _Command) -> _Command:
+    """The options of comparing DensePose's input sizes."""
+    stack = (
+        dataset, catalog, data_root, pattern, size, weights, short_edges, compared_images, precision, device, run_root,
+    )  # fmt: skip
+    return _with(command, stack)
+
+
+def _with(command: _Command, stack: Sequence[Callable[[_Command], _Command]]) -> _Command:
+    for option in reversed(stack):
+        command = option(command)
+    return command

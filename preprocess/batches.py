@@ -94,10 +94,7 @@ def _run_group(
             result = compute(batch, size)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise UserError(
-                    f"{device} has not enough memory for one crop at {size[0]}x{size[1]}",
-                    "use a smaller SHORT_EDGE, PRECISION=bf16, or DEVICE=cpu",
-                ) from error
+                raise _no_room(device, size) from error
             limits[size] = len(batch) // 2
         else:
             start += len(batch)
@@ -106,6 +103,13 @@ def _run_group(
         # Out of the except clause: the error held the failed batch's tensors until here.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _no_room(device: str, size: Size) -> UserError:
+    return UserError(
+        f"{device} has not enough memory for one crop at {size[0]}x{size[1]}",
+        "use a smaller SHORT_EDGE, PRECISION=bf16, or DEVICE=cpu",
+    )
 
 
 def run_alone(

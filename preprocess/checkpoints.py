@@ -197,7 +197,7 @@ class Architecture:
     decoder: bool = True
     coarse_channels: int = 2
     width: int = 64
-    """Channels of the ResNet's stem: 64 in every published model. All other widths are multiples of it."""
+    """Channels of the ResNet's stem, a multiple of 16: 64 in every published model. All other widths follow."""
 
     @property
     def name(self) -> str:
@@ -214,9 +214,11 @@ def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architectu
     predictor = "roi_heads.densepose_predictor"
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.bottom_up.res4.")}
     coarse, stem = state.get(f"{predictor}.ann_index_lowres.weight"), state.get("backbone.bottom_up.stem.conv1.weight")
-    if len(blocks) not in depths or coarse is None or coarse.ndim != 4 or stem is None or stem.ndim != 4:
+    width = stem.shape[0] if stem is not None and stem.ndim == 4 else 0
+    if len(blocks) not in depths or coarse is None or coarse.ndim != 4 or width == 0 or width % 16:
         raise UserError(
             f"{path} is not a DensePose chart model of a ResNet-50 or -101: {len(blocks)} blocks in res4, "
+            f"{width} channels in the stem, "
             f"{sum(key.startswith(predictor) for key in state)} arrays of a chart predictor, first keys "
             f"{', '.join(list(state)[:3])}",
             "expected a model from DensePose's doc/DENSEPOSE_IUV.md (not CSE, HRNet or a detector alone)",
@@ -229,7 +231,7 @@ def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architectu
         segm_confidence=f"{predictor}.fine_segm_confidence_lowres.weight" in state,
         decoder=any(key.startswith("roi_heads.decoder.") for key in state),
         coarse_channels=coarse.shape[1],
-        width=stem.shape[0],
+        width=width,
     )
 
 

@@ -51,9 +51,10 @@ class DenseposeNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Coarse, fine, U and V, raw, (N, 2 or 15 or 25, 112, 112), of BGR images (N, 3, H, W), 0..255.
+        """Coarse, fine, U and V, raw, of BGR images (N, 3, H, W), 0..255: (N, 2 or 15 or 25, 112, 112).
 
-        The charts are float32; so are the images, and the arithmetic between is of the parameters' type.
+        Legacy models' charts have 56 cells an edge. The charts are float32; so are the images, and the arithmetic
+        between is of the parameters' type.
         """
         height, width = images.shape[2:]
         padding = (0, -width % _DIVISIBILITY, 0, -height % _DIVISIBILITY)
@@ -88,18 +89,18 @@ class Network:
 
     def __init__(self, module: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], *, static: bool = False) -> None:
         self.batch_limits: dict[Size, int] = {}
-        self._module = module
+        self.module = module
         self._static = static
         self._rows: dict[Size, int] = {}
 
     def scores(self, images: torch.Tensor) -> ChartScores:
         """Raw charts of the person that fills each of the BGR images (N, 3, H, W), 0..255."""
         if not self._static:
-            return ChartScores(*self._module(images))
+            return ChartScores(*self.module(images))
         size = (images.shape[2], images.shape[3])
         rows = max(len(images), self._rows.get(size, 0))
         filled = torch.cat([images, images[-1:].expand(rows - len(images), -1, -1, -1)])
-        scores = ChartScores(*self._module(filled))
+        scores = ChartScores(*self.module(filled))
         self._rows[size] = rows  # only what fitted into memory
         return scores[: len(images)]
 

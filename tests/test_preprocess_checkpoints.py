@@ -189,7 +189,7 @@ def test_something_else_than_a_checkpoint_is_told_so(tmp_path: Path, content: An
         (Architecture(50, uv_confidence="iid_iso"), "densepose_rcnn_R_50_FPN_WC1_s1x"),
         (Architecture(101, True, "indep_aniso", True), "densepose_rcnn_R_101_FPN_DL_WC2M_s1x"),
         (Architecture(50, decoder=False, coarse_channels=15), "densepose_rcnn_R_50_FPN_s1x_legacy"),
-        (Architecture(50, width=8), "densepose_rcnn_R_50_FPN_s1x_width8"),
+        (Architecture(50, width=16), "densepose_rcnn_R_50_FPN_s1x_width16"),
     ],
 )
 def test_a_checkpoint_tells_its_architecture(architecture: Architecture, name: str) -> None:
@@ -200,6 +200,10 @@ def test_a_checkpoint_tells_its_architecture(architecture: Architecture, name: s
 def test_a_checkpoint_of_something_else_is_told_so() -> None:
     with pytest.raises(UserError, match=r"x\.pkl is not a DensePose chart model of a ResNet-50 or -101: 0 blocks"):
         architecture_of({"conv1.weight": torch.zeros(1)}, Path("x.pkl"))
+    for width in (0, 24):
+        odd = shapes_of(Architecture(50)) | {"backbone.bottom_up.stem.conv1.weight": torch.zeros(width, 3, 7, 7)}
+        with pytest.raises(UserError, match=f"6 blocks in res4, {width} channels in the stem, 8 arrays of a chart"):
+            architecture_of(odd, Path("x.pkl"))
 
 
 def test_wrong_keys_are_named() -> None:

@@ -71,9 +71,9 @@ def request_for(root: Path, **changes: Any) -> StoreRequest:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of 70 crops of three sizes, without IUV maps: three shards."""
+    """A folder of 66 crops of three sizes, without IUV maps: three shards."""
     (tmp_path / "crops").mkdir()
-    for index in range(70):
+    for index in range(66):
         size = ((64, 32), (50, 40), (90, 41))[index % 3]
         Image.fromarray(smooth_noise(index, size)).save(tmp_path / "crops" / f"{index:04d}.png")
     return tmp_path / "crops"
@@ -120,7 +120,7 @@ def test_one_process_and_four_workers_make_the_same_store(checkpoint: Path, fold
     before = torch.get_num_threads()
     stores = {}
     try:
-        for workers, threads in ((0, 1), (0, 3), (4, 1)):
+        for workers, threads in ((0, 3), (4, 1)):
             torch.set_num_threads(threads)
             place = folder.parent / f"stores-{workers}-{threads}"
             request = request_for(
@@ -131,10 +131,10 @@ def test_one_process_and_four_workers_make_the_same_store(checkpoint: Path, fold
             stores[workers, threads] = contents(store.path)
     finally:
         torch.set_num_threads(before)
-    assert stores[0, 1] == stores[0, 3] == stores[4, 1]
+    assert stores[0, 3] == stores[4, 1]
     attributes = open_store(request.path()).attributes["estimator"]
     assert attributes["name"] == "densepose"
-    assert attributes["config"] == "densepose_rcnn_R_50_FPN_s1x_width8"
+    assert attributes["config"] == "densepose_rcnn_R_50_FPN_s1x_width16"
 
 
 def test_settings_are_all_that_changes_the_result(checkpoint: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_architecture_is_told_so(kind: str, tmp_path: Pa
         state = {key: value for key, value in state.items() if not key.startswith("backbone.bottom_up.res")}
         state["backbone.bottom_up.stage2.0.branches.0.0.conv1.weight"] = torch.zeros(8, 8, 3, 3)
     else:
-        state["roi_heads.densepose_head.body_conv_fcn8.weight"] = torch.zeros(128, 64, 3, 3)
+        state["roi_heads.densepose_head.body_conv_fcn8.weight"] = torch.zeros(256, 128, 3, 3)
         problem = r"does not fit the network \(1 misshapen: roi_heads.densepose_head.body_conv_fcn8.weight"
     with pytest.raises(UserError, match=rf"model\.pkl {problem}"):
         opened(write_zoo_file(tmp_path / "model.pkl", state))

@@ -31,10 +31,10 @@ if (reason := missing()) is not None:
 ZOO = [Architecture(depth, deeplab) for depth in (50, 101) for deeplab in (False, True)]
 OTHERS = [
     Architecture(50, uv_confidence="iid_iso"),
-    Architecture(50, False, "iid_iso", True, width=8),
+    Architecture(50, False, "iid_iso", True, width=16),
     Architecture(101, True, "indep_aniso", True, width=16),
     Architecture(50, decoder=False, coarse_channels=15),
-    Architecture(101, decoder=False, coarse_channels=15, width=8),
+    Architecture(101, decoder=False, coarse_channels=15, width=16),
 ]
 Models = tuple[Architecture, Any, DenseposeNetwork]
 INPUTS = [((128, 64), 64), ((90, 41), 41), ((57, 60), 96), ((64, 128), 100), ((128, 64), 256)]
