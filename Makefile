@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect densepose-sizes status test lint format clean-env
+.PHONY: help demo catalog check synthesize preprocess train evaluate ablation export inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -46,6 +46,7 @@ export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
 
+.PHONY: densepose-sizes
 densepose-sizes: $(VENV) ## DensePose's input size on evidence: make densepose-sizes DATASET=market SHORT_EDGES=128,256 IMAGES=64
 	@$(RUN) densepose-sizes
 
