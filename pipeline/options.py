@@ -103,11 +103,6 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     return _with(command, stack)
 
 
-def model_store_options(command: _Command) -> _Command:
-    """:func:`store_options` for commands whose model decides the image size."""
-    return store_options(command, size_option=model_size)
-
-
 def sizes_options(command: _Command) -> _Command:
     """The options of comparing DensePose's input sizes."""
     stack = (
@@ -120,3 +115,8 @@ def _with(command: _Command, stack: Sequence[Callable[[_Command], _Command]]) ->
     for option in reversed(stack):
         command = option(command)
     return command
+
+
+def model_store_options(command: _Command) -> _Command:
+    """:func:`store_options` for commands whose model decides the image size."""
+    return store_options(command, size_option=model_size)
