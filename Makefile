@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT ?= 1000
 export MAKE_COMMAND_LINE = make $(MAKECMDGOALS) $(MAKEOVERRIDES)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  variables: DATASET DATA_ROOT STORE SIZE ESTIMATOR MODEL DEVICE WORKERS SEED"
 	@echo "  defaults:  pipeline/defaults.yaml;  every option: $(RUN) COMMAND --help"
@@ -51,6 +51,10 @@ export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
+
+.PHONY: densepose-sizes
+densepose-sizes: $(VENV) ## DensePose's input size on evidence: make densepose-sizes DATASET=market SHORT_EDGES=128,256 IMAGES=64
+	@$(RUN) densepose-sizes
 
 doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
 	@$(RUN) doctor

@@ -101,6 +101,15 @@ def preprocess(**request: Any) -> None:
         sys.exit(EXIT_SOME_FAILED)
 
 
+@cli.command("densepose-sizes")
+@options.sizes_options
+def densepose_sizes(**request: Any) -> None:
+    """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
+    from pipeline.densepose_sizes import compare_densepose_sizes
+
+    click.echo(compare_densepose_sizes(**request))
+
+
 @cli.command()
 @options.derive_options
 def derive(source: Path | None, **request: Any) -> None:

@@ -61,12 +61,14 @@ def _disk(store_root: Path) -> Finding:
 
 
 def _estimators() -> Iterator[Finding]:
+    yield Finding("ESTIMATOR=densepose", True, "needs nothing but weights")
     reason = missing()
     if reason is None:
         versions = ", ".join(f"{name} {number}" for name, number in installed_versions().items())
         yield Finding("Detectron2 and DensePose", True, versions or "importable")
     else:
-        yield Finding("Detectron2 and DensePose", False, reason, f"guides: {GUIDE} and {DENSEPOSE_GUIDE}")
+        remedy = f"not needed for ESTIMATOR=densepose; guides: {GUIDE} and {DENSEPOSE_GUIDE}"
+        yield Finding("Detectron2 and DensePose", False, reason, remedy)
     for name, entry in ZOO.items():
         here = entry.cached.is_file()
         remedy = "" if here else f"downloaded on first use; offline: put {entry.url} at {entry.cached}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,10 +56,17 @@ mode = _option(
     type=click.Choice(["crop", "detect"]),
 )
 short_edge = _option("short-edge", "Short edge of an image inside DensePose, in pixels.", type=click.IntRange(min=1))
+short_edges = _option("short-edges", "Short edges to compare with 800, with commas.", default="128,192,256,384,512")
 precision = _option("precision", "Arithmetic of DensePose.", type=click.Choice(["fp32", "bf16", "fp16"]))
 no_fallback = _option(
     "no-fallback",
     "With --mode detect: an image without a detection has nobody in it, instead of being taken whole.",
+    is_flag=True,
+    default=False,
+)
+compiled = _option(
+    "compiled",
+    "With ESTIMATOR=densepose on a GPU: the network through torch.compile, which takes minutes at first.",
     is_flag=True,
     default=False,
 )
@@ -90,6 +97,7 @@ initial = _option(
 )  # fmt: skip
 table = _option("table", "The paper's table or figure.", type=click.Choice(list(TABLES)), default="dsa-3")
 seeds = _option("seeds", "Seeds of every row, with commas; more than one give mean and deviation.", default="0")
+compared_images = _option("images", "How many images to compare.", type=click.IntRange(min=1), default=64)
 rows = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
 
 
@@ -97,8 +105,21 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     """Every option that decides which store is meant and how it is made."""
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
-        iuv_order, weights, mode, short_edge, precision, no_fallback, pattern, shard_rows, device, workers, scheduler,
+        iuv_order, weights, mode, short_edge, precision, no_fallback, compiled, pattern, shard_rows, device, workers,
+        scheduler,
     )  # fmt: skip
+    return _with(command, stack)
+
+
+def sizes_options(command: _Command) -> _Command:
+    """The options of comparing DensePose's input sizes."""
+    stack = (
+        dataset, catalog, data_root, pattern, size, weights, short_edges, compared_images, precision, device, run_root,
+    )  # fmt: skip
+    return _with(command, stack)
+
+
+def _with(command: _Command, stack: Sequence[Callable[[_Command], _Command]]) -> _Command:
     for option in reversed(stack):
         command = option(command)
     return command

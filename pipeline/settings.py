@@ -12,7 +12,7 @@ import yaml
 from data_catalog.errors import UserError
 from data_catalog.store import FORMATS
 
-ESTIMATORS = ("auto", "iuv", "detectron2")
+ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
 
 
 @cache

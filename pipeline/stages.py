@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
@@ -14,9 +15,11 @@ from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dat
 from pipeline.cluster import shard_executor
 from pipeline.progress import ProgressReport, say
 from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
+from preprocess.batches import Precision
+from preprocess.densepose_estimator import open_densepose
 from preprocess.derive import Collision
 from preprocess.detectron2_densepose import missing
-from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectron2
+from preprocess.detectron2_estimator import GUIDE, Mode, open_detectron2
 from preprocess.estimator import Estimator
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
@@ -49,6 +52,7 @@ class StoreRequest:
     short_edge: int = defaults()["short_edge"]
     precision: Precision = defaults()["precision"]
     no_fallback: bool = False
+    compiled: bool = False
 
     def path(self) -> Path:
         """Where the store lives, or will."""
@@ -115,43 +119,44 @@ def derive_store(request: StoreRequest, source: Path | None = None) -> Store:
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The estimator that is asked for and the reason for it. Raises UserError with the choices where none fits.
 
-    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed and has weights.
+    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed, else our own network.
     """
     name = request.estimator
     if name not in ESTIMATORS:
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name == "iuv":
         return open_iuv(dataset, request.iuv_order), "asked for"
-    if name == "detectron2":
-        return _detectron2(request, device), "asked for"
+    if name in ("densepose", "detectron2"):
+        return _network(request, device, detectron2=name == "detectron2"), "asked for"
     if dataset.iuv_root is not None:
         return open_iuv(dataset, request.iuv_order), f"IUV maps exist in {dataset.iuv_root}"
-    reason = missing()
-    if reason is not None:
-        raise _no_estimator(dataset, f"DensePose cannot be run: {reason}")
+    installed = missing() is None
     try:
-        return _detectron2(request, device), "there are no IUV maps, and Detectron2 is installed"
+        estimator = _network(request, device, detectron2=installed)
+        return estimator, f"there are no IUV maps, and Detectron2 is {'' if installed else 'not '}installed"
     except UserError as error:
         raise _no_estimator(dataset, str(error)) from error
 
 
-def _detectron2(request: StoreRequest, device: str) -> Estimator:
-    return open_detectron2(
-        request.weights,
-        device=device,
-        mode=request.mode,
-        short_edge=request.short_edge,
-        precision=request.precision,
-        fallback=not request.no_fallback,
-        notify=say,
-    )
+def _network(request: StoreRequest, device: str, *, detectron2: bool) -> Estimator:
+    common: dict[str, Any] = {
+        "device": device,
+        "mode": request.mode,
+        "short_edge": request.short_edge,
+        "precision": request.precision,
+        "notify": say,
+    }
+    if detectron2:
+        return open_detectron2(request.weights, fallback=not request.no_fallback, **common)
+    return open_densepose(request.weights, compiled=request.compiled, **common)
 
 
 def _no_estimator(dataset: Dataset, why: str) -> UserError:
     return UserError(
-        f"{dataset.root} has images but no IUV maps, and {why}",
+        f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
         "the choices are:\n"
         "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+        "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"
         "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
         f"    conda, its own guide is {GUIDE}\n"
         "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download",

@@ -11,7 +11,7 @@ import io
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from data_catalog.errors import UserError
+from preprocess.densepose_backbone import BLOCKS
 from preprocess.weights import Weights
 
 _TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"))
@@ -27,6 +28,17 @@ _TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"))
 
 _BUILT_FROM_CONFIG = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.")
 """Beginnings of keys that some checkpoints carry and others leave to the config; Detectron2 ignores them too."""
+
+DETECTOR_KEYS = frozenset(
+    f"{layer}.{kind}"
+    for layer in (
+        *(f"proposal_generator.rpn_head.{name}" for name in ("conv", "objectness_logits", "anchor_deltas")),
+        *(f"roi_heads.{name}" for name in ("box_head.fc1", "box_head.fc2")),
+        *(f"roi_heads.box_predictor.{name}" for name in ("cls_score", "bbox_pred")),
+    )
+    for kind in ("weight", "bias")
+)
+"""Keys of the person detector (RPN and box head), which a model of whole crops has no use for."""
 
 State = dict[str, torch.Tensor]
 
@@ -184,24 +196,29 @@ class Architecture:
     segm_confidence: bool = False
     decoder: bool = True
     coarse_channels: int = 2
+    width: int = 64
+    """Channels of the ResNet's stem, a multiple of 16: 64 in every published model. All other widths follow."""
 
     @property
     def name(self) -> str:
         """For example ``densepose_rcnn_R_50_FPN_DL_s1x``."""
         confidence = {"": "", "iid_iso": "_WC1", "indep_aniso": "_WC2"}[self.uv_confidence]
         middle = "_DL" * self.deeplab + confidence + "M" * self.segm_confidence
-        return f"densepose_rcnn_R_{self.depth}_FPN{middle}_s1x" + "_legacy" * (not self.decoder)
+        end = "_legacy" * (not self.decoder) + f"_width{self.width}" * (self.width != 64)
+        return f"densepose_rcnn_R_{self.depth}_FPN{middle}_s1x{end}"
 
 
 def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architecture:
     """The architecture that a checkpoint's keys tell of. Raises UserError where it is no DensePose chart model."""
-    depths = {6: 50, 23: 101}
+    depths = {blocks[2]: depth for depth, blocks in BLOCKS.items()}  # res4 is what tells them apart
     predictor = "roi_heads.densepose_predictor"
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.bottom_up.res4.")}
-    coarse = state.get(f"{predictor}.ann_index_lowres.weight")
-    if len(blocks) not in depths or coarse is None or coarse.ndim != 4:
+    coarse, stem = state.get(f"{predictor}.ann_index_lowres.weight"), state.get("backbone.bottom_up.stem.conv1.weight")
+    width = stem.shape[0] if stem is not None and stem.ndim == 4 else 0
+    if len(blocks) not in depths or coarse is None or coarse.ndim != 4 or width == 0 or width % 16:
         raise UserError(
             f"{path} is not a DensePose chart model of a ResNet-50 or -101: {len(blocks)} blocks in res4, "
+            f"{width} channels in the stem, "
             f"{sum(key.startswith(predictor) for key in state)} arrays of a chart predictor, first keys "
             f"{', '.join(list(state)[:3])}",
             "expected a model from DensePose's doc/DENSEPOSE_IUV.md (not CSE, HRNet or a detector alone)",
@@ -214,13 +231,24 @@ def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architectu
         segm_confidence=f"{predictor}.fine_segm_confidence_lowres.weight" in state,
         decoder=any(key.startswith("roi_heads.decoder.") for key in state),
         coarse_channels=coarse.shape[1],
+        width=width,
     )
 
 
-def check_keys(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raise UserError naming the keys of ``state`` that are missing, extra or misshapen against ``wanted``'s."""
+def check_keys(
+    state: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    ignored: Collection[str] = (),
+) -> None:
+    """Raise UserError naming the keys of ``state`` that are missing, extra or misshapen against ``wanted``'s.
+
+    ``ignored`` are keys that may be there and are not wanted.
+    """
     missing = [key for key in wanted if key not in state and not key.startswith(_BUILT_FROM_CONFIG)]
-    extra = [key for key in state if key not in wanted and not key.startswith(_BUILT_FROM_CONFIG)]
+    known = {*wanted, *ignored}
+    extra = [key for key in state if key not in known and not key.startswith(_BUILT_FROM_CONFIG)]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
         for key, value in wanted.items()

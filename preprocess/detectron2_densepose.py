@@ -76,12 +76,8 @@ class Network:
         """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds nobody."""
         images, pyramid = features
         proposals, _ = self.model.proposal_generator(images, pyramid, None)
-        heads = self.model.roi_heads
-        heads.densepose_on = False  # boxes first: of up to 100 detections one gets a dense pose
-        try:
-            found, _ = heads(images, pyramid, proposals, None)
-        finally:
-            heads.densepose_on = True
+        # Boxes alone: of up to 100 detections one gets a dense pose.
+        found = self.model.roi_heads._forward_box(pyramid, proposals)
         return [
             choose_person(one.pred_boxes.tensor, one.scores, inner, size)
             for one, inner, size in zip(found, images.image_sizes, sizes, strict=True)
@@ -175,6 +171,20 @@ def config_of(architecture: Architecture, device: str) -> Any:
         f"{head}.UV_CONFIDENCE.ENABLED": bool(architecture.uv_confidence),
         f"{head}.UV_CONFIDENCE.TYPE": architecture.uv_confidence or "iid_iso",
         f"{head}.SEGM_CONFIDENCE.ENABLED": architecture.segm_confidence,
+        **_widths(architecture.width),
     }
     config.merge_from_list([part for fact in facts.items() for part in fact])
     return config
+
+
+def _widths(width: int) -> dict[str, int]:
+    """Everything that is a multiple of the stem's channels; 64 gives Detectron2's defaults."""
+    return {
+        "MODEL.RESNETS.STEM_OUT_CHANNELS": width,
+        "MODEL.RESNETS.WIDTH_PER_GROUP": width,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 4 * width,
+        "MODEL.FPN.OUT_CHANNELS": 4 * width,
+        "MODEL.ROI_DENSEPOSE_HEAD.DECODER_CONV_DIMS": 4 * width,
+        "MODEL.ROI_DENSEPOSE_HEAD.DECODER_NUM_CLASSES": 4 * width,
+        "MODEL.ROI_DENSEPOSE_HEAD.CONV_HEAD_DIM": 8 * width,
+    }

@@ -23,6 +23,7 @@ ONE_MODULE_EACH = {
     "distributed": "pipeline/cluster.py",
     "tensorboard": "train/tracking.py",
     "timm": "train/backbone.py",
+    "matplotlib": "pipeline/densepose_sizes.py",
     "detectron2": "preprocess/detectron2_densepose.py",
     "densepose": "preprocess/detectron2_densepose.py",
 }
@@ -75,7 +76,7 @@ def test_numba_waits_until_something_is_derived() -> None:
 
 def test_conda_has_the_same_pins_as_pip() -> None:
     """One requirement, one bound: environment.yml repeats pyproject.toml's, under conda's names."""
-    conda_names = {"torch": "pytorch", "dask[array]": "dask-core"}
+    conda_names = {"torch": "pytorch", "dask[array]": "dask-core", "matplotlib": "matplotlib-base"}
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     listed = [entry for entry in environment if isinstance(entry, str)] + environment[-1]["pip"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

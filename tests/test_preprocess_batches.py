@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,7 @@ import torch
 from data_catalog.errors import UserError
 from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
-from preprocess.batches import group_by_network_size, network_input, network_size, run_in_batches
+from preprocess.batches import Size, group_by_network_size, network_input, network_size, run_alone, run_in_batches
 from preprocess.estimator import Crop
 
 
@@ -46,33 +50,73 @@ def test_the_networks_input_is_bgr() -> None:
 def test_a_batch_that_does_not_fit_is_halved() -> None:
     sizes_tried: list[int] = []
 
-    def compute(indices: list[int]) -> list[int]:
+    def compute(indices: list[int], size: Size) -> list[int]:
         sizes_tried.append(len(indices))
         if len(indices) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [index * 10 for index in indices]
 
     limits = {(8, 4): 16}
-    batches = list(run_in_batches(compute, range(10), (8, 4), device="cpu", limits=limits))
+    batches = list(run_in_batches(compute, {(8, 4): range(10)}, device="cuda", limits=limits))
     assert [index for batch, _ in batches for index in batch] == list(range(10))
     assert [value for _, values in batches for value in values] == [index * 10 for index in range(10)]
     assert sizes_tried == [10, 5, 2, 2, 2, 2, 2]
     sizes_tried.clear()
-    list(run_in_batches(compute, range(4), (8, 4), device="cpu", limits=limits))
+    list(run_in_batches(compute, {(8, 4): range(4)}, device="cuda", limits=limits))
     assert sizes_tried == [2, 2]  # what fitted is remembered
 
 
 def test_one_crop_that_does_not_fit_is_explained() -> None:
-    def compute(indices: list[int]) -> None:
+    def compute(indices: list[int], size: Size) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match=r"cpu has not enough memory for one crop at 512x256(.|\n)*SHORT_EDGE"):
-        list(run_in_batches(compute, [0, 1], (512, 256), device="cpu", limits={}))
+    with pytest.raises(UserError, match=r"cuda has not enough memory for one crop at 512x256(.|\n)*SHORT_EDGE"):
+        list(run_in_batches(compute, {(512, 256): [0, 1]}, device="cuda", limits={}))
 
 
 def test_other_errors_are_not_swallowed() -> None:
-    def compute(indices: list[int]) -> None:
+    def compute(indices: list[int], size: Size) -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        list(run_in_batches(compute, [0], (8, 4), device="cpu", limits={}))
+        list(run_in_batches(compute, {(8, 4): [0]}, device="cuda", limits={}))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_cpu_computes_every_crop_alone_on_one_thread(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    at_once = threading.Barrier(threads, timeout=20)
+
+    def compute(indices: list[int], size: Size) -> tuple[list[int], Size, int, str]:
+        at_once.wait()  # breaks unless so many run at the same time
+        return indices, size, torch.get_num_threads(), threading.current_thread().name
+
+    groups = {(8, 4): [5, 3], (8, 6): [8], (4, 4): [1, 7, 2]}
+
+    try:
+        batches = list(run_in_batches(compute, groups, device="cpu", limits={}))
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads  # also of threads begun later
+    finally:
+        torch.set_num_threads(before)
+    expected = [([index], size) for size, indices in groups.items() for index in indices]
+    assert [(batch, size) for batch, (_, size, _, _) in batches] == expected
+    assert [(indices, number) for _, (indices, _, number, _) in batches] == [(batch, 1) for batch, _ in expected]
+    assert len({name for _, (_, _, _, name) in batches}) == threads
+
+
+def test_an_error_in_one_crop_arrives_and_warnings_stay_as_they_were() -> None:
+    def compute(indices: list[int], size: Size) -> None:
+        with warnings.catch_warnings(record=True):  # as Detectron2 does, in every convolution
+            warnings.simplefilter("ignore")
+            if indices == [2]:
+                raise RuntimeError("broken")
+
+    filters = list(warnings.filters)
+    with pytest.raises(RuntimeError, match="broken"):
+        list(run_alone(compute, {(8, 4): range(20)}))
+    assert list(warnings.filters) == filters
+    with pytest.warns(UserWarning, match="still heard"):
+        warnings.warn("still heard", stacklevel=1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from densepose_samples import shapes_of
 
 from data_catalog.errors import UserError
 from preprocess.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
@@ -178,21 +179,6 @@ def test_something_else_than_a_checkpoint_is_told_so(tmp_path: Path, content: An
         read(zoo_file(tmp_path / "model.pkl", content))
 
 
-def keys_of(architecture: Architecture) -> dict[str, torch.Tensor]:
-    """The keys of a checkpoint of that architecture that tell it from others."""
-    blocks = {50: 6, 101: 23}[architecture.depth]
-    predictor = "roi_heads.densepose_predictor"
-    keys = [f"backbone.bottom_up.res4.{block}.conv1.weight" for block in range(blocks)]
-    keys += ["roi_heads.densepose_head.ASPP.convs.0.0.weight"] * architecture.deeplab
-    keys += ["roi_heads.decoder.predictor.weight"] * architecture.decoder
-    keys += [f"{predictor}.sigma_2_lowres.weight"] * bool(architecture.uv_confidence)
-    keys += [f"{predictor}.kappa_u_lowres.weight"] * (architecture.uv_confidence == "indep_aniso")
-    keys += [f"{predictor}.fine_segm_confidence_lowres.weight"] * architecture.segm_confidence
-    state = {key: torch.zeros(1) for key in keys}
-    state[f"{predictor}.ann_index_lowres.weight"] = torch.zeros(512, architecture.coarse_channels, 4, 4)
-    return state
-
-
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
@@ -203,16 +189,21 @@ def keys_of(architecture: Architecture) -> dict[str, torch.Tensor]:
         (Architecture(50, uv_confidence="iid_iso"), "densepose_rcnn_R_50_FPN_WC1_s1x"),
         (Architecture(101, True, "indep_aniso", True), "densepose_rcnn_R_101_FPN_DL_WC2M_s1x"),
         (Architecture(50, decoder=False, coarse_channels=15), "densepose_rcnn_R_50_FPN_s1x_legacy"),
+        (Architecture(50, width=16), "densepose_rcnn_R_50_FPN_s1x_width16"),
     ],
 )
 def test_a_checkpoint_tells_its_architecture(architecture: Architecture, name: str) -> None:
-    assert architecture_of(keys_of(architecture), Path("model.pkl")) == architecture
+    assert architecture_of(shapes_of(architecture), Path("model.pkl")) == architecture
     assert architecture.name == name
 
 
 def test_a_checkpoint_of_something_else_is_told_so() -> None:
     with pytest.raises(UserError, match=r"x\.pkl is not a DensePose chart model of a ResNet-50 or -101: 0 blocks"):
         architecture_of({"conv1.weight": torch.zeros(1)}, Path("x.pkl"))
+    for width in (0, 24):
+        odd = shapes_of(Architecture(50)) | {"backbone.bottom_up.stem.conv1.weight": torch.zeros(width, 3, 7, 7)}
+        with pytest.raises(UserError, match=f"6 blocks in res4, {width} channels in the stem, 8 arrays of a chart"):
+            architecture_of(odd, Path("x.pkl"))
 
 
 def test_wrong_keys_are_named() -> None:
@@ -220,6 +211,8 @@ def test_wrong_keys_are_named() -> None:
     check_keys({"a": torch.zeros(2), "b": torch.zeros(3)}, wanted, Path("x.pkl"))
     with pytest.raises(UserError, match=r"1 missing: b; 1 not known: c; 1 misshapen: a \(5,\) instead of \(2,\)"):
         check_keys({"a": torch.zeros(5), "c": torch.zeros(1)}, wanted, Path("x.pkl"))
+    with_a_detector = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
+    check_keys(with_a_detector, wanted, Path("x.pkl"), ignored=("c", "d"))
 
 
 def test_reading_weights_imports_no_more_than_torch_and_numpy(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from record_golden import random_state, smooth_noise
+from densepose_samples import Hostile, random_state, smooth_noise, write_zoo_file
+from detectron2_reference import agreement, as_iuv, converted, one_at_a_time, relative_error, scores_of
 
 from data_catalog.errors import UserError
 from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
 from preprocess.batches import network_input, network_size
 from preprocess.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
-from preprocess.decode import ChartScores, decode
+from preprocess.decode import decode
 from preprocess.detectron2_densepose import Network, build_network, config_of, load_network, missing
 from preprocess.detectron2_estimator import Detectron2Estimator, open_detectron2
 from preprocess.estimator import Crop
@@ -37,9 +37,7 @@ R_50 = Architecture(50)
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .pkl as the model zoo writes them, of R_50_FPN_s1x with random weights."""
     path = tmp_path_factory.mktemp("weights") / "random.pkl"
-    arrays = {key: value.numpy() for key, value in random_state(R_50, seed=0).items()}
-    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "nobody"}, protocol=2))
-    return path
+    return write_zoo_file(path, random_state(build_network(R_50, "cpu").state_dict(), seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -69,47 +67,6 @@ def taken() -> list[Crop]:
     return [Crop(record, smooth_noise(index, SIZES[index])) for index, record in enumerate(records)]
 
 
-def one_at_a_time(network: Network, crop: Crop) -> Any:
-    """Detectron2's own given-box output of one image: its augmentation, its inference, the box in network pixels."""
-    from detectron2.data.transforms import ResizeShortestEdge
-    from detectron2.structures import Boxes, Instances
-
-    bgr = crop.pixels[:, :, ::-1]
-    image = ResizeShortestEdge([SHORT_EDGE, SHORT_EDGE], 1333).get_transform(bgr).apply_image(bgr)
-    height, width = image.shape[:2]
-    given = Instances((height, width))
-    given.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
-    given.pred_classes = torch.zeros(1, dtype=torch.int64)
-    tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
-    inputs = [{"image": tensor, "height": crop.pixels.shape[0], "width": crop.pixels.shape[1]}]
-    with torch.no_grad():
-        found = network.model.inference(inputs, detected_instances=[given], do_postprocess=False)
-    return found[0].pred_densepose
-
-
-def scores_of(output: Any) -> ChartScores:
-    return ChartScores(output.coarse_segm, output.fine_segm, output.u, output.v)
-
-
-def as_iuv(result: Any) -> np.ndarray:
-    """Detectron2's labels and uv as our bytes: clamped, rounded, channels last."""
-    uv = (255 * result.uv.clamp(0, 1)).round().to(torch.uint8)
-    return torch.stack([result.labels.to(torch.uint8), uv[0], uv[1]], dim=-1).numpy()
-
-
-def assert_same_scores(ours: ChartScores, theirs: ChartScores) -> None:
-    for name in ("coarse", "fine", "u", "v"):
-        expected = getattr(theirs, name)
-        torch.testing.assert_close(getattr(ours, name), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-
-
-def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the pixels whose part is the same and whose U and V differ by one at most."""
-    same_part = first[..., 0] == second[..., 0]
-    near = np.abs(first[..., 1:].astype(int) - second[..., 1:]).max(axis=-1) <= 1
-    return float((same_part & near).mean())
-
-
 @pytest.mark.parametrize("size", [(800, 800), (1, 1), (64, 128), (128, 64), (333, 77), (57, 60), (40, 400)])
 @pytest.mark.parametrize("short_edge", [64, 256, 800])
 def test_network_size_is_detectron2s(size: tuple[int, int], short_edge: int) -> None:
@@ -123,19 +80,16 @@ def test_batched_whole_crops_equal_one_image_at_a_time(network: Network, taken: 
     alike = [crop for crop in taken if crop.pixels.shape == taken[0].pixels.shape]
     batch = network.scores(network.features(network_input(alike, (128, 64), "cpu")), [None] * len(alike))
     for index, crop in enumerate(alike):
-        assert_same_scores(batch[index : index + 1], scores_of(one_at_a_time(network, crop)))
+        expected = scores_of(one_at_a_time(network.model, crop, SHORT_EDGE))
+        assert relative_error(batch[index : index + 1], expected) < 1e-4
 
 
 def test_charts_equal_one_image_at_a_time(estimator: Detectron2Estimator, network: Network, taken: list[Crop]) -> None:
     """Every crop of a mixed batch against Detectron2's output of that image alone and Detectron2's own converter."""
-    from densepose.converters import ToChartResultConverter
-    from detectron2.structures import Boxes
-
     charts = estimator.estimate(taken, (96, 48))
     assert charts.failures == {}
     for index, crop in enumerate(taken):
-        box = Boxes(torch.tensor([[0.0, 0.0, 48, 96]]))
-        expected = as_iuv(ToChartResultConverter.convert(one_at_a_time(network, crop), box))
+        expected = converted(one_at_a_time(network.model, crop, SHORT_EDGE), (96, 48))
         assert agreement(charts.iuv[index].numpy(), expected) >= 0.999
         assert 0 < np.count_nonzero(expected[..., 0]) < expected[..., 0].size
         np.testing.assert_array_equal(charts.box[index], [0, 0, crop.pixels.shape[1], crop.pixels.shape[0]])
@@ -146,30 +100,37 @@ def test_charts_equal_one_image_at_a_time(estimator: Detectron2Estimator, networ
 def test_decoding_equals_detectron2s_converters_pixel_for_pixel(
     network: Network, taken: list[Crop], size: tuple[int, int]
 ) -> None:
-    from densepose.converters import ToChartResultConverter
     from densepose.vis.extractor import DensePoseResultExtractor
     from detectron2.structures import Boxes, Instances
 
-    output = one_at_a_time(network, taken[0])
+    output = one_at_a_time(network.model, taken[0], SHORT_EDGE)
     box = Boxes(torch.tensor([[0.0, 0.0, size[1], size[0]]]))
     ours = decode(scores_of(output), size)[0][0].numpy()
-    np.testing.assert_array_equal(ours, as_iuv(ToChartResultConverter.convert(output, box)))
+    np.testing.assert_array_equal(ours, converted(output, size))
     instance = Instances(size, pred_boxes=box, pred_densepose=output)
     results, _ = DensePoseResultExtractor()(instance)
     np.testing.assert_array_equal(ours, as_iuv(results[0]))
 
 
-def test_results_do_not_depend_on_the_batch_size(
-    estimator: Detectron2Estimator, network: Network, taken: list[Crop]
+@pytest.mark.parametrize("mode", ["crop", "detect"])
+def test_results_depend_neither_on_the_threads_nor_on_the_other_crops(
+    estimator: Detectron2Estimator, network: Network, taken: list[Crop], mode: Any
 ) -> None:
+    """Detectron2's model runs in several threads at once: the same bytes as one by one in one thread."""
+    estimator = replace(estimator, mode=mode)
+    threads = torch.get_num_threads()
     results = []
-    for limit in (1, 2, 64):
-        network.batch_limits = {network_size(*size, SHORT_EDGE): limit for size in SIZES}
-        results.append(estimator.estimate(taken, (96, 48)))
-    network.batch_limits = {}
-    for other in results[1:]:
-        assert agreement(results[0].iuv.numpy(), other.iuv.numpy()) >= 0.9999
-        np.testing.assert_allclose(results[0].score, other.score, atol=1e-4)
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            results.append(estimator.estimate(taken, (96, 48)))
+    finally:
+        torch.set_num_threads(threads)
+    alone = [estimator.estimate([crop], (96, 48)) for crop in taken]
+    for other in results:
+        np.testing.assert_array_equal(other.iuv.numpy(), np.concatenate([one.iuv.numpy() for one in alone]))
+        np.testing.assert_array_equal(other.score, np.concatenate([one.score for one in alone]))
+        np.testing.assert_array_equal(other.box, np.concatenate([one.box for one in alone]))
 
 
 def chosen_slowly(instances: Any, size: tuple[int, int]) -> int:
@@ -256,18 +217,10 @@ def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Network, tmp
     assert all(torch.equal(state[key], value) for key, value in network.model.state_dict().items())
 
 
-class _Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
 def test_a_hostile_pickle_is_refused(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     content = pickle.loads(checkpoint.read_bytes())
-    content["model"]["backbone.extra"] = _Hostile(tmp_path / "ran")
+    content["model"]["backbone.extra"] = Hostile(tmp_path / "ran")
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=r"asks for posix\.system"):
         opened(tmp_path / "hostile.pkl")
@@ -287,14 +240,14 @@ def test_a_hostile_pickle_is_refused(checkpoint: Path, tmp_path: Path, monkeypat
     ids=lambda architecture: architecture.name,
 )
 def test_a_real_network_is_told_from_its_keys_and_gives_charts(architecture: Architecture, taken: list[Crop]) -> None:
-    model = build_network(architecture, "cpu")
-    state = random_state(architecture, seed=0)
+    model = build_network(architecture, "cpu").eval()
+    state = random_state(model.state_dict(), seed=0)
     assert architecture_of(state, Path("model.pkl")) == architecture
     check_keys(state, model.state_dict(), Path("model.pkl"))
     model.load_state_dict(state)
     network = Network(model)
     with torch.inference_mode():
         scores = network.scores(network.features(network_input(taken[:1], (128, 64), "cpu")), [None])
-    assert_same_scores(scores, scores_of(one_at_a_time(network, taken[0])))
+    assert relative_error(scores, scores_of(one_at_a_time(network.model, taken[0], SHORT_EDGE))) < 1e-4
     assert scores.coarse.shape[1] == architecture.coarse_channels
     assert decode(scores, (96, 48))[0].shape == (1, 96, 48, 3)

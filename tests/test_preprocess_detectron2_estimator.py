@@ -18,8 +18,9 @@ from data_catalog.records import ImageRecord
 from data_catalog.schema import Split
 from pipeline import stages
 from pipeline.stages import StoreRequest, choose_estimator
+from preprocess import densepose_crops
 from preprocess import detectron2_estimator as module
-from preprocess.batches import Size
+from preprocess.batches import Size, run_in_batches
 from preprocess.checkpoints import Architecture
 from preprocess.decode import ChartScores, decode
 from preprocess.detectron2_densepose import Detection, choose_person
@@ -77,6 +78,14 @@ def expected(blue: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 @pytest.fixture
 def estimator() -> Detectron2Estimator:
     return Detectron2Estimator(Weights(Path("model.pkl"), "0" * 64), Architecture(50), short_edge=32)
+
+
+@pytest.fixture(autouse=True)
+def _batches_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(*arguments: Any, device: str, **others: Any) -> Any:
+        return run_in_batches(*arguments, device="cuda", **others)
+
+    monkeypatch.setattr(densepose_crops, "run_in_batches", batches)
 
 
 def use(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
@@ -185,14 +194,9 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
     assert asked.items() >= {**given, "device": "cuda:3"}.items()
     assert choose_estimator(request_for(crops, estimator="detectron2"), with_maps, "cpu") == (chosen, "asked for")
 
-    monkeypatch.setattr(stages, "missing", lambda: "detectron2 cannot be imported: no")
-    with pytest.raises(UserError, match=r"no IUV maps, and DensePose cannot be run: detectron2 cannot be imported"):
-        choose_estimator(request_for(crops), without, "cpu")
-
     def no_weights(*_: Any, **__: Any) -> None:
         raise UserError("the weights are not on this machine", "get them elsewhere")
 
-    monkeypatch.setattr(stages, "missing", lambda: None)
     monkeypatch.setattr(stages, "open_detectron2", no_weights)
     with pytest.raises(
         UserError, match=r"not on this machine\nget them elsewhere\nthe choices are(.|\n)*ESTIMATOR=iuv"

@@ -1,0 +1,41 @@
+"""Slow, obvious versions of DensePose's pooling and of the agreement of IUV maps."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+
+
+def pool_slowly(features: np.ndarray, extent: tuple[float, float], cells: int) -> np.ndarray:
+    """ROIAlign of a box at the corner, cell by cell: the mean of 2 x 2 bilinear samples; features (C, H, W)."""
+    channels, *edges = features.shape
+    result = np.zeros((channels, cells, cells))
+    for row, column in np.ndindex(cells, cells):
+        for down, along in np.ndindex(2, 2):
+            places = []
+            for axis, (cell, sample) in enumerate(((row, down), (column, along))):
+                place = (cell + (sample + 0.5) / 2) * max(extent[axis], 1) / cells
+                low = min(int(place), edges[axis] - 1)
+                places.append((low, min(low + 1, edges[axis] - 1), min(place, edges[axis] - 1) - low))
+            (top, bottom, y), (left, right, x) = places
+            upper = features[:, top, left] * (1 - x) + features[:, top, right] * x
+            lower = features[:, bottom, left] * (1 - x) + features[:, bottom, right] * x
+            result[:, row, column] += (upper * (1 - y) + lower * y) / 4
+    return result
+
+
+def agreement_slowly(iuv: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Foreground IoU, part accuracy and median UV distance of (images, height, width, 3), pixel by pixel."""
+    both = either = same = 0
+    distances = []
+    for place in np.ndindex(*iuv.shape[:3]):
+        (part, u, v), (expected, other_u, other_v) = iuv[place].tolist(), reference[place].tolist()
+        either += part > 0 or expected > 0
+        if part > 0 and expected > 0:
+            both += 1
+            if part == expected:
+                same += 1
+                distances.append(math.hypot((u - other_u) / 255, (v - other_v) / 255))
+    return both / either, same / both, statistics.median(distances)

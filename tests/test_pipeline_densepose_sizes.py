@@ -1,0 +1,100 @@
+"""Input sizes of DensePose compared: the measures against slow ones, and the command from images to plot."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from densepose_samples import TINY, random_state, shapes_of, smooth_noise, write_zoo_file
+from PIL import Image
+from reference import random_iuv
+from reference_densepose import agreement_slowly
+
+from data_catalog.datasets import find_dataset
+from data_catalog.errors import UserError
+from pipeline.cli import cli
+from pipeline.densepose_sizes import parse_edges, sample
+from preprocess.densepose_sizes import agreement
+
+
+def test_agreement_equals_the_slow_version() -> None:
+    generator = np.random.default_rng(0)
+    for share in (0.2, 0.9):
+        first, second = (np.stack([random_iuv(generator, 12, 7) for _ in range(3)]) for _ in range(2))
+        taken = generator.random(first.shape[:3]) < share
+        first[taken] = second[taken]
+        first[..., 1:][taken] ^= 1  # near, not equal
+        ours = agreement(first, second)
+        expected = agreement_slowly(first, second)
+        np.testing.assert_allclose((ours.foreground_iou, ours.part_accuracy, ours.uv_distance), expected, rtol=1e-12)
+
+
+def test_agreement_at_its_ends() -> None:
+    nobody, somebody = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 7, np.uint8)
+    same = agreement(somebody, somebody)
+    assert (same.foreground_iou, same.part_accuracy, same.uv_distance) == (1, 1, 0)
+    empty = agreement(nobody, nobody)
+    assert empty.foreground_iou == 1
+    assert math.isnan(empty.part_accuracy)
+    lost = agreement(nobody, somebody)
+    assert lost.foreground_iou == 0
+    assert math.isnan(lost.part_accuracy)
+    assert math.isnan(lost.uv_distance)
+    other = somebody.copy()
+    other[..., 0] = 8
+    assert agreement(somebody, other).part_accuracy == 0
+
+
+def test_edges_are_numbers_with_something_to_compare() -> None:
+    assert parse_edges("256, 128,256,800") == [128, 256]
+    for text in ("", "128,", "128;256", "0", "-5", "800"):
+        with pytest.raises(UserError, match="SHORT_EDGES is"):
+            parse_edges(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "crops").mkdir()
+    for index in range(5):
+        Image.fromarray(smooth_noise(index, (64, 32))).save(tmp_path / "crops" / f"{index:04d}.png")
+    return tmp_path / "crops"
+
+
+def test_the_sample_is_spread_evenly_and_leaves_out_what_cannot_be_read(folder: Path) -> None:
+    dataset = find_dataset("folder", folder)
+    assert [crop.record.path for crop in sample(dataset, 3)] == ["0000.png", "0002.png", "0004.png"]
+    assert len(sample(dataset, 100)) == 5
+    (folder / "0002.png").write_bytes(b"nothing")
+    assert len(sample(dataset, 3)) == 2
+    for path in folder.iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="none of 3 images"):
+        sample(dataset, 3)
+
+
+def test_the_command_writes_a_table_a_file_and_a_plot(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
+    weights = write_zoo_file(tmp_path / "tiny.pkl", random_state(shapes_of(TINY), seed=0))
+    options = {
+        "dataset": "folder", "data-root": folder, "weights": weights, "run-root": tmp_path / "runs", "images": 2,
+        "short-edges": "64,32", "size": "64x32", "device": "cpu",
+    }  # fmt: skip
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    result = CliRunner().invoke(cli, ["densepose-sizes", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "foreground IoU" in result.stdout
+    plot = Path(result.stdout.splitlines()[-1])
+    assert Image.open(plot).size == (840, 960)
+    with plot.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["short_edge"] for row in rows] == ["800", "32", "64"]
+    assert (rows[0]["foreground_IoU"], rows[0]["part_accuracy"], rows[0]["median_UV_distance"]) == (
+        "1.0000", "1.0000", "0.0000",
+    )  # fmt: skip
+    assert all(0 < float(row["foreground_IoU"]) < 1 and float(row["images_per_second"]) > 0 for row in rows[1:])
