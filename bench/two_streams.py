@@ -1,0 +1,158 @@
+"""DSA-reID's claim on rendered pedestrians: does the guiding stream make the MF-Stream better than it gets alone?
+
+Both networks start from the same weights, see the same batches and have the same losses (``two-branches`` is
+``dsa-reid`` without the guide, so that z is f). The trunk comes from another rendered world where asked for: as
+ImageNet's weights in the paper, it has seen neither these persons nor these cameras.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import cast
+
+import click
+import torch
+from torch import Tensor, nn
+
+from bench.report import print_table
+from data_catalog.datasets import find_dataset
+from data_catalog.store import Store, open_store
+from data_catalog.synthetic.config import SyntheticConfig
+from data_catalog.synthetic.dataset import write_dataset
+from preprocess.iuv import open_iuv
+from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.run import fill_store
+from train.backbone import backbone_state
+from train.config import TrainConfig, changed, load_config
+from train.dsa import DSAReid, join
+from train.evaluate import evaluate
+from train.loop import fit
+from train.metrics import Scores
+from train.resume import load_network
+
+PRETRAINING_SEED = 2
+"""The renderer's seed of the persons and cameras that the trunk is pretrained on; no other dataset has it."""
+
+BASE = "dsa-reid-small"
+NETWORKS = {"MF-Stream only": "two-branches-small", "two streams": BASE}
+FEATURES = {"MF-Stream only": ("f", "f_global", "f_local"), "two streams": ("f", "f_global", "f_local", "z", "d")}
+
+
+def make_store(folder: Path, config: SyntheticConfig, height: int, width: int) -> Store:
+    """The rendered dataset's store in ``folder``, made where it is missing."""
+    write_dataset(folder / "synthetic", config)
+    dataset = find_dataset("synthetic", folder)
+    plan = Plan(dataset, folder / "store.zarr", open_iuv(dataset), PreprocessConfig(size=(height, width)))
+    fill_store(plan, prepare(plan, format="zarr"))
+    return open_store(plan.path)
+
+
+def pretrained_trunk(folder: Path, identities: int, epochs: int) -> str:
+    """The weights file of an MF-Stream trained on other persons seen by other cameras."""
+    weights = folder / "trunk.pt"
+    if not weights.is_file():
+        config = load_config(NETWORKS["MF-Stream only"], {"epochs": epochs})
+        world = SyntheticConfig(seed=PRETRAINING_SEED, train_identities=identities)
+        store = make_store(folder / "pretraining", world, config.height, config.width)
+        fit(config, store, folder / "pretraining-run", device="cpu", feed="memory")
+        network = cast(DSAReid, load_network(folder / "pretraining-run")[0])
+        torch.save(backbone_state(network.main.trunk, network.main.global_branch), weights)
+    return str(weights)
+
+
+class GuideAlone(nn.Module):
+    """A trained network that embeds part images by its guiding stream alone: d."""
+
+    def __init__(self, network: DSAReid) -> None:
+        super().__init__()
+        self.network, self.embedding_width = network, network.embedding_width
+
+    def embed(self, image: Tensor, dsap: Tensor | None = None, *, feature: str = "z") -> Tensor:
+        """concat(d_G, d_L), L2-normalised (B, D)."""
+        del image, feature  # every network is given them
+        assert self.network.guide is not None
+        guide: dict[str, Tensor] = self.network.guide(dsap)
+        return join(guide)
+
+
+def trained_scores(
+    name: str, config: TrainConfig, store: Store, folder: Path, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Rank-1 and mAP (percent) of each feature of one network, trained unless that is done already."""
+    run = folder / f"{config.name}-seed{seed}"
+    fit(config, store, run, device="cpu", feed="memory", seed=seed)
+    network, _ = load_network(run)
+    found = {}
+    for feature in FEATURES[name]:
+        ranked = changed(config, {"evaluate.feature": "z" if feature == "d" else feature})
+        scored: nn.Module = GuideAlone(cast(DSAReid, network)) if feature == "d" else network
+        scores: Scores = evaluate(scored, store, config=ranked)
+        found[feature] = (100 * scores.rank_1, 100 * scores.mean_average_precision)
+    (run / "features.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    click.echo(f"{run}: {found}", err=True)
+    return found
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def rows(found: dict[str, list[dict[str, tuple[float, float]]]]) -> list[tuple[str, ...]]:
+    """A row for each feature, and one for the paired difference of f; ``found`` by network, then by seed."""
+    table = []
+    for name, seeds in found.items():
+        for feature in FEATURES[name]:
+            rank_1, precision = ([scores[feature][index] for scores in seeds] for index in (0, 1))
+            each = " / ".join(f"{value:.1f}" for value in precision)
+            table.append((name, feature, spread(rank_1), each, spread(precision)))
+    alone, guided = found["MF-Stream only"], found["two streams"]
+    pairs = list(zip(guided, alone, strict=True))
+    rank_1, precision = ([two["f"][index] - one["f"][index] for two, one in pairs] for index in (0, 1))
+    each = " / ".join(f"{value:+.1f}" for value in precision)
+    return [*table, ("difference", "f", spread(rank_1), each, spread(precision))]
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="Datasets and runs; kept, continued.")
+@click.option("--renderer-seed", default=0, show_default=True, help="Which persons and cameras.")
+@click.option("--iuv-errors", default=0, show_default=True, help="DensePose-like errors, percent.")
+@click.option("--identities", default=120, show_default=True, help="Training identities.")
+@click.option("--test-identities", default=40, show_default=True)
+@click.option("--epochs", default=24, show_default=True)
+@click.option("--seeds", default="0,1,2", show_default=True, help="Training seeds.")
+@click.option("--pretrain", default=0, show_default=True, help="Identities the trunk is pretrained on; 0: random.")
+@click.option("--pretrain-epochs", default=24, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both networks.")
+def main(
+    folder: Path, renderer_seed: int, iuv_errors: int, identities: int, test_identities: int, epochs: int, seeds: str,
+    pretrain: int, pretrain_epochs: int, settings: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Train both networks with every seed and print their scores."""
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)  # so that numbers do not depend on the machine's cores
+    world = SyntheticConfig(
+        seed=renderer_seed, iuv_errors=iuv_errors, train_identities=identities, test_identities=test_identities
+    )
+    changes: dict[str, object] = {"epochs": epochs, **dict(setting.split("=", 1) for setting in settings)}
+    if pretrain:
+        changes["model.pretrained"] = pretrained_trunk(folder, pretrain, pretrain_epochs)
+    base = load_config(BASE)
+    here = folder / f"renderer{renderer_seed}-errors{iuv_errors}-{identities}-{test_identities}"
+    store = make_store(here, world, base.height, base.width)
+    found: dict[str, list[dict[str, tuple[float, float]]]] = {name: [] for name in NETWORKS}
+    runs = here / f"epochs{epochs}-pretrain{pretrain}-{'-'.join(settings)}"
+    for seed in (int(text) for text in seeds.split(",")):
+        for name, model in NETWORKS.items():
+            found[name].append(trained_scores(name, load_config(model, changes), store, runs, seed))
+    title = f"Two streams against one: {json.dumps({**asdict(world), **changes})}"
+    columns = ("network", "feature", "Rank-1", "mAP, each seed", "mAP")
+    print_table(title, columns, rows(found), ("torch",))
+
+
+if __name__ == "__main__":
+    main()
