@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import cast
@@ -31,15 +31,16 @@ from train.config import TrainConfig, changed, load_config
 from train.dsa import DSAReid, join
 from train.evaluate import evaluate
 from train.loop import fit
-from train.metrics import Scores
 from train.resume import load_network
 
 PRETRAINING_SEED = 2
 """The renderer's seed of the persons and cameras that the trunk is pretrained on; no other dataset has it."""
 
-BASE = "dsa-reid-small"
-NETWORKS = {"MF-Stream only": "two-branches-small", "two streams": BASE}
-FEATURES = {"MF-Stream only": ("f", "f_global", "f_local"), "two streams": ("f", "f_global", "f_local", "z", "d")}
+BASE, ALONE = "dsa-reid-small", "two-branches-small"
+FEATURES = {ALONE: ("f", "f_global", "f_local"), BASE: ("f", "f_global", "f_local", "z", "d")}
+
+FeatureScores = dict[str, tuple[float, float]]
+"""Rank-1 and mAP, percent, by feature."""
 
 
 def make_store(folder: Path, config: SyntheticConfig, height: int, width: int) -> Store:
@@ -55,7 +56,7 @@ def pretrained_trunk(folder: Path, identities: int, epochs: int) -> str:
     """The weights file of an MF-Stream trained on other persons seen by other cameras."""
     weights = folder / "trunk.pt"
     if not weights.is_file():
-        config = load_config(NETWORKS["MF-Stream only"], {"epochs": epochs})
+        config = load_config(ALONE, {"epochs": epochs})
         world = SyntheticConfig(seed=PRETRAINING_SEED, train_identities=identities)
         store = make_store(folder / "pretraining", world, config.height, config.width)
         fit(config, store, folder / "pretraining-run", device="cpu", feed="memory")
@@ -79,21 +80,17 @@ class GuideAlone(nn.Module):
         return join(guide)
 
 
-def trained_scores(
-    name: str, config: TrainConfig, store: Store, folder: Path, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Rank-1 and mAP (percent) of each feature of one network, trained unless that is done already."""
-    run = folder / f"{config.name}-seed{seed}"
+def trained_scores(model: str, config: TrainConfig, store: Store, run: Path, seed: int) -> FeatureScores:
+    """The scores of one network's features, after training it unless that is done already."""
     fit(config, store, run, device="cpu", feed="memory", seed=seed)
     network, _ = load_network(run)
     found = {}
-    for feature in FEATURES[name]:
+    for feature in FEATURES[model]:
         ranked = changed(config, {"evaluate.feature": "z" if feature == "d" else feature})
         scored: nn.Module = GuideAlone(cast(DSAReid, network)) if feature == "d" else network
-        scores: Scores = evaluate(scored, store, config=ranked)
+        scores = evaluate(scored, store, config=ranked)
         found[feature] = (100 * scores.rank_1, 100 * scores.mean_average_precision)
-    (run / "features.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
-    click.echo(f"{run}: {found}", err=True)
+    click.echo(f"{run}: {json.dumps(found)}", err=True)
     return found
 
 
@@ -102,25 +99,29 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
-def rows(found: dict[str, list[dict[str, tuple[float, float]]]]) -> list[tuple[str, ...]]:
-    """A row for each feature, and one for the paired difference of f; ``found`` by network, then by seed."""
+def rows(alone: list[FeatureScores], guided: dict[str, list[FeatureScores]]) -> list[tuple[str, ...]]:
+    """A row for each feature, and one for each paired difference of f; lists by seed, ``guided`` by its guide."""
     table = []
-    for name, seeds in found.items():
-        for feature in FEATURES[name]:
-            rank_1, precision = ([scores[feature][index] for scores in seeds] for index in (0, 1))
-            each = " / ".join(f"{value:.1f}" for value in precision)
-            table.append((name, feature, spread(rank_1), each, spread(precision)))
-    alone, guided = found["MF-Stream only"], found["two streams"]
-    pairs = list(zip(guided, alone, strict=True))
-    rank_1, precision = ([two["f"][index] - one["f"][index] for two, one in pairs] for index in (0, 1))
-    each = " / ".join(f"{value:+.1f}" for value in precision)
-    return [*table, ("difference", "f", spread(rank_1), each, spread(precision))]
+    for name, seeds in {"MF-Stream only": alone, **guided}.items():
+        for feature in seeds[0]:
+            table.append((name, feature, *_columns(*([scores[feature][i] for scores in seeds] for i in (0, 1)))))
+    for name, seeds in guided.items():
+        pairs = list(zip(seeds, alone, strict=True))
+        differences = ([two["f"][i] - one["f"][i] for two, one in pairs] for i in (0, 1))
+        table.append((f"{name}, against MF-Stream only", "f", *_columns(*differences)))
+    return table
+
+
+def _columns(rank_1: list[float], precision: list[float]) -> tuple[str, str, str]:
+    return spread(rank_1), " / ".join(f"{value:.1f}" for value in precision), spread(precision)
 
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="Datasets and runs; kept, continued.")
 @click.option("--renderer-seed", default=0, show_default=True, help="Which persons and cameras.")
-@click.option("--iuv-errors", default=0, show_default=True, help="DensePose-like errors, percent.")
+@click.option(
+    "--iuv-errors", default="0", show_default=True, help="DensePose-like errors of the guide, percent: 0,100."
+)
 @click.option("--identities", default=120, show_default=True, help="Training identities.")
 @click.option("--test-identities", default=40, show_default=True)
 @click.option("--epochs", default=24, show_default=True)
@@ -129,29 +130,35 @@ def rows(found: dict[str, list[dict[str, tuple[float, float]]]]) -> list[tuple[s
 @click.option("--pretrain-epochs", default=24, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both networks.")
 def main(
-    folder: Path, renderer_seed: int, iuv_errors: int, identities: int, test_identities: int, epochs: int, seeds: str,
+    folder: Path, renderer_seed: int, iuv_errors: str, identities: int, test_identities: int, epochs: int, seeds: str,
     pretrain: int, pretrain_epochs: int, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Train both networks with every seed and print their scores."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)  # so that numbers do not depend on the machine's cores
-    world = SyntheticConfig(
-        seed=renderer_seed, iuv_errors=iuv_errors, train_identities=identities, test_identities=test_identities
-    )
+    world = SyntheticConfig(seed=renderer_seed, train_identities=identities, test_identities=test_identities)
     changes: dict[str, object] = {"epochs": epochs, **dict(setting.split("=", 1) for setting in settings)}
     if pretrain:
         changes["model.pretrained"] = pretrained_trunk(folder, pretrain, pretrain_epochs)
-    base = load_config(BASE)
-    here = folder / f"renderer{renderer_seed}-errors{iuv_errors}-{identities}-{test_identities}"
-    store = make_store(here, world, base.height, base.width)
-    found: dict[str, list[dict[str, tuple[float, float]]]] = {name: [] for name in NETWORKS}
-    runs = here / f"epochs{epochs}-pretrain{pretrain}-{'-'.join(settings)}"
-    for seed in (int(text) for text in seeds.split(",")):
-        for name, model in NETWORKS.items():
-            found[name].append(trained_scores(name, load_config(model, changes), store, runs, seed))
+    base, numbers = load_config(BASE), [int(text) for text in seeds.split(",")]
+    here = folder / f"renderer{renderer_seed}-{identities}-{test_identities}"
+    runs = here / "-".join([f"epochs{epochs}", f"pretrain{pretrain}", *settings])
+    stores = {}
+    for percent in (int(text) for text in iuv_errors.split(",")):
+        wrong = replace(world, iuv_errors=percent)
+        stores[percent] = make_store(here / f"errors{percent}", wrong, base.height, base.width)
+
+    def scores(model: str, store: Store, name: str) -> list[FeatureScores]:
+        config = load_config(model, changes)
+        return [trained_scores(model, config, store, runs / f"{name}-seed{seed}", seed) for seed in numbers]
+
+    alone = scores(ALONE, next(iter(stores.values())), ALONE)  # it reads the images, which are the same in all
+    guided = {
+        f"two streams, IUV errors {percent} %": scores(BASE, store, f"{BASE}-errors{percent}")
+        for percent, store in stores.items()
+    }
     title = f"Two streams against one: {json.dumps({**asdict(world), **changes})}"
-    columns = ("network", "feature", "Rank-1", "mAP, each seed", "mAP")
-    print_table(title, columns, rows(found), ("torch",))
+    print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, guided), ("torch",))
 
 
 if __name__ == "__main__":
