@@ -23,6 +23,7 @@ from data_catalog.datasets import find_dataset
 from data_catalog.store import Store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import write_dataset
+from pipeline.training import chosen_settings
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
 from preprocess.run import fill_store
@@ -54,13 +55,14 @@ def make_store(folder: Path, config: SyntheticConfig, height: int, width: int) -
 
 def pretrained_trunk(folder: Path, identities: int, epochs: int) -> str:
     """The weights file of an MF-Stream trained on other persons seen by other cameras."""
-    weights = folder / "trunk.pt"
+    weights = folder / f"trunk-{identities}-{epochs}.pt"
     if not weights.is_file():
         config = load_config(ALONE, {"epochs": epochs})
         world = SyntheticConfig(seed=PRETRAINING_SEED, train_identities=identities)
-        store = make_store(folder / "pretraining", world, config.height, config.width)
-        fit(config, store, folder / "pretraining-run", device="cpu", feed="memory")
-        network = cast(DSAReid, load_network(folder / "pretraining-run")[0])
+        store = make_store(folder / f"pretraining-{identities}", world, config.height, config.width)
+        run = folder / f"pretraining-{identities}" / f"epochs{epochs}"
+        fit(config, store, run, device="cpu", feed="memory")
+        network = cast(DSAReid, load_network(run)[0])
         torch.save(backbone_state(network.main.trunk, network.main.global_branch), weights)
     return str(weights)
 
@@ -116,6 +118,29 @@ def _columns(rank_1: list[float], precision: list[float]) -> tuple[str, str, str
     return spread(rank_1), " / ".join(f"{value:.1f}" for value in precision), spread(precision)
 
 
+def compare(
+    folder: Path, world: SyntheticConfig, errors: list[int], changes: dict[str, object], seeds: list[int]
+) -> tuple[list[FeatureScores], dict[str, list[FeatureScores]]]:
+    """The baseline's scores by seed, and by the guide's errors (percent) those of the two streams."""
+    base = load_config(BASE)
+    runs = folder / "-".join(f"{key}={Path(str(value)).name}" for key, value in changes.items())
+    stores = {
+        percent: make_store(folder / f"errors{percent}", replace(world, iuv_errors=percent), base.height, base.width)
+        for percent in errors
+    }
+
+    def scores(model: str, store: Store, name: str) -> list[FeatureScores]:
+        config = load_config(model, changes)
+        return [trained_scores(model, config, store, runs / f"{name}-seed{seed}", seed) for seed in seeds]
+
+    alone = scores(ALONE, stores[errors[0]], ALONE)  # it reads the images, which are the same in all stores
+    guided = {
+        f"two streams, IUV errors {percent} %": scores(BASE, store, f"{BASE}-errors{percent}")
+        for percent, store in stores.items()
+    }
+    return alone, guided
+
+
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="Datasets and runs; kept, continued.")
 @click.option("--renderer-seed", default=0, show_default=True, help="Which persons and cameras.")
@@ -137,26 +162,12 @@ def main(
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)  # so that numbers do not depend on the machine's cores
     world = SyntheticConfig(seed=renderer_seed, train_identities=identities, test_identities=test_identities)
-    changes: dict[str, object] = {"epochs": epochs, **dict(setting.split("=", 1) for setting in settings)}
+    changes = chosen_settings(settings, None, epochs)
     if pretrain:
         changes["model.pretrained"] = pretrained_trunk(folder, pretrain, pretrain_epochs)
-    base, numbers = load_config(BASE), [int(text) for text in seeds.split(",")]
     here = folder / f"renderer{renderer_seed}-{identities}-{test_identities}"
-    runs = here / "-".join([f"epochs{epochs}", f"pretrain{pretrain}", *settings])
-    stores = {}
-    for percent in (int(text) for text in iuv_errors.split(",")):
-        wrong = replace(world, iuv_errors=percent)
-        stores[percent] = make_store(here / f"errors{percent}", wrong, base.height, base.width)
-
-    def scores(model: str, store: Store, name: str) -> list[FeatureScores]:
-        config = load_config(model, changes)
-        return [trained_scores(model, config, store, runs / f"{name}-seed{seed}", seed) for seed in numbers]
-
-    alone = scores(ALONE, next(iter(stores.values())), ALONE)  # it reads the images, which are the same in all
-    guided = {
-        f"two streams, IUV errors {percent} %": scores(BASE, store, f"{BASE}-errors{percent}")
-        for percent, store in stores.items()
-    }
+    errors, numbers = ([int(number) for number in text.split(",")] for text in (iuv_errors, seeds))
+    alone, guided = compare(here, world, errors, changes, numbers)
     title = f"Two streams against one: {json.dumps({**asdict(world), **changes})}"
     print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, guided), ("torch",))
 
