@@ -79,8 +79,12 @@ def check(dataset: str, catalog: Path | None, data_root: Path) -> None:
 @click.option("--cameras", type=int, default=4, show_default=True, help="Cameras, 2 to 6.")
 @click.option("--distractors", type=int, default=60, show_default=True, help="Gallery images of nobody (0000).")
 @click.option("--junk", type=int, default=20, show_default=True, help="Junk gallery images (-1).")
+@click.option(
+    "--iuv-errors", envvar="IUV_ERRORS", type=int, default=0, show_default=True,
+    help="Errors of DensePose's kinds in the IUV maps, percent of a modelled estimator's; 0 is exact.",
+)  # fmt: skip
 def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
-    """Render the synthetic pedestrians, with exact IUV maps, in Market-1501's layout."""
+    """Render the synthetic pedestrians, with exact IUV maps or with errors, in Market-1501's layout."""
     from pipeline.stages import synthesize
 
     synthesize(data_root / "synthetic", SyntheticConfig(**settings), workers=workers)

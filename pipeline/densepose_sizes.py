@@ -22,7 +22,7 @@ from preprocess.batches import Precision
 from preprocess.densepose_estimator import DenseposeEstimator, open_densepose
 from preprocess.densepose_sizes import REFERENCE_SHORT_EDGE, SizeResult, compare_sizes
 from preprocess.estimator import Crop
-from preprocess.rows import Unreadable, read_crop
+from preprocess.images import read_image
 
 _COLUMNS = ("short edge", "images/s", "against 800", "foreground IoU", "part accuracy", "median UV distance")
 
@@ -88,11 +88,15 @@ def sample(dataset: Dataset, images: int) -> list[Crop]:
     """That many images spread evenly over the dataset's order, without those that cannot be read."""
     count = min(images, len(dataset.records))
     places = np.linspace(0, len(dataset.records) - 1, count).round().astype(int)
-    crops = [read_crop(dataset.root, dataset.records[place]) for place in places]
-    unreadable = [crop for crop in crops if isinstance(crop, Unreadable)]
-    if unreadable:
-        say(f"{len(unreadable)} images cannot be read; the first: {unreadable[0].reason}")
-    readable = [crop for crop in crops if isinstance(crop, Crop)]
+    readable: list[Crop] = []
+    reasons: list[str] = []
+    for record in (dataset.records[place] for place in places):
+        try:
+            readable.append(Crop(record, read_image(dataset.root / record.path)))
+        except UserError as error:
+            reasons.append(error.problem)
+    if reasons:
+        say(f"{len(reasons)} images cannot be read; the first: {reasons[0]}")
     if not readable:
         raise UserError(f"none of {count} images of {dataset.root} can be read")
     return readable

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_catalog.synthetic.body import Solid
 from data_catalog.synthetic.charts import Surface
+from data_catalog.synthetic.errors import IuvErrors
 from data_catalog.synthetic.raycast import Camera
 
 
@@ -90,3 +91,23 @@ def _iuv(solid: Solid, point: np.ndarray) -> tuple[int, int, int]:
     if left:
         part, u, v = mirrored_point(part, u, v)
     return part, round(255 * u), round(255 * v)
+
+
+def slow_disturb(iuv: np.ndarray, errors: IuvErrors) -> np.ndarray:
+    """An IUV map with the errors of one image, pixel by pixel."""
+    height, width = iuv.shape[:2]
+    disturbed = np.zeros_like(iuv)
+    for row in range(height):
+        for column in range(width):
+            source_row = min(height - 1, max(0, row + round(float(errors.displacement[0, row, column]))))
+            source_column = min(width - 1, max(0, column + round(float(errors.displacement[1, row, column]))))
+            part, *coordinates = iuv[source_row, source_column].tolist()
+            if errors.relabel[part] == 0:
+                continue
+            wrong = []
+            for (shift, stretch), coordinate in zip(errors.chart[part], coordinates, strict=True):
+                wrong.append(coordinate / 255 + shift + stretch * (coordinate / 255 - 0.5))
+            if errors.turn_v and part in (1, 2):
+                wrong[1] = 1 - wrong[1]
+            disturbed[row, column] = (errors.relabel[part], *(round(255 * min(1, max(0, w))) for w in wrong))
+    return disturbed

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_catalog.errors import UserError
 from data_catalog.parts import FRONT_BACK_MERGE, LEFT_RIGHT_MERGE
 from train import backbone as backbone_module
-from train.backbone import build_backbone
+from train.backbone import backbone_state, build_backbone
 from train.batch import Inputs
 from train.blocks import Classifier, ResidualBlock
 from train.config import ModelConfig, load_config
@@ -259,8 +259,23 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"do not fit ResNet-50: \d+ missing .*; 1 of another shape \(conv1.weight"):
         build_backbone("resnet50", pretrained=str(tmp_path / "other.pt"))
-    with pytest.raises(UserError, match="small backbone has no weights"):
+    with pytest.raises(UserError, match=r"do not fit the small backbone: .*1 of another shape \(conv1.weight"):
         build_backbone("small", pretrained=str(tmp_path / "other.pt"))
+
+
+def test_a_trained_small_backbone_is_read_back_from_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = build_backbone("small")
+    torch.save(backbone_state(trained.trunk, trained.conv5), tmp_path / "small.pt")
+    torch.manual_seed(1)
+    again = build_backbone("small", pretrained=str(tmp_path / "small.pt"), conv5_pretrained=False)
+    image = torch.randn(2, 3, 64, 32)
+    assert torch.equal(again.trunk.eval()(image), trained.trunk.eval()(image))
+    assert not torch.equal(again.conv5.state_dict()["0.conv1.weight"], trained.conv5.state_dict()["0.conv1.weight"])
+    whole = build_backbone("small", pretrained=str(tmp_path / "small.pt"))
+    assert torch.equal(whole.conv5.state_dict()["0.conv1.weight"], trained.conv5.state_dict()["0.conv1.weight"])
+    # ImageNet weights of this trunk do not exist; a config that leaves the choice open starts at random.
+    assert build_backbone("small", pretrained="auto").channels == 64
 
 
 def test_unreachable_weights_give_a_notice_and_random_weights(

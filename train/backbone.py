@@ -62,18 +62,22 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
     """``resnet50`` or ``small``, on the CPU.
 
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights, or a logged notice and random ones
-    where they cannot be had); or the path of a state dict. DSA-reID starts conv5_x at random
-    (``conv5_pretrained=False``). Raises UserError for a file that is missing or does not fit.
+    where they cannot be had; the small one has none); or the path of a state dict, for the small one
+    as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random (``conv5_pretrained=False``).
+    Raises UserError for a file that is missing or does not fit.
     """
-    if name == "small":
-        if pretrained not in ("never", "auto"):
-            raise UserError("the small backbone has no weights file format", "Set model.pretrained to never.")
-        return _split(_small_network(), channels=_SMALL_CHANNELS[2], bottleneck=False)
-    network = timm.create_model("resnet50", pretrained=False)
-    state = _weights(pretrained)
+    small = name == "small"
+    network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
+    state = _weights("never" if small and pretrained == "auto" else pretrained)
     if state is not None:
-        _load(network, state, pretrained, skip=_HEAD if conv5_pretrained else (*_HEAD, "layer4."))
-    return _split(network, channels=1024, bottleneck=True)
+        skip = _HEAD if conv5_pretrained else (*_HEAD, "layer4.")
+        _load(network, state, pretrained, "the small backbone" if small else "ResNet-50", skip=skip)
+    return _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
+
+
+def backbone_state(trunk: nn.Module, conv5: nn.Module) -> dict[str, Tensor]:
+    """The state dict, with timm's names, that :func:`build_backbone` reads back as ``pretrained``."""
+    return {**trunk.state_dict(), **{f"layer4.{name}": value for name, value in conv5.state_dict().items()}}
 
 
 def _small_network() -> nn.Module:
@@ -121,7 +125,9 @@ def _download() -> dict[str, Tensor] | None:
     return dict(network.state_dict())
 
 
-def _load(network: nn.Module, state: dict[str, Tensor], source: str, *, skip: tuple[str, ...]) -> None:
+def _load(
+    network: nn.Module, state: dict[str, Tensor], source: str, architecture: str, *, skip: tuple[str, ...]
+) -> None:
     """Load everything but ``skip`` strictly; the classifier of 1,000 classes is never wanted."""
     wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(skip)}
     given = {key: value for key, value in state.items() if not key.startswith(skip)}
@@ -133,5 +139,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], source: str, *, skip: tu
     }
     found = "; ".join(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
     if found:
-        raise UserError(f"the weights {source!r} do not fit ResNet-50: {found}", "Give a ResNet-50 state dict.")
+        raise UserError(
+            f"the weights {source!r} do not fit {architecture}: {found}", f"Give a state dict of {architecture}."
+        )
     network.load_state_dict(given, strict=False)

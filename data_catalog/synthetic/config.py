@@ -34,6 +34,8 @@ class SyntheticConfig:
     """Poles, boxes, railings and other people in front; their pixels have I = 0."""
     bad_crops: bool = True
     """Boxes that are off-centre, too loose or too tight."""
+    iuv_errors: int = 0
+    """Errors of DensePose's kinds in the written IUV, percent of :mod:`data_catalog.synthetic.errors`; 0 is exact."""
     jpeg_quality: int | None = 90
     """1..95 writes .jpg files; None writes .png files, whose pixels are exact."""
 
@@ -48,6 +50,7 @@ class SyntheticConfig:
         _check_range(self, "height", 32, 1024)
         _check_range(self, "width", 16, 512)
         _check_range(self, "seed", 0, 2**32 - 1)
+        _check_range(self, "iuv_errors", 0, 400)
         if self.jpeg_quality is not None:
             _check_range(self, "jpeg_quality", 1, 95)
 
@@ -57,8 +60,14 @@ class SyntheticConfig:
         return ".png" if self.jpeg_quality is None else ".jpg"
 
     def to_dict(self) -> dict[str, int | bool | None]:
-        """Plain values, as synthetic.json holds them, with the generator's version."""
-        return {"generator_version": GENERATOR_VERSION, **asdict(self)}
+        """Plain values, as synthetic.json holds them, with the generator's version.
+
+        Exact IUV goes without saying, so that a dataset from before errors could be asked for is still the same one.
+        """
+        values = {"generator_version": GENERATOR_VERSION, **asdict(self)}
+        if self.iuv_errors == 0:
+            del values["iuv_errors"]
+        return values
 
 
 def exact_config(**changes: int | bool | None) -> SyntheticConfig:

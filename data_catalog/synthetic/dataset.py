@@ -17,6 +17,7 @@ from PIL import Image
 from data_catalog.errors import UserError
 from data_catalog.synthetic.attributes import write_attributes
 from data_catalog.synthetic.config import SyntheticConfig, exact_config
+from data_catalog.synthetic.errors import disturb_iuv, draw_errors
 from data_catalog.synthetic.sample import identity_texture, render_sample
 
 __all__ = ["PlannedImage", "SyntheticConfig", "exact_config", "identity_texture", "plan_images", "write_dataset"]
@@ -139,9 +140,18 @@ def _write_images(root: Path, config: SyntheticConfig, images: list[PlannedImage
         sample = render_sample(config, planned.person, planned.image_index, planned.camera, junk=planned.junk)
         image = encode_image(sample.image, config.jpeg_quality)
         (root / planned.folder / f"{planned.stem}{config.suffix}").write_bytes(image)
-        iuv = encode_image(np.ascontiguousarray(sample.iuv[..., ::-1]), None)
+        iuv = encode_image(np.ascontiguousarray(written_iuv(config, planned, sample.iuv)[..., ::-1]), None)
         (root / "iuv" / planned.folder / f"{planned.stem}.png").write_bytes(iuv)
     return len(images)
+
+
+def written_iuv(config: SyntheticConfig, planned: PlannedImage, exact: np.ndarray) -> np.ndarray:
+    """The IUV map (H, W, 3) uint8 that is written for an image: the exact one, or with the config's errors."""
+    if config.iuv_errors == 0:
+        return exact
+    rng = np.random.default_rng((config.seed, 5, planned.person, planned.image_index))
+    errors = draw_errors(rng, *exact.shape[:2], severity=config.iuv_errors / 100)
+    return disturb_iuv(exact, errors)
 
 
 def encode_image(pixels: np.ndarray, jpeg_quality: int | None) -> bytes:
