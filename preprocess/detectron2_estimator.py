@@ -88,7 +88,7 @@ class Detectron2Estimator:
         kind = _TYPES[self.precision]
         with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
             features = network.features(network_input(taken, inner, self.device))
-            sizes = [crop.pixels.shape[:2] for crop in taken]
+            sizes = [crop.size for crop in taken]
             found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(taken)
             scores = network.scores(features, [None if one is None else one.inner for one in found])
         iuv, score = decode(scores, size)
@@ -112,7 +112,7 @@ class Detectron2Estimator:
 
 
 def _whole_images(crops: Sequence[Crop]) -> np.ndarray:
-    return np.array([(0, 0, *crop.pixels.shape[1::-1]) for crop in crops], np.float32).reshape(-1, 4)
+    return np.array([(0, 0, *crop.size[::-1]) for crop in crops], np.float32).reshape(-1, 4)
 
 
 def open_detectron2(

@@ -14,7 +14,7 @@ from data_catalog.records import ImageRecord
 from data_catalog.schema import Status, pack_validity
 from preprocess.derive import dsap_from_iuv, mask_from_iuv
 from preprocess.estimator import Crop, Estimator
-from preprocess.images import read_image, resize_image
+from preprocess.images import read_reduced, resize_image
 from preprocess.plan import PreprocessConfig
 
 
@@ -29,7 +29,7 @@ class Unreadable:
 def read_crop(root: Path, record: ImageRecord) -> Crop | Unreadable:
     """The record's image from its file under ``root``, or the reason why it cannot be had."""
     try:
-        return Crop(record, read_image(root / record.path))
+        return Crop(record, *read_reduced(root / record.path))
     except UserError as error:
         return Unreadable(record, error.problem)
 
