@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,12 +41,11 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on_to_the_same_store(
     shards = prepare(plan, format=format)
     fill_store(plan, shards[:1])
     filler = small_disk / "filler"
-    with pytest.raises(OSError, match="space"), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    with pytest.raises(OSError) as caught:
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(OSError, match="No space left on device"):
         fill_store(plan, shards[1:])
-    assert caught.value.errno == errno.ENOSPC or "No space left on device" in str(caught.value)
     assert open_store(plan.path, incomplete=True).missing_shards() == shards[1:]
     filler.unlink()
     fill_store(plan, prepare(plan, format=format))
