@@ -19,6 +19,7 @@ from PIL import Image
 from data_catalog.errors import UserError
 from data_catalog.hdf5_format import open_matlab
 from data_catalog.matlab import read_matlab
+from data_catalog.records import IMAGE_SUFFIXES
 from data_catalog.specs import known_datasets
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
@@ -161,8 +162,8 @@ def release_differences(release: Release, root: Path) -> list[str]:
 
 def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> list[str]:
     folders = {Path(path).parent for path in wanted}
-    found = {path.relative_to(root).as_posix() for folder in folders for path in (root / folder).glob("*.*")}
-    found = {path for path in found if not Path(path).name.startswith(".")}
+    files = (path for folder in folders for path in (root / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = {path.relative_to(root).as_posix() for path in files}
     jpegs = {path for path in found if path.endswith(".jpg") and f"{path[:-4]}.png" in wanted}
     place = {Path(path).name: path for path in wanted}
     differences = [

@@ -99,12 +99,6 @@ def count_differences(dataset: Dataset) -> list[str]:
     ]
 
 
-def missing_images(dataset: Dataset) -> list[str]:
-    """The images that a list names and that are not on disk, one sentence each."""
-    absent = (record.path for record in dataset.records if not (dataset.root / record.path).is_file())
-    return [f"{path} is named in a list and missing" for path in absent]
-
-
 def locate(spec: DatasetSpec, data_root: Path) -> Path | None:
     """The dataset's folder: the first candidate that holds one of the layout's folders or lists, else None."""
     for candidate in _candidates(spec, data_root):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_catalog.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
-from data_catalog.datasets import Dataset, count_differences, find_spec, locate, missing_images
+from data_catalog.datasets import Dataset, count_differences, find_spec, locate
+from data_catalog.inventory import missing_images, stray_files
 from pipeline.progress import ProgressReport, say
 
 _SHOWN = 20
 
 
 def dataset_differences(dataset: Dataset, data_root: Path) -> list[str]:
-    """Every difference between a dataset on disk and its counts, its lists and, for CUHK03, its released files."""
-    differences = count_differences(dataset) + missing_images(dataset)
+    """Every difference between a dataset on disk and its counts, lists and grammar, for CUHK03 also its release."""
+    differences = [*count_differences(dataset), *missing_images(dataset), *stray_files(dataset)]
     if dataset.name in KINDS:
         release = find_release(dataset.name, data_root)
         against = [path for path in (release.protocol, release.images) if path is not None]

@@ -166,7 +166,7 @@ def test_check_compares_an_extracted_folder_with_the_release(release: Path) -> N
     Image.new("RGB", (5, 9)).save(root / "bounding_box_test/0002_c2_6.jpg")
     (root / "bounding_box_test/0002_c2_6.png").unlink()
     (root / "bounding_box_test/0009_c1_99.png").touch()
-    (root / "bounding_box_test/Thumbs.db").touch()
+    (root / "bounding_box_test/notes.txt").touch()
     code, printed = check(release)
     assert code == 1
     for words in (
@@ -179,7 +179,7 @@ def test_check_compares_an_extracted_folder_with_the_release(release: Path) -> N
         "query/0002_c2_5.png: cuhk03_new_protocol_config_labeled.mat has it in bounding_box_test",
         "bounding_box_test/0002_c2_6.jpg is a JPEG",
         "bounding_box_test/0009_c1_99.png: cuhk03_new_protocol_config_labeled.mat does not have it",
-        "bounding_box_test/Thumbs.db: cuhk03_new_protocol_config_labeled.mat does not have it",
+        "bounding_box_test/notes.txt is no image of CUHK03",
     ):
         assert words in printed, words
     assert "0003_c1_7" not in printed
