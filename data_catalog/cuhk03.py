@@ -182,7 +182,8 @@ def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> 
 def _pixel_difference(path: Path, expected: np.ndarray, images: Path) -> list[str]:
     """The sentence about one image whose pixels are not ``expected``'s, with the usual mistake where it is one."""
     try:
-        found = np.asarray(Image.open(path))
+        with Image.open(path) as image:
+            found = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         return [f"{path} cannot be read: {error}"]
     if np.array_equal(found, expected):

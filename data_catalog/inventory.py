@@ -13,9 +13,9 @@ _EVERYWHERE = {"Thumbs.db", "desktop.ini"}
 
 
 def missing_images(dataset: Dataset) -> list[str]:
-    """The images that a list names and that are not on disk, one sentence each."""
+    """The images that a list or a link names and that are not on disk, one sentence each."""
     absent = (record.path for record in dataset.records if not (dataset.root / record.path).is_file())
-    return [f"{path} is named in a list and missing" for path in absent]
+    return [f"{path} is missing" for path in absent]
 
 
 def stray_files(dataset: Dataset) -> list[str]:

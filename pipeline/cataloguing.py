@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_catalog.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
-from data_catalog.datasets import Dataset, count_differences, find_spec, locate
+from data_catalog.datasets import Dataset, count_differences, find_spec
 from data_catalog.inventory import missing_images, stray_files
 from pipeline.progress import ProgressReport, say
 
@@ -36,8 +36,8 @@ def extract_dataset(name: str, data_root: Path) -> list[Path]:
     for each in KINDS if name == "cuhk03" else [name]:
         release = find_release(each, data_root)
         images, protocol = release.require(data_root)
-        spec = find_spec(each)
-        target = locate(spec, data_root) or data_root / spec.folders[0]
+        folders = [data_root / folder for folder in find_spec(each).folders]
+        target = next((folder for folder in folders if folder.is_dir()), folders[0])
         say(f"extracting {images}, {protocol.name}, into {target}")
         with ProgressReport("extracting", len(read_protocol(each, protocol))) as report:
             for _ in extract(release, data_root, target):

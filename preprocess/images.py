@@ -6,7 +6,7 @@ from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from data_catalog.errors import UserError
 
@@ -18,9 +18,6 @@ KEPT_PIXELS = 2**21
 
 _MOST_PIXELS = 2**26
 """More than 67 million pixels is no crop of a person: a mistake, or a file made to fill the memory."""
-
-_SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that exchange height and width."""
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -67,10 +64,11 @@ def _decode(image: Image.Image, most: int) -> tuple[np.ndarray, tuple[int, int]]
     width, height = image.size
     if width * height > _MOST_PIXELS:
         raise ValueError(f"{width}x{height} pixels are no crop of a person; at most {_MOST_PIXELS} are read")
-    size = (width, height) if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS else (height, width)
     factor = _factor(image, most)
     image.draft(None, (width // factor, height // factor))  # a JPEG is decoded at a half, a quarter or an eighth
+    lying = image.size
     ImageOps.exif_transpose(image, in_place=True)
+    size = (height, width) if image.size == lying else (width, height)
     upright = _as_rgb(image)
     factor = _factor(upright, most)
     return np.asarray(upright.reduce(factor) if factor > 1 else upright), size
@@ -83,7 +81,7 @@ def _factor(image: Image.Image, most: int) -> int:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # the latter in older Pillows
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion would clip
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are 32-bit numbers, whose black and white nobody knows; save it with 8 or 16 bits")

@@ -236,6 +236,7 @@ GOOD: dict[str, Make] = {
     "alpha.tif": alpha,
     "gray-alpha.png": gray_alpha,
     "turned.png": turned,
+    "turned.tif": turned,
     "animated.webp": animated,
     "animated.png": animated,
     "pages.tif": animated,

@@ -23,7 +23,7 @@ def test_images_that_lists_name_are_told_when_missing_and_validation_images_are_
     for name, image in {"train": train, "val": validation, "query": query, "gallery": missing}.items():
         (folder / f"list_{name}.txt").write_text(f"{image} 0\n")
     dataset = find_dataset("msmt17", tmp_path)
-    assert missing_images(dataset) == [f"test/{missing} is named in a list and missing"]
+    assert missing_images(dataset) == [f"test/{missing} is missing"]
     assert stray_files(dataset) == [f"test/{unlisted} is no image of MSMT17 (V1)'s"]
 
 

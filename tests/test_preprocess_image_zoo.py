@@ -215,6 +215,15 @@ def test_reducing_is_the_mean_of_the_pixels_that_are_replaced(tmp_path: Path) ->
     np.testing.assert_array_equal(read_image(tmp_path / "large.png"), pixels)
 
 
+def test_a_reduced_image_that_is_turned_has_its_upright_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (4000, 2000), (10, 20, 30)).save(tmp_path / "lying.jpg", exif=exif)
+    reduced, size = read_reduced(tmp_path / "lying.jpg")
+    assert size == (4000, 2000)
+    assert reduced.shape == (2000, 1000, 3)
+
+
 def test_many_huge_images_at_once_do_not_fill_the_memory(tmp_path: Path) -> None:
     """24 images of 8000x4000, which are 2.3 GB as pixels, in less than a tenth of that."""
     huge(tmp_path / "huge.jpg")
