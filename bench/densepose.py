@@ -125,10 +125,10 @@ def apply_net(script: Path, checkpoint: Path, images: Path, *, edge: int, device
     arguments = ["dump", config, checkpoint, images, "--output", dump, "--opts", *changes.split()]
     parsed = module.create_argument_parser().parse_args([str(argument) for argument in arguments])
     parsed.func(parsed)
+    measured = watch.stop(len(list(images.iterdir())))
     results = torch.load(dump, weights_only=False)
-    measured = watch.stop(len(results))
     found = [len(result["scores"]) for result in results]
-    assert found == [1] * len(results), f"detections an image: {found}"
+    assert found == [1] * measured.images, f"detections an image: {found}"
     return measured
 
 
