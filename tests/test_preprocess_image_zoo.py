@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +130,21 @@ def test_a_file_deleted_between_listing_and_reading_is_told(
     assert "0002_c2.png is gone" in (store.path / "failures.csv").read_text(encoding="utf-8")
 
 
+def test_a_folder_in_place_of_a_file_is_told(
+    synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Callable[[Plan, str], None]
+) -> None:
+    """In a known dataset's layout, where every name is expected to be an image."""
+    root = tmp_path / "data" / "synthetic"
+    shutil.copytree(synthetic_root / "synthetic", root)
+    image = next((root / "query").iterdir())
+    image.unlink()
+    image.mkdir()
+    fill(make_plan(tmp_path / "data", tmp_path / "store"), "zarr")
+    told = (tmp_path / "store" / "failures.csv").read_text(encoding="utf-8").splitlines()
+    assert len(told) == 2
+    assert f"{image.name} cannot be read: Is a directory" in told[1]
+
+
 @contextmanager
 def without_privileges() -> Iterator[None]:
     """As nobody, where the tests run as root, whom no permission stops."""
@@ -145,13 +161,14 @@ def without_privileges() -> Iterator[None]:
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that anybody may enter and write to, as may the folders above it while the test runs."""
-    mode = {parent: parent.stat().st_mode for parent in tmp_path.parents if parent.owner() == tmp_path.owner()}
-    for parent in mode:
-        parent.chmod(mode[parent] | 0o711)
+    closed = [parent for parent in tmp_path.parents if os.geteuid() == 0 and not parent.stat().st_mode & 0o001]
+    modes = {parent: parent.stat().st_mode for parent in closed}
+    for parent, mode in modes.items():
+        parent.chmod(mode | 0o011)
     tmp_path.chmod(0o777)
     yield tmp_path
-    for parent in mode:
-        parent.chmod(mode[parent])
+    for parent, mode in modes.items():
+        parent.chmod(mode)
 
 
 def test_files_without_read_permission_are_told_and_the_others_go_on(
