@@ -180,24 +180,24 @@ def measure(folder: Path, format: str, *, shard_rows: int, kills: int) -> tuple[
     store = next(paths["once"].iterdir())
     killed = paths["killed"] / store.name
     starts = run_with_kills(commands["killed"], store, killed, kills=kills, seconds=once.seconds)
-    landed = sum(start.code == -signal.SIGKILL for start in starts)
     files, arrays = different_files(store, killed), different_arrays(store, killed)
-    sizes = [path.stat().st_size for path in store.rglob("*") if path.is_file()]
-    images = open_store(store).geometry.num_samples
-    peak = max(ended.peak for ended in (once, *starts))
+    landed = sum(start.code == -signal.SIGKILL for start in starts)
     row = [
-        format,
-        f"{images:,}",
-        f"{once.seconds:.0f} s ({images / once.seconds:.0f} images/s)",
-        f"{peak / 1e6:.0f} MB",
-        f"{len(sizes):,}",
-        f"{sum(sizes) / 1e6:,.0f} MB",
+        *facts(format, store, once, max(ended.peak for ended in (once, *starts))),
         f"{landed} of {kills}",
         f"{sum(start.seconds for start in starts):.0f} s",
         ", ".join(files[:3]) or "none",
         ", ".join(arrays) or "none",
     ]
     return row, landed == kills and not files and not arrays
+
+
+def facts(format: str, store: Path, once: Ended, peak: int) -> list[str]:
+    """The table's columns about the store and the run without a break."""
+    sizes = [path.stat().st_size for path in store.rglob("*") if path.is_file()]
+    images = open_store(store).geometry.num_samples
+    rate = f"{once.seconds:.0f} s ({images / once.seconds:.0f} images/s)"
+    return [format, f"{images:,}", rate, f"{peak / 1e6:.0f} MB", f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.0f} MB"]
 
 
 @click.command(help=__doc__)
