@@ -1,7 +1,7 @@
 # Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check synthesize preprocess derive train evaluate ablation activations export inspect status test lint format clean-env
+.PHONY: help demo catalog check extract synthesize preprocess derive train evaluate ablation activations export inspect status test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,9 @@ catalog: $(VENV) ## The known datasets, and which of them are on disk
 
 check: $(VENV) ## Compare DATASET on disk with its published counts
 	@$(RUN) catalog check
+
+extract: $(VENV) ## CUHK03's cuhk03-np folders from its cuhk-03.mat: make extract DATASET=cuhk03
+	@$(RUN) catalog extract
 
 synthesize: $(VENV) ## Render the synthetic pedestrians with their exact IUV maps
 	@$(RUN) synthesize

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_catalog.errors import UserError
@@ -15,25 +17,53 @@ def read_folder(root: Path, *, pattern: str | None, iuv_root: Path | None) -> tu
     """Every image below ``root`` that is no IUV map, in store order; without a split everything is training.
 
     ``pattern`` is searched in each relative path; its groups ``person``, ``camera`` and ``split`` are all
-    optional. Raises UserError for a pattern that cannot be used and for a folder without images.
+    optional. Raises UserError for a pattern that cannot be used, for a folder without images or that cannot be
+    listed, and for names that are not UTF-8.
     """
     if not root.is_dir():
         raise UserError(f"DATA_ROOT={root} is not a folder", "with DATASET=folder it is the folder of the images")
     paths = sorted(
         path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not is_iuv_file(path, iuv_root)
+        for path in _files_below(root)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_iuv_file(path, iuv_root)
     )
     if not paths:
         raise UserError(
             f"{root} holds no images", f"expected files ending in {', '.join(IMAGE_SUFFIXES)}, in any subfolder"
         )
+    _check_text(root, paths)
     matches = _match_all(paths, pattern) if pattern else [{} for _ in paths]
     person_ids = _numbers([match.get("person") for match in matches])
     camera_ids = _numbers([match.get("camera") for match in matches])
     splits = [_split_named(match.get("split")) for match in matches]
     records = (ImageRecord(*fields) for fields in zip(paths, person_ids, camera_ids, splits, strict=True))
     return tuple(sorted(records, key=ImageRecord.sort_key))
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """Every file below ``root``, and every link to nothing, which is told later; a linked folder is entered once."""
+    seen = {root.resolve()}
+    for folder, inner, names in os.walk(root, followlinks=True, onerror=_unlistable):
+        yield from (Path(folder) / name for name in names)
+        fresh = {(Path(folder) / name).resolve(): name for name in sorted(inner, reverse=True)}
+        inner[:] = sorted(name for real, name in fresh.items() if real not in seen)
+        seen |= set(fresh)
+
+
+def _unlistable(error: OSError) -> None:
+    raise UserError(
+        f"the folder {error.filename} cannot be listed: {error.strerror}", "make it readable, or move it away"
+    )
+
+
+def _check_text(root: Path, paths: list[str]) -> None:
+    """Paths are text in a store; a name of other bytes cannot be written there."""
+    strange = [path for path in paths if not path.isascii() and path.encode("utf-8", "replace").decode() != path]
+    if strange:
+        raise UserError(
+            f"{root} holds {len(strange)} images whose names are not UTF-8, e.g. {strange[0]!r}",
+            "rename them (convmv does it for whole folders)",
+        )
 
 
 def _match_all(paths: list[str], pattern: str) -> list[dict[str, str | None]]:

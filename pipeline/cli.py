@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from data_catalog.datasets import FOLDER, count_differences, find_dataset, locate
+from data_catalog.cuhk03 import KINDS
+from data_catalog.datasets import FOLDER, find_dataset, locate
 from data_catalog.errors import UserError
 from data_catalog.schema import schema_table
 from data_catalog.specs import known_datasets
@@ -58,15 +59,32 @@ def list_datasets(catalog: Path | None, data_root: Path) -> None:
 @options.catalog
 @options.data_root
 def check(dataset: str, catalog: Path | None, data_root: Path) -> None:
-    """Compare a dataset on disk with its grammar and published counts; name every difference."""
+    """Compare a dataset on disk with its grammar and published counts; name every difference.
+
+    For CUHK03 also with the released .mat files, name by name and pixel by pixel, where they are under DATA_ROOT.
+    """
+    from pipeline.cataloguing import dataset_differences, shortened
+
     found = find_dataset(dataset, data_root, catalog=catalog)
-    differences = count_differences(found)
-    for difference in differences:
+    differences = dataset_differences(found, data_root)
+    for difference in shortened(differences):
         click.echo(difference)
     if differences:
         sys.exit(EXIT_ERROR)
     counts = "exactly the published counts" if found.spec and found.spec.counts else "no published counts to compare"
     click.echo(f"{found.root}: {len(found.records)} images, {counts}")
+
+
+@catalog.command("extract")
+@click.argument("dataset", envvar="DATASET", type=click.Choice(["cuhk03", *KINDS]))
+@options.data_root
+def extract_command(dataset: str, data_root: Path) -> None:
+    """Make the cuhk03-np folders from CUHK03's release: cuhk-03.mat and the new protocol's .mat files."""
+    from pipeline.cataloguing import extract_dataset
+
+    for target in extract_dataset(dataset, data_root):
+        click.echo(target)
+    say(f"next: make check DATASET={dataset if dataset in KINDS else ' or '.join(KINDS)}")
 
 
 @cli.command("synthesize")

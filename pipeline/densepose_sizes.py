@@ -22,7 +22,7 @@ from preprocess.batches import Precision
 from preprocess.densepose_estimator import DenseposeEstimator, open_densepose
 from preprocess.densepose_sizes import REFERENCE_SHORT_EDGE, SizeResult, compare_sizes
 from preprocess.estimator import Crop
-from preprocess.images import read_image
+from preprocess.images import read_reduced
 
 _COLUMNS = ("short edge", "images/s", "against 800", "foreground IoU", "part accuracy", "median UV distance")
 
@@ -92,7 +92,7 @@ def sample(dataset: Dataset, images: int) -> list[Crop]:
     reasons: list[str] = []
     for record in (dataset.records[place] for place in places):
         try:
-            readable.append(Crop(record, read_image(dataset.root / record.path)))
+            readable.append(Crop(record, *read_reduced(dataset.root / record.path)))
         except UserError as error:
             reasons.append(error.problem)
     if reasons:

@@ -47,8 +47,7 @@ def group_by_network_size(crops: Sequence[Crop], short_edge: int) -> dict[Size, 
     """Positions of the crops that enter the network at one size, by that size, so that no batch is padded unevenly."""
     groups: dict[Size, list[int]] = {}
     for index, crop in enumerate(crops):
-        height, width = crop.pixels.shape[:2]
-        groups.setdefault(network_size(height, width, short_edge), []).append(index)
+        groups.setdefault(network_size(*crop.size, short_edge), []).append(index)
     return groups
 
 

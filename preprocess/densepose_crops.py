@@ -90,4 +90,4 @@ def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -
 
 def whole_images(crops: Sequence[Crop]) -> np.ndarray:
     """The box of each image that its person fills: float32 (crops, 4), x0 y0 x1 y1."""
-    return np.array([(0, 0, *crop.pixels.shape[1::-1]) for crop in crops], np.float32).reshape(-1, 4)
+    return np.array([(0, 0, *crop.size[::-1]) for crop in crops], np.float32).reshape(-1, 4)

@@ -51,7 +51,7 @@ class Detectron2Estimator(NetworkEstimator[Network]):
         kind = type_of(self.precision)
         with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
             features = network.features(network_input(crops, inner, self.device))
-            sizes = [crop.pixels.shape[:2] for crop in crops]
+            sizes = [crop.size for crop in crops]
             found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
             scores = network.scores(features, [None if one is None else one.inner for one in found])
         iuv, score = decode(scores, size)

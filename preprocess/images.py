@@ -1,29 +1,94 @@
-"""Reading one image file and bringing it to the canonical size."""
+"""Reading one image file, whatever it is, and bringing it to the canonical size."""
 
 from __future__ import annotations
 
+from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from data_catalog.errors import UserError
+
+BEHIND = (255, 255, 255)
+"""What lies behind transparent pixels: white, as viewers of images show them."""
+
+KEPT_PIXELS = 2**21
+"""A larger image is reduced while it is read: no network takes more, and a batch of photographs fills no memory."""
+
+_MOST_PIXELS = 2**26
+"""More than 67 million pixels is no crop of a person: a mistake, or a file made to fill the memory."""
 
 
 def read_image(path: Path) -> np.ndarray:
     """The file's pixels as uint8 (height, width, 3) RGB, turned upright by its EXIF orientation.
 
-    Raises UserError naming the file when it is missing, empty, truncated or no image.
+    16-bit values are cut to their upper 8 bits, CMYK and palettes are converted by Pillow, transparent pixels lie
+    over white, and of several frames or pages the first is taken. Raises UserError naming the file when it is
+    missing, empty, truncated, no image, of more than 67 million pixels, or of 32-bit numbers.
     """
+    return _read(path, None)[0]
+
+
+def read_reduced(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """As :func:`read_image`, of at most :data:`KEPT_PIXELS`, and the file's own (height, width), upright.
+
+    A larger image is reduced by a whole factor, each pixel the mean of those that it stands for.
+    """
+    return _read(path, KEPT_PIXELS)
+
+
+def _read(path: Path, most: int | None) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
+            return _decode(image, most or image.width * image.height)
     except FileNotFoundError:
-        raise UserError(f"{path} is gone") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        size = path.stat().st_size
-        raise UserError(f"{path} cannot be read as an image ({size} bytes): {error}") from error
+        raise UserError(f"{path} is a link to nothing" if path.is_symlink() else f"{path} is gone") from None
+    except MemoryError:
+        raise  # the machine's fault, not the file's: the shard is computed again
+    except Exception as error:  # Pillow's readers raise many types for a broken file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read as an image{_file_size(path)}: {error}") from error
+
+
+def _file_size(path: Path) -> str:
+    try:
+        return f" ({path.stat().st_size} bytes)"
+    except OSError:
+        return ""
+
+
+def _decode(image: Image.Image, most: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Upright RGB pixels, at most ``most`` of them, and the upright (height, width) of the file."""
+    width, height = image.size
+    if width * height > _MOST_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are no crop of a person; at most {_MOST_PIXELS} are read")
+    factor = _factor(image, most)
+    image.draft(None, (width // factor, height // factor))  # a JPEG is decoded at a half, a quarter or an eighth
+    lying = image.size
+    ImageOps.exif_transpose(image, in_place=True)
+    size = (height, width) if image.size == lying else (width, height)
+    upright = _as_rgb(image)
+    factor = _factor(upright, most)
+    return np.asarray(upright.reduce(factor) if factor > 1 else upright), size
+
+
+def _factor(image: Image.Image, most: int) -> int:
+    """The smallest whole factor that leaves at most ``most`` pixels when both edges are divided by it, rounded up."""
+    factor = ceil(sqrt(image.width * image.height / most))
+    return factor if ceil(image.width / factor) * ceil(image.height / factor) <= most else factor + 1
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # the latter in older Pillows
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion would clip
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are 32-bit numbers, whose black and white nobody knows; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    behind = Image.new("RGBA", image.size, BEHIND)
+    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
 
 
 def resize_image(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -67,7 +67,7 @@ class IuvEstimator:
                 f"{path}: the part channel goes up to {iuv[..., 0].max()}, expected 0..{NUM_BODY_PARTS} "
                 f"(channel order {self.order})"
             )
-        height, width = crop.pixels.shape[:2]
+        height, width = crop.size
         corner = self.boxes.get(crop.record.path)
         if corner is not None:
             return _paste(iuv, corner, (height, width))
@@ -96,7 +96,7 @@ def _read_png(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(f"{path} has shape {pixels.shape} and type {pixels.dtype}; an IUV map has three 8-bit channels")

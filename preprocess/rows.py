@@ -14,7 +14,7 @@ from data_catalog.records import ImageRecord
 from data_catalog.schema import Status
 from preprocess.derive import Collision, derive
 from preprocess.estimator import Crop, Estimator
-from preprocess.images import read_image, resize_image
+from preprocess.images import read_reduced, resize_image
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Charted:
 def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> Reading:
     """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be had."""
     try:
-        pixels = read_image(root / record.path)
+        pixels, file_size = read_reduced(root / record.path)
     except UserError as error:
         return Reading(record, reason=error.problem)
-    return Reading(record, Crop(record, pixels), resize_image(pixels, size))
+    return Reading(record, Crop(record, pixels, file_size), resize_image(pixels, size))
 
 
 def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Reading]) -> Charted:

@@ -213,3 +213,12 @@ def test_without_detectron2_its_guide_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert "densepose cannot be imported: No module named 'densepose'" in caught.value.problem
     assert "detectron2/blob/main/INSTALL.md" in caught.value.remedy
     assert "projects/DensePose" in caught.value.remedy
+
+
+def test_a_reduced_crop_has_its_box_in_the_files_own_pixels(
+    estimator: Detectron2Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(FakeNetwork(), monkeypatch)
+    charts = estimator.estimate([replace(crop(10), file_size=(640, 320))], SIZE)
+    np.testing.assert_array_equal(charts.box[0], [0, 0, 320, 640])
+    np.testing.assert_array_equal(charts.iuv[0].numpy(), expected(10))

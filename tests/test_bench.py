@@ -1,0 +1,60 @@
+"""What the benches conclude: two stores differ, a kill is due, a ratio is so much."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.densepose import Measured, table_rows
+from bench.interruptions import Moment, different_arrays, different_files, market_config
+from data_catalog.store import FORMATS, Store, open_store, write_shard
+from data_catalog.synthetic.dataset import plan_images
+
+
+@pytest.mark.parametrize("images", [32_668, 1500, 33])
+def test_a_dataset_of_exactly_so_many_images(images: int) -> None:
+    assert len(plan_images(market_config(images))) == images
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_different_value_is_found_in_files_and_arrays(stores: dict[str, Path], tmp_path: Path, format: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(stores[format], copy)
+    assert different_files(stores[format], copy) == []
+    assert different_arrays(stores[format], copy) == []
+    store = open_store(copy)
+    rows = {name: store.read(name, store.geometry.shard_slice(1)) for name in arrays_of(store)}
+    rows["mask"][3, 2, 1] ^= 1
+    write_shard(copy, shard=1, rows=rows)
+    assert different_arrays(stores[format], copy) == ["mask"]
+    assert different_files(stores[format], copy)
+    (copy / "shards" / "00000.json").unlink()
+    assert "shards/00000.json" in different_files(stores[format], copy)
+
+
+def arrays_of(store: Store) -> list[str]:
+    return list(store.markers()[1]["crc32"])
+
+
+def test_a_moment_comes_after_so_many_shards(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "00000.json").touch()
+    moment = Moment(tmp_path, 1.0, seconds_a_shard=1000)
+    assert not moment.is_now()
+    (tmp_path / "shards" / "00001.json").touch()
+    assert moment.is_now()
+    later = Moment(tmp_path, 0.5, seconds_a_shard=1000)
+    assert not later.is_now()
+
+
+def test_ratios_are_of_images_a_second_and_of_cpu_seconds() -> None:
+    found = [
+        ("apply_net.py dump, fp32", 256, Measured(10, wall=10, cpu=20, busy=None)),
+        ("apply_net.py dump, fp32", 800, Measured(10, wall=40, cpu=60, busy=None)),
+        ("ours, crop, fp32", 256, Measured(20, wall=10, cpu=20, busy=0.5)),
+    ]
+    assert table_rows(found)[2] == ["ours, crop, fp32", "256", "2.00", "1.00", "50%", "2.0x (2.0x)", "8.0x (6.0x)"]
+    assert np.isclose(found[2][2].rate, 2)
