@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import Store, open_store
 from pipeline.progress import say, show
 from pipeline.settings import choose_model, resolve_device
@@ -79,7 +80,7 @@ def run_ablation(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Path | None,
+    store_path: Place | None,
     size: str | None,
     feed: str,
     **store_request: Any,

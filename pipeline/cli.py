@@ -5,6 +5,7 @@ A command imports its own stage: torch and timm take seconds that ``--help`` doe
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ import click
 
 from data_catalog.datasets import FOLDER, count_differences, find_dataset, locate
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import schema_table
 from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
@@ -110,7 +112,7 @@ def preprocess(**request: Any) -> None:
 @options.initial
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
@@ -121,10 +123,10 @@ def train(**request: Any) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
-@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
+@click.option("--store-path", type=options.PLACE, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @options.device
-def evaluate(run: Path, store_path: Path | None, feature: str | None, device: str) -> None:
+def evaluate(run: Path, store_path: Place | None, feature: str | None, device: str) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
     from pipeline.training import evaluate_run
 
@@ -140,7 +142,7 @@ def evaluate(run: Path, store_path: Path | None, feature: str | None, device: st
 @options.feed
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
     """Train the rows of one of DSA-reID's tables and print ours beside the paper's; continues by itself."""
     from pipeline.ablation import run_ablation
@@ -172,8 +174,8 @@ def export(run: Path, target: Path | None) -> None:
 @options.run_root
 @options.rows
 @options.seed
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
-def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | None, **request: Any) -> None:
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
+def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | None, **request: Any) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
     from pipeline.looking import inspect_store
     from pipeline.stages import StoreRequest
@@ -185,7 +187,7 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | N
 @cli.command()
 @options.data_root
 @options.store_root
-def doctor(data_root: Path, store_root: Path) -> None:
+def doctor(data_root: Path, store_root: Place) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
     from pipeline.doctor import findings, findings_table
 
@@ -194,18 +196,22 @@ def doctor(data_root: Path, store_root: Path) -> None:
 
 @cli.command()
 @options.store_root
-def status(store_root: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
+def status(store_root: Place, as_json: bool) -> None:
     """A table of all stores: what they hold, how much of them is written."""
-    from pipeline.checking import stores_table
+    from pipeline.checking import find_stores, stores_table
 
-    show(stores_table(store_root))
+    if as_json:
+        click.echo(json.dumps(find_stores(store_root), indent=1))
+    else:
+        show(stores_table(store_root))
 
 
 @cli.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=options.PLACE)
 @click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
-def verify(store: Path, sample: int, seed: int) -> None:
+def verify(store: Place, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
     from pipeline.checking import verify_store
 
@@ -213,9 +219,9 @@ def verify(store: Path, sample: int, seed: int) -> None:
 
 
 @cli.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-def convert(source: Path, target: Path) -> None:
+@click.argument("source", type=options.PLACE)
+@click.argument("target", type=options.PLACE)
+def convert(source: Place, target: Place) -> None:
     """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
     suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
     if target.suffix not in suffixes:

@@ -8,12 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
+from data_catalog.places import place_of
 from data_catalog.store import FORMATS
 from pipeline.settings import ESTIMATORS, defaults
 from train.config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+PLACE = click.types.FuncParamType(place_of)
+PLACE.name = "place"
+"""A local folder, or a URL such as s3://BUCKET/FOLDER."""
 
 
 def _option(name: str, text: str, **settings: Any) -> Callable[[_Command], _Command]:
@@ -30,7 +36,7 @@ catalog = _option(
     default=None,
 )
 data_root = _option("data-root", "Folder that contains the datasets; for folder, the images themselves.", type=_FOLDER)
-store_root = _option("store-root", "Folder of the stores.", type=_FOLDER)
+store_root = _option("store-root", "Folder of the stores, or a URL like s3://BUCKET/FOLDER.", type=PLACE)
 run_root = _option("run-root", "Folder of training runs and pictures.", type=_FOLDER)
 store = _option("store", "Store format.", type=click.Choice(list(FORMATS)))
 size = _option("size", "Canonical image size, HEIGHTxWIDTH.")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import FORMATS
 
 ESTIMATORS = ("auto", "iuv", "detectron2")
@@ -30,7 +31,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def store_path(store_root: Path, dataset: str, size: tuple[int, int], format: str) -> Path:
+def store_path(store_root: Place, dataset: str, size: tuple[int, int], format: str) -> Place:
     """Where the store of a dataset at one canonical size lives: its name says both."""
     return store_root / f"{dataset}-{size[0]}x{size[1]}{FORMATS[format].SUFFIX}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Split
 from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
@@ -29,7 +30,7 @@ class StoreRequest:
 
     dataset: str
     data_root: Path
-    store_root: Path
+    store_root: Place
     store: str
     size: str
     dsap_size: int
@@ -49,7 +50,7 @@ class StoreRequest:
     precision: Precision = defaults()["precision"]
     no_fallback: bool = False
 
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where the store lives, or will."""
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
         return store_path(self.store_root, name, parse_size(self.size), self.store)

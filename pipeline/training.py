@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import Store, open_store
 from pipeline.progress import say, show
 from pipeline.settings import choose_model, parse_size, resolve_device
@@ -33,7 +34,7 @@ def train_model(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Path | None,
+    store_path: Place | None,
     size: str | None,
     fresh: bool,
     feed: str,
@@ -77,7 +78,7 @@ def chosen_settings(
     return settings
 
 
-def evaluate_run(run: Path, *, store_path: Path | None, device: str, feature: str | None = None) -> Scores:
+def evaluate_run(run: Path, *, store_path: Place | None, device: str, feature: str | None = None) -> Scores:
     """Scores of a run folder's best checkpoint (the last one where none is best) on its own store, or another.
 
     ``feature`` is ranked instead of the config's own; see ``evaluate.feature``.

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_catalog.datasets import Dataset
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.records import ImageRecord
 from data_catalog.schema import Geometry
 from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
@@ -36,7 +37,7 @@ class Plan:
     """One dataset into one store."""
 
     dataset: Dataset
-    path: Path
+    path: Place
     estimator: Estimator
     config: PreprocessConfig
 
@@ -75,7 +76,7 @@ class ShardTask:
     shard: int
     records: tuple[ImageRecord, ...]
     root: Path
-    path: Path
+    path: Place
     geometry: Geometry
     estimator: Estimator
     config: PreprocessConfig
