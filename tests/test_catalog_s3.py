@@ -11,13 +11,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
-
-pytest.importorskip("s3fs", reason="S3 is tested where s3fs is installed: pip install s3fs 'moto[server]'")
-moto_server = pytest.importorskip("moto.server", reason="S3 is tested where moto is: pip install s3fs 'moto[server]'")
-
-import fsspec
 from test_preprocess_run import contents
 
 from data_catalog.errors import UserError
@@ -33,6 +29,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[UrlPath]:
     """A folder in a bucket of an S3 server in this process."""
+    reason = "S3 is tested where s3fs and moto are installed: pip install s3fs 'moto[server]'"
+    pytest.importorskip("s3fs", reason=reason)
+    moto_server = pytest.importorskip("moto.server", reason=reason)
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
