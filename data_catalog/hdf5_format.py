@@ -71,9 +71,22 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
-    """Write one shard's file aside, flush it, and rename it into place."""
+    """Write one shard's file aside, flush it, and rename it into place.
+
+    HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
+    dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
+    """
     aside = path / f"{_shard_name(shard)}.{os.getpid()}.partial"
-    with h5py.File(aside, "w", libver="latest") as file:
+    try:
+        aside.write_bytes(_shard_file(rows))
+        publish(aside, path / _shard_name(shard))
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
+    with h5py.File("shard.h5", "w", libver="latest", driver="core", backing_store=False) as file:
         for spec in arrays_written("shard"):
             values = rows[spec.name]
             dataset = file.create_dataset(
@@ -84,7 +97,8 @@ def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
                 **hdf5plugin.Zstd(clevel=spec.level),
             )
             _describe(dataset, spec)
-    publish(aside, path / _shard_name(shard))
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def remove_leftovers(path: Path) -> None:

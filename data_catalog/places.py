@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -123,6 +123,12 @@ class UrlPath:
             except FileNotFoundError:
                 if not missing_ok:
                     raise
+
+    def remove(self) -> None:
+        """Delete this folder and everything below it, if it is there."""
+        with explained(self), suppress(FileNotFoundError):
+            system, path = self._system()
+            system.rm(path, recursive=True)
 
     def num_bytes(self) -> int:
         """Bytes of everything below this folder."""

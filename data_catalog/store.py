@@ -32,6 +32,9 @@ from data_catalog.schema import (
 
 BELIEVED_SECONDS = 30.0
 
+PROVENANCE = "provenance.json"
+"""Who made a store, when and with what (preprocess/provenance.py); it goes with a store that is converted."""
+
 FORMATS: dict[str, ModuleType] = {"zarr": zarr_format, "hdf5": hdf5_format}
 
 
@@ -176,6 +179,8 @@ def convert_store(source: Store, path: Place, *, format: str, on_shard: Callable
             f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
         )
     remove_leftovers(path)
+    if (source.path / PROVENANCE).is_file():
+        write_json(path / PROVENANCE, json.loads((source.path / PROVENANCE).read_text(encoding="utf-8")))
     markers = source.markers()
     for shard in target.missing_shards():
         covered = source.geometry.shard_slice(shard)

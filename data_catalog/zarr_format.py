@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import tensorstore
 import zarr
-from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore
 
 from data_catalog.files import flush
 from data_catalog.places import Place, UrlPath, explained
-from data_catalog.schema import ARRAYS, ArraySpec, Geometry, arrays_written
+from data_catalog.schema import ARRAYS, ArraySpec, Geometry
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +34,6 @@ MARKER = "zarr.json"
 
 AT_A_URL = True
 """Whether a store of this format can live at a URL."""
-
-_INDEX_BYTES = 16
-"""What a shard's index holds for each chunk: offset and length."""
 
 
 def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
@@ -108,17 +104,6 @@ def remove_leftovers(path: Path) -> None:
         leftover.unlink()
 
 
-def compressed_bytes(rows: Mapping[str, np.ndarray]) -> int:
-    """Bytes that the ``shard`` arrays' rows take on disk, found by compressing them chunk by chunk as a shard does."""
-    total = 0
-    for spec in arrays_written("shard"):
-        values, codec = rows[spec.name], Zstd(level=spec.level)
-        step = spec.chunk_rows or len(values)
-        chunks = [np.ascontiguousarray(values[start : start + step]) for start in range(0, len(values), step)]
-        total += sum(len(codec.encode(chunk)) + _INDEX_BYTES for chunk in chunks)
-    return total
-
-
 class Reader:
     """Reads rows of a store's arrays; opens them on first use, in each process for itself."""
 
@@ -141,20 +126,21 @@ class Reader:
             strings = self.array(spec.name)[...]
             return np.asarray(strings, dtype=object)[rows]
         if spec.name not in self._arrays:
-            self._arrays[spec.name] = self._open(spec.name)
+            self._arrays[spec.name] = self._open(spec)
         array = self._arrays[spec.name]
         if isinstance(array, zarr.Array):
             with explained(self._path):
                 return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
         return np.asarray(array[rows].read().result())
 
-    def _open(self, name: str) -> Any:
-        place = self._path / name
+    def _open(self, spec: ArraySpec) -> Any:
+        place = self._path / spec.name
         where = {"driver": "file", "path": str(place.absolute())} if isinstance(place, Path) else object_driver(place)
         if where is not None:
             return _open_tensorstore(where)
-        log.info("%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", place)
-        return self.array(name)
+        if spec.written == "shard":  # the others are small and read whole
+            log.info("%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", place)
+        return self.array(spec.name)
 
 
 def object_driver(place: UrlPath) -> dict[str, Any] | None:

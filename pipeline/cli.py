@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -23,7 +22,7 @@ from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
-from pipeline.progress import ProgressReport, say, show
+from pipeline.progress import ProgressReport, say, show, this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -91,11 +90,19 @@ def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
 
 @cli.command()
 @options.store_options
-def preprocess(**request: Any) -> None:
+@click.option("--dry-run", is_flag=True, envvar="DRY_RUN", help="Only say what would be done and what it costs.")
+def preprocess(dry_run: bool, **request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
     from pipeline.stages import StoreRequest, make_store
 
     wanted = StoreRequest(**request)
+    if dry_run:
+        from pipeline.forecasting import foretell
+
+        for subject, sentence in foretell(wanted).items():
+            click.echo(f"{subject:<10} {sentence}")
+        say("dry run: nothing was written")
+        return
     store, failed = make_store(wanted)
     click.echo(store.path)
     say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
@@ -283,6 +290,5 @@ def _failed(problem: str, remedy: str) -> int:
 
 
 def _interrupted() -> int:
-    again = os.environ.get("MAKE_COMMAND_LINE") or f"python -m pipeline {' '.join(sys.argv[1:])}"
-    say(f"\ninterrupted; what is finished is kept. To continue: {again}")
+    say(f"\ninterrupted; what is finished is kept. To continue: {this_command()}")
     return EXIT_INTERRUPTED

@@ -71,6 +71,9 @@ pattern = _option("pattern", "For folder: regular expression with the groups per
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
 workers = _option("workers", "Worker processes; 0 works in this process.", type=click.IntRange(min=0))
+ignore_space = _option(
+    "ignore-space", "Start even where the store will not fit on the disk.", is_flag=True, default=False
+)
 scheduler = _option("scheduler", "Address of a Dask scheduler that computes the shards, tcp://HOST:PORT.", default=None)
 seed = _option("seed", "Seed of everything random.", type=int)
 model = _option("model", f"Experiment: auto, {', '.join(known_configs())}, or a YAML file.")
@@ -96,6 +99,7 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
         iuv_order, weights, mode, short_edge, precision, no_fallback, pattern, shard_rows, device, workers, scheduler,
+        ignore_space,
     )  # fmt: skip
     for option in reversed(stack):
         command = option(command)

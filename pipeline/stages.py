@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,17 @@ from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from pipeline.cluster import shard_executor
-from pipeline.progress import ProgressReport, say
+from pipeline.progress import ProgressReport, say, this_command
 from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
 from preprocess.derive import Collision
 from preprocess.detectron2_densepose import missing
 from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectron2
 from preprocess.estimator import Estimator
+from preprocess.forecast import check_space, disk_full, is_disk_full, measure
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import Progress, fill_store, write_failures
+from preprocess.provenance import record_run
+from preprocess.run import OnProgress, fill_store, write_failures
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class StoreRequest:
     short_edge: int = defaults()["short_edge"]
     precision: Precision = defaults()["precision"]
     no_fallback: bool = False
+    ignore_space: bool = False
 
     def path(self) -> Place:
         """Where the store lives, or will."""
@@ -72,19 +76,11 @@ def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
 
 def make_store(request: StoreRequest) -> tuple[Store, int]:
     """Preprocess the dataset into its store, or finish what was begun; the store and its number of failures."""
-    size = parse_size(request.size)
     dataset = _present_dataset(request)
     device, why_device = resolve_device(request.device)
     estimator, why = choose_estimator(request, dataset, device)
-    config = PreprocessConfig(
-        size=size,
-        dsap_size=request.dsap_size,
-        collision=request.collision,
-        shard_rows=request.shard_rows,
-        device=device,
-    )
-    plan = Plan(dataset, request.path(), estimator, config)
-    say(f"{dataset.name}: {_counted(dataset)} in {dataset.root}")
+    plan = Plan(dataset, request.path(), estimator, make_config(request, device))
+    say(f"{dataset.name}: {counted(dataset)} in {dataset.root}")
     for difference in count_differences(dataset):
         say(f"  note: {difference}")
     say(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
@@ -92,6 +88,17 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     _fill(plan, shards, request)
     store = open_store(plan.path)
     return store, _report_failures(store)
+
+
+def make_config(request: StoreRequest, device: str) -> PreprocessConfig:
+    """The config of the request's store, computed on ``device``."""
+    return PreprocessConfig(
+        size=parse_size(request.size),
+        dsap_size=request.dsap_size,
+        collision=request.collision,
+        shard_rows=request.shard_rows,
+        device=device,
+    )
 
 
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
@@ -141,9 +148,18 @@ def _no_estimator(dataset: Dataset, why: str) -> UserError:
 
 
 def _present_dataset(request: StoreRequest) -> Dataset:
-    root = request.data_root / "synthetic"
-    if request.dataset == "synthetic" and not (root / COMPLETE_NAME).is_file():
-        synthesize(root, SyntheticConfig(), workers=request.workers)
+    if request.dataset == "synthetic" and not is_rendered(request):
+        synthesize(request.data_root / "synthetic", SyntheticConfig(), workers=request.workers)
+    return wanted_dataset(request)
+
+
+def is_rendered(request: StoreRequest) -> bool:
+    """Whether the synthetic pedestrians are there, all of them."""
+    return (request.data_root / "synthetic" / COMPLETE_NAME).is_file()
+
+
+def wanted_dataset(request: StoreRequest) -> Dataset:
+    """The request's dataset as it is on disk. Raises UserError where it is not."""
     return find_dataset(
         request.dataset,
         request.data_root,
@@ -153,7 +169,8 @@ def _present_dataset(request: StoreRequest) -> Dataset:
     )
 
 
-def _counted(dataset: Dataset) -> str:
+def counted(dataset: Dataset) -> str:
+    """Its number of images, also by split, in words."""
     parts = []
     for split in Split:
         number = sum(record.split == split for record in dataset.records)
@@ -168,17 +185,26 @@ def _fill(plan: Plan, shards: list[int], request: StoreRequest) -> None:
         return
     geometry = plan.geometry
     rows = [geometry.shard_slice(shard) for shard in shards]
-    total = sum(covered.stop - covered.start for covered in rows)
+    images = sum(covered.stop - covered.start for covered in rows)
     if len(shards) < geometry.num_shards:
         say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
     with shard_executor(workers=request.workers, scheduler=request.scheduler) as (executor, where):
         say(f"{len(shards)} shards, computed by {where}")
-        with ProgressReport("preprocessing", total) as report:
+        if not request.ignore_space:
+            check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
+        record_run(plan, command=this_command(), workers=where, shards=len(shards))
+        with ProgressReport("preprocessing", images) as report:
+            _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))
 
-            def on_progress(progress: Progress) -> None:
-                report.advance(progress.images, progress.failed)
 
-            fill_store(plan, shards, executor=executor, on_progress=on_progress)
+def _compute(plan: Plan, shards: list[int], executor: Executor | None, on_progress: OnProgress) -> None:
+    try:
+        fill_store(plan, shards, executor=executor, on_progress=on_progress)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        written = plan.geometry.num_shards - len(open_store(plan.path, incomplete=True).missing_shards())
+        raise disk_full(plan, written, error) from error
 
 
 def _report_failures(store: Store) -> int:

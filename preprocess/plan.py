@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +87,17 @@ def prepare(plan: Plan, *, format: str) -> list[int]:
             plan.path,
             format=format,
             geometry=plan.geometry,
-            attributes={**plan.attributes(), "provenance": provenance()},
+            attributes=plan.attributes(),
             rows=plan.dataset.rows(),
         )
     store = open_store(plan.path, incomplete=True)
-    _check_same(plan, store)
+    check_same(plan, store)
     remove_leftovers(plan.path)
     return store.missing_shards()
 
 
-def provenance() -> dict[str, str]:
-    """Versions of what computes a store."""
-    packages = {name: version(name) for name in ("numpy", "pillow", "torch", "zarr", "h5py")}
-    return {"python": platform.python_version(), **packages}
-
-
-def _check_same(plan: Plan, store: Store) -> None:
+def check_same(plan: Plan, store: Store) -> None:
+    """Raise UserError that names every difference unless the store is of the plan's making."""
     wanted = {**plan.attributes(), **plan.geometry.to_dict()}
     found = {**store.attributes, **store.geometry.to_dict()}
     different = [

@@ -21,7 +21,7 @@ from PIL import Image
 from data_catalog.datasets import find_dataset
 from data_catalog.errors import UserError
 from data_catalog.schema import Status, unpack_validity
-from data_catalog.store import FORMATS, open_store
+from data_catalog.store import FORMATS, PROVENANCE, open_store
 from preprocess.images import read_image
 from preprocess.plan import Plan, prepare
 from preprocess.run import Progress, fill_shard
@@ -30,11 +30,11 @@ Fill = Callable[[Plan, str], None]
 
 
 def contents(path: Path) -> dict[str, str]:
-    """Digest of every file of a store."""
+    """Digest of every file of a store, but for the one that tells when and how it was made."""
     return {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != PROVENANCE
     }
 
 
