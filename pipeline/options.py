@@ -10,7 +10,7 @@ import click
 
 from data_catalog.places import place_of
 from data_catalog.store import FORMATS
-from pipeline.settings import ESTIMATORS, defaults
+from pipeline.settings import ESTIMATORS, defaults, parse_workers
 from train.config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -70,7 +70,9 @@ no_fallback = _option(
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
-workers = _option("workers", "Worker processes; 0 works in this process.", type=click.IntRange(min=0))
+workers = _option(
+    "workers", "Worker processes; 0 is this process, auto one for each GPU.", type=parse_workers, metavar="NUMBER"
+)
 ignore_space = _option(
     "ignore-space", "Start even where the store will not fit on the disk.", is_flag=True, default=False
 )

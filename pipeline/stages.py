@@ -15,7 +15,7 @@ from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from pipeline.cluster import shard_executor
 from pipeline.progress import ProgressReport, say, this_command
-from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
+from pipeline.settings import ESTIMATORS, defaults, gpus_to_share, parse_size, resolve_device, store_path
 from preprocess.derive import Collision
 from preprocess.detectron2_densepose import missing
 from preprocess.detectron2_estimator import GUIDE, Mode, Precision, open_detectron2
@@ -188,7 +188,8 @@ def _fill(plan: Plan, shards: list[int], request: StoreRequest) -> None:
     images = sum(covered.stop - covered.start for covered in rows)
     if len(shards) < geometry.num_shards:
         say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
-    with shard_executor(workers=request.workers, scheduler=request.scheduler) as (executor, where):
+    gpus = gpus_to_share(request.device)
+    with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         say(f"{len(shards)} shards, computed by {where}")
         if not request.ignore_space:
             check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
@@ -209,9 +210,14 @@ def _compute(plan: Plan, shards: list[int], executor: Executor | None, on_progre
 
 def _report_failures(store: Store) -> int:
     failures = write_failures(store)
-    no_person = sum(marker.get("no_person", 0) for marker in store.markers().values())
+    markers = store.markers().values()
+    no_person, taken_whole = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
         say(f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background")
+    if taken_whole:
+        say(
+            f"the detector found nobody in {taken_whole} images, which were taken whole (--no-fallback leaves them out)"
+        )
     if failures:
         say(f"{len(failures)} images failed; the first: {failures[0]['reason']}")
         say(f"all of them, with reasons: {store.path / 'failures.csv'}")

@@ -71,12 +71,15 @@ class Detectron2Estimator:
             iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
             score=np.zeros(len(crops), np.float32),
             box=_whole_images(crops),
+            whole=np.zeros(len(crops), bool) if self.mode == "detect" else None,
         )
         for inner, members in group_by_network_size(crops, self.short_edge).items():
             compute = partial(self._charts, network, crops, inner, size)
             batches = run_in_batches(compute, members, inner, device=self.device, limits=network.batch_limits)
             for batch, charts in batches:
                 result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
+                if result.whole is not None:
+                    result.whole[batch] = charts.whole
         return result
 
     @torch.inference_mode()
@@ -92,7 +95,8 @@ class Detectron2Estimator:
             found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(taken)
             scores = network.scores(features, [None if one is None else one.inner for one in found])
         iuv, score = decode(scores, size)
-        charts = Charts(iuv, score.cpu().numpy(), _whole_images(taken))
+        whole = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
+        charts = Charts(iuv, score.cpu().numpy(), _whole_images(taken), whole=whole)
         if self.mode == "detect":
             for index, one in enumerate(found):
                 self._put_detection(charts, index, one, scores[index : index + 1], sizes[index])

@@ -36,8 +36,8 @@ def read_crop(root: Path, record: ImageRecord) -> Crop | Unreadable:
 
 def compute_rows(
     estimator: Estimator, config: PreprocessConfig, items: Sequence[Crop | Unreadable]
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The ``shard`` arrays of a batch of crops, and the reason of each failure by path.
+) -> tuple[dict[str, np.ndarray], dict[str, str], int]:
+    """The ``shard`` arrays of a batch of crops, the reason of each failure by path, and how many were taken whole.
 
     The row of an unreadable image is black with no person in it.
     """
@@ -48,16 +48,18 @@ def compute_rows(
     iuv = torch.zeros_like(image)
     score = np.full(len(items), np.nan, np.float32)
     box = np.full((len(items), 4), np.nan, np.float32)
+    taken_whole = 0
     if crops:
         charts = estimator.estimate(crops, config.size)
         failures |= {crops[index].record.path: reason for index, reason in charts.failures.items()}
         image[places] = torch.from_numpy(np.stack([resize_image(crop.pixels, config.size) for crop in crops]))
         iuv[places] = charts.iuv.cpu()
         score[places], box[places] = charts.score, charts.box
+        taken_whole = 0 if charts.whole is None else int(np.sum(charts.whole))
     failed = np.array([item.record.path in failures for item in items])
     rows = {**derive(image, iuv, config), "score": score, "box": box}
     rows["status"] = np.where(failed, Status.FAILED, _status(iuv)).astype(np.uint8)
-    return rows, failures
+    return rows, failures, taken_whole
 
 
 def derive(image: torch.Tensor, iuv: torch.Tensor, config: PreprocessConfig) -> dict[str, np.ndarray]:

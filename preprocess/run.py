@@ -87,7 +87,9 @@ def fill_shard(task: ShardTask, *, on_progress: OnProgress | None = None) -> Pro
     }
     failures: list[dict[str, str]] = []
     total = Progress(0, 0, 0)
-    for rows, reasons in _batches(task):
+    taken_whole = 0
+    for rows, reasons, whole in _batches(task):
+        taken_whole += whole
         done = Progress(len(rows["status"]), len(reasons), int(np.sum(rows["status"] == Status.NO_PERSON)))
         for name, values in rows.items():
             arrays[name][total.images : total.images + done.images] = values
@@ -95,12 +97,12 @@ def fill_shard(task: ShardTask, *, on_progress: OnProgress | None = None) -> Pro
         total = Progress(total.images + done.images, total.failed + done.failed, total.no_person + done.no_person)
         if on_progress is not None:
             on_progress(done)
-    notes = {"failures": failures, "no_person": total.no_person}
+    notes = {"failures": failures, "no_person": total.no_person, "taken_whole": taken_whole}
     write_shard(task.path, shard=task.shard, rows=arrays, notes=notes)
     return total
 
 
-def _batches(task: ShardTask) -> Iterator[tuple[dict[str, np.ndarray], dict[str, str]]]:
+def _batches(task: ShardTask) -> Iterator[tuple[dict[str, np.ndarray], dict[str, str], int]]:
     size = task.config.batch_size
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(0, len(task.records), size):
