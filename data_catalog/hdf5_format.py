@@ -97,7 +97,8 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
                 **hdf5plugin.Zstd(clevel=spec.level),
             )
             _describe(dataset, spec)
-        file.flush()
+            # Otherwise chunks are placed when Python happens to collect the dataset, and equal stores are not equal.
+            file.flush()
         return bytes(file.id.get_file_image())
 
 

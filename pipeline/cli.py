@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -264,6 +267,7 @@ def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
 
 def main() -> None:
     """Run the command line; turn mistakes into messages and exit codes."""
+    _stop_at_once_when_interrupted_twice()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -290,5 +294,28 @@ def _failed(problem: str, remedy: str) -> int:
 
 
 def _interrupted() -> int:
-    say(f"\ninterrupted; what is finished is kept. To continue: {this_command()}")
+    say(_interruption())
     return EXIT_INTERRUPTED
+
+
+def _interruption() -> str:
+    return f"\ninterrupted; what is finished is kept. To continue: {this_command()}"
+
+
+def _stop_at_once_when_interrupted_twice() -> None:
+    """The first Ctrl-C raises KeyboardInterrupt, so that what is under way can end; the second does not wait."""
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, second)
+        # Not say(): a signal may come in the middle of one.
+        os.write(sys.stderr.fileno(), b"\nstopping what is under way; Ctrl-C again stops at once\n")
+        raise KeyboardInterrupt
+
+    def second(_number: int, _frame: FrameType | None) -> None:
+        os.write(sys.stderr.fileno(), f"{_interruption()}\n".encode())
+        os._exit(EXIT_INTERRUPTED)
+
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # a job in the background ignores it, and stays so
+        signal.signal(signal.SIGINT, first)
