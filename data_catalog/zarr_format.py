@@ -158,7 +158,9 @@ def object_driver(place: UrlPath) -> dict[str, Any] | None:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     settings = {"endpoint": endpoint, "aws_region": region or ("us-east-1" if endpoint else None)}
-    given = {key: value for key, value in settings.items() if value}
+    given: dict[str, Any] = {key: value for key, value in settings.items() if value}
+    if os.environ.get("AWS_ACCESS_KEY_ID"):  # else it looks for files first, and complains of each that is not there
+        given["aws_credentials"] = {"type": "environment"}
     return {"driver": "s3", "bucket": bucket, "path": folder, **given}
 
 

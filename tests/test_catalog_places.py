@@ -210,7 +210,8 @@ def test_tensorstore_reads_a_store_from_a_web_server(
 
 
 def test_the_drivers_are_given_bucket_folder_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"):
+    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     at_s3 = {"driver": "s3", "bucket": "b", "path": "folder/a"}
     assert object_driver(UrlPath("s3://b/folder/a")) == at_s3
@@ -220,6 +221,10 @@ def test_the_drivers_are_given_bucket_folder_and_endpoint(monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     endpoint = {"endpoint": "http://127.0.0.1:9000", "aws_region": "eu-west-1"}
     assert object_driver(UrlPath("s3://b/folder/a")) == {**at_s3, **endpoint}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "own")
+    assert object_driver(UrlPath("s3://b/folder/a")) == {
+        **at_s3, **endpoint, "aws_credentials": {"type": "environment"},
+    }  # fmt: skip
 
 
 class _NoCredentialsError(Exception):
