@@ -22,7 +22,7 @@ import fsspec
 
 from data_catalog.errors import UserError
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs"}
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """The package that fsspec wants for each protocol of an object store; none is a requirement of ours."""
 
 _CREDENTIALS = {

@@ -31,6 +31,7 @@ from data_catalog.schema import (
 )
 
 BELIEVED_SECONDS = 30.0
+"""How long a store at a URL that was found whole is not asked again for its markers."""
 
 PROVENANCE = "provenance.json"
 """Who made a store, when and with what (preprocess/provenance.py); it goes with a store that is converted."""
@@ -127,8 +128,7 @@ class Store:
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
 
-        Training asks at every batch. At a URL each question is a request, so a store found whole there is believed
-        to be whole for :data:`BELIEVED_SECONDS`.
+        Training asks at every batch, and at a URL each question is a request: see :data:`BELIEVED_SECONDS`.
         """
         if time.monotonic() < self._whole_until:
             return []

@@ -25,6 +25,7 @@ from pipeline.stages import StoreRequest
 from preprocess import forecast
 from preprocess.forecast import Nobody, check_space, in_words, is_disk_full, measure, raw_bytes
 from preprocess.plan import Plan, prepare
+from preprocess.provenance import recorded_runs
 from preprocess.run import fill_store
 
 
@@ -119,6 +120,9 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
+    (entry,) = recorded_runs(path)
+    assert entry["command"] == "python -m pipeline preprocess --shard-rows 32"
+    assert (entry["shards"], entry["computed_by"]) == (3, "this process")
     fill_store(plan, prepare(plan, format=format))
     expected = contents(stores[format])
     expected.pop("failures.csv")

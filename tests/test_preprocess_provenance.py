@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -76,13 +75,3 @@ def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_processor_has_a_name() -> None:
     assert device_name("cpu").startswith("cpu: ")
     assert len(device_name("cpu")) > len("cpu: ")
-
-
-def test_the_command_records_its_run(tmp_path: Path, crops: Path) -> None:
-    from test_cli import run
-
-    variables = {"DATASET": "folder", "DATA_ROOT": crops, "STORE_ROOT": tmp_path, "SIZE": "64x32"}
-    assert run("preprocess", "--shard-rows", 32, **variables).returncode == 0
-    (entry,) = json.loads((tmp_path / "folder-crops-64x32.zarr" / "provenance.json").read_text())
-    assert entry["command"].endswith("preprocess --shard-rows 32")
-    assert entry["shards"] == 1
