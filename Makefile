@@ -13,7 +13,7 @@ export MAKE_COMMAND_LINE = make $(MAKECMDGOALS) $(MAKEOVERRIDES)
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: DATASET DATA_ROOT STORE SIZE ESTIMATOR MODEL DEVICE WORKERS SEED"
+	@echo "  variables: DATASET DATA_ROOT STORE STORE_ROOT SIZE ESTIMATOR MODEL DEVICE WORKERS SEED DRY_RUN"
 	@echo "  defaults:  pipeline/defaults.yaml;  every option: $(RUN) COMMAND --help"
 
 demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect

@@ -1,17 +1,42 @@
-"""Files that are either whole or absent: written aside, flushed to disk and renamed."""
+"""Files that are either whole or absent: written aside, flushed to disk and renamed; objects at a URL are put whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data_catalog.places import Place, UrlPath, upload
 
-def write_json(path: Path, content: Any) -> None:
+
+def write_json(path: Place, content: Any) -> None:
     """Write JSON so that ``path`` holds either its old content or all of the new one, whatever happens."""
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    if isinstance(path, UrlPath):
+        path.write_bytes(text.encode())
+        return
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
+    publish(aside, path)
+
+
+def make_folder(path: Place, build: Callable[[Path], None], *, last: str) -> None:
+    """Make the folder ``path`` by ``build(aside)``; it appears whole or not at all.
+
+    Local folders are renamed. At a URL there is no renaming: ``last`` is the file whose presence makes the folder
+    count, and it is put after all others.
+    """
+    if isinstance(path, UrlPath):
+        upload(path, build, last=last)
+        return
+    aside = path.with_name(f".{path.name}.creating")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if aside.exists():
+        shutil.rmtree(aside)
+    build(aside)
     publish(aside, path)
 
 

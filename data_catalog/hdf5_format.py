@@ -28,6 +28,9 @@ SUFFIX = ".hdf5"
 MARKER = "index.h5"
 """The file whose presence makes a folder a store of this format."""
 
+AT_A_URL = False
+"""Whether a store of this format can live at a URL: HDF5 seeks and rewrites, objects are put whole."""
+
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -71,9 +74,22 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
-    """Write one shard's file aside, flush it, and rename it into place."""
+    """Write one shard's file aside, flush it, and rename it into place.
+
+    HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
+    dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
+    """
     aside = path / f"{_shard_name(shard)}.{os.getpid()}.partial"
-    with h5py.File(aside, "w", libver="latest") as file:
+    try:
+        aside.write_bytes(_shard_file(rows))
+        publish(aside, path / _shard_name(shard))
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
+    with h5py.File("shard.h5", "w", libver="latest", driver="core", backing_store=False) as file:
         for spec in arrays_written("shard"):
             values = rows[spec.name]
             dataset = file.create_dataset(
@@ -84,7 +100,9 @@ def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
                 **hdf5plugin.Zstd(clevel=spec.level),
             )
             _describe(dataset, spec)
-    publish(aside, path / _shard_name(shard))
+            # Otherwise chunks are placed when Python happens to collect the dataset, and equal stores are not equal.
+            file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def remove_leftovers(path: Path) -> None:

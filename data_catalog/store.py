@@ -7,10 +7,10 @@ shard would read as fill values, so completeness is the markers' word, never the
 from __future__ import annotations
 
 import json
-import shutil
+import time
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from data_catalog import hdf5_format, zarr_format
 from data_catalog.errors import UserError
-from data_catalog.files import publish, write_json
+from data_catalog.files import make_folder, write_json
+from data_catalog.places import Place, UrlPath, place_of
 from data_catalog.schema import (
     ARRAY_BY_NAME,
     COORDINATES,
@@ -29,14 +30,21 @@ from data_catalog.schema import (
     check_rows,
 )
 
+BELIEVED_SECONDS = 30.0
+"""How long a store at a URL that was found whole is not asked again for its markers."""
+
+PROVENANCE = "provenance.json"
+"""Who made a store, when and with what (preprocess/provenance.py); it goes with a store that is converted."""
+
 FORMATS: dict[str, ModuleType] = {"zarr": zarr_format, "hdf5": hdf5_format}
 
 
 def create_store(
-    path: Path, *, format: str, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+    path: Place, *, format: str, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]
 ) -> None:
     """Make an empty store at ``path``, which must not exist; it appears whole or not at all.
 
+    Raises UserError for a format that cannot live at a URL.
     ``rows`` holds the arrays known before any shard is computed (person_id, camera_id, split, path), full length.
     """
     check_rows(rows, geometry, written="create", num_rows=geometry.num_samples)
@@ -48,16 +56,22 @@ def create_store(
         "coordinates": " ".join(SAMPLE_COORDINATES),
         **attributes,
     }
-    aside = path.with_name(f".{path.name}.creating")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if aside.exists():
-        shutil.rmtree(aside)
-    FORMATS[format].create(aside, geometry, described, {**rows, **constants})
-    publish(aside, path)
+    _check_place(path, format)
+    module = FORMATS[format]
+    build = partial(module.create, geometry=geometry, attributes=described, rows={**rows, **constants})
+    make_folder(path, build, last=module.MARKER)
+
+
+def _check_place(path: Place, format: str) -> None:
+    if isinstance(path, UrlPath) and not FORMATS[format].AT_A_URL:
+        raise UserError(
+            f"an {format} store cannot live at {path}: it needs a local folder",
+            "use STORE=zarr there, or a local STORE_ROOT; `python -m pipeline convert` makes one from the other",
+        )
 
 
 def write_shard(
-    path: Path, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
+    path: Place, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
 ) -> None:
     """Write every array of one shard, then the shard's marker with ``notes`` and each array's CRC-32.
 
@@ -73,8 +87,10 @@ def write_shard(
     write_json(_marker_path(path, shard), marker)
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Place) -> None:
     """Delete temporary files that a killed writer left in a store; call it when no writer is at work."""
+    if isinstance(path, UrlPath):  # objects are put whole: nothing is ever written aside
+        return
     module, _ = _recognise(path)
     module.remove_leftovers(path)
     for leftover in (path / "shards").glob(".*.partial"):
@@ -84,12 +100,13 @@ def remove_leftovers(path: Path) -> None:
 class Store:
     """An open store; reads rows of any array and pickles to other processes (open one with :func:`open_store`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         module, self.attributes = _recognise(path)
         self.format = next(name for name, known in FORMATS.items() if known is module)
         self.geometry = Geometry(**self.attributes["geometry"])
         self._reader = module.Reader(path, self.geometry)
+        self._whole_until = 0.0
 
     def read(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Rows of array ``name`` in the order given: a slice or one-dimensional integers, shape (rows, ...)."""
@@ -106,22 +123,33 @@ class Store:
 
     def markers(self) -> dict[int, dict[str, Any]]:
         """Marker of every finished shard, by shard number."""
-        files = sorted((self.path / "shards").glob("[0-9]*.json"))
-        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in files}
+        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in self._marker_files()}
 
     def missing_shards(self) -> list[int]:
-        """Numbers of the shards that are not finished."""
-        finished = {int(file.stem) for file in (self.path / "shards").glob("[0-9]*.json")}
-        return [shard for shard in range(self.geometry.num_shards) if shard not in finished]
+        """Numbers of the shards that are not finished.
+
+        Training asks at every batch, and at a URL each question is a request: see :data:`BELIEVED_SECONDS`.
+        """
+        if time.monotonic() < self._whole_until:
+            return []
+        finished = {int(file.stem) for file in self._marker_files()}
+        missing = [shard for shard in range(self.geometry.num_shards) if shard not in finished]
+        if isinstance(self.path, UrlPath) and not missing:
+            self._whole_until = time.monotonic() + BELIEVED_SECONDS
+        return missing
+
+    def _marker_files(self) -> list[Place]:
+        files: list[Place] = list((self.path / "shards").glob("[0-9]*.json"))
+        return sorted(files, key=lambda file: file.name)
 
 
-def open_store(path: str | Path, *, incomplete: bool = False) -> Store:
-    """Open the zarr or HDF5 store at ``path``.
+def open_store(path: str | Place, *, incomplete: bool = False) -> Store:
+    """Open the zarr or HDF5 store in the folder or at the URL ``path``.
 
-    Raises UserError where there is none, where it is of a newer format, and, unless ``incomplete`` is
-    given, where shards are missing.
+    Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, and,
+    unless ``incomplete`` is given, where shards are missing.
     """
-    store = Store(Path(path))
+    store = Store(place_of(path))
     missing = store.missing_shards()
     if missing and not incomplete:
         raise UserError(
@@ -131,12 +159,12 @@ def open_store(path: str | Path, *, incomplete: bool = False) -> Store:
     return store
 
 
-def exists(path: Path) -> bool:
+def exists(path: Place) -> bool:
     """Whether a store of any format is at ``path``."""
     return any((path / module.MARKER).is_file() for module in FORMATS.values())
 
 
-def convert_store(source: Store, path: Path, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
+def convert_store(source: Store, path: Place, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
     """Copy a complete store into ``format`` at ``path``, shard by shard; continues an interrupted copy.
 
     Arrays, attributes and markers are equal afterwards. ``on_shard(shard)`` is called after each.
@@ -151,6 +179,8 @@ def convert_store(source: Store, path: Path, *, format: str, on_shard: Callable[
             f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
         )
     remove_leftovers(path)
+    if (source.path / PROVENANCE).is_file():
+        write_json(path / PROVENANCE, json.loads((source.path / PROVENANCE).read_text(encoding="utf-8")))
     markers = source.markers()
     for shard in target.missing_shards():
         covered = source.geometry.shard_slice(shard)
@@ -161,14 +191,15 @@ def convert_store(source: Store, path: Path, *, format: str, on_shard: Callable[
             on_shard(shard)
 
 
-def _marker_path(path: Path, shard: int) -> Path:
+def _marker_path(path: Place, shard: int) -> Place:
     return path / "shards" / f"{shard:05d}.json"
 
 
-def _recognise(path: Path) -> tuple[ModuleType, dict[str, Any]]:
+def _recognise(path: Place) -> tuple[ModuleType, dict[str, Any]]:
     """The format module and the attributes of the store at ``path``; UserError where there is no readable store."""
-    for module in FORMATS.values():
+    for name, module in FORMATS.items():
         if (path / module.MARKER).is_file():
+            _check_place(path, name)
             break
     else:
         raise UserError(

@@ -2,11 +2,14 @@
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
 shuffling makes these bytes larger). zarr-python creates and writes; tensorstore reads, because scattered
-reads through zarr-python are 30 times slower (bench/RESULTS.md).
+reads through zarr-python are 30 times slower (bench/RESULTS.md). At a URL both go to the same objects: zarr-python
+through fsspec, tensorstore through its own driver of the protocol where it has one.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -17,13 +20,20 @@ import numpy as np
 import tensorstore
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.storage import FsspecStore
 
 from data_catalog.files import flush
+from data_catalog.places import Place, UrlPath, explained
 from data_catalog.schema import ARRAYS, ArraySpec, Geometry
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".zarr"
 MARKER = "zarr.json"
 """The file whose presence makes a folder a store of this format."""
+
+AT_A_URL = True
+"""Whether a store of this format can live at a URL."""
 
 
 def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
@@ -59,23 +69,33 @@ def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]
     return {"chunks": (spec.chunk_rows, *shape[1:]), "shards": shard}
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_attributes(path: Place) -> dict[str, Any]:
     """The group's attributes."""
-    return dict(zarr.open_group(path, mode="r").attrs)
+    with explained(path):
+        return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
 
 
-def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def _for_zarr(path: Place) -> Path | FsspecStore:
+    return FsspecStore.from_url(path.url) if isinstance(path, UrlPath) else path
+
+
+def write_shard(path: Place, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard of every array, each in one whole assignment (no read-modify-write), and flush it."""
-    group = zarr.open_group(path, mode="r+")
-    for name, values in rows.items():
-        array = group[name]
-        written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
-        written.unlink(missing_ok=True)  # zarr would read an old shard before replacing it, and may not be able to
-        first = shard * (array.shards or array.chunks)[0]
-        array[first : first + len(values)] = values
-        if written.exists():  # zarr leaves out what holds nothing but fill values
-            flush(written)
-            flush(written.parent)
+    with explained(path):
+        group = zarr.open_group(_for_zarr(path), mode="r+")
+        for name, values in rows.items():
+            _write_array(path, group[name], name, shard, values)
+
+
+def _write_array(path: Place, array: zarr.Array, name: str, shard: int, values: np.ndarray) -> None:
+    written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+    written.unlink(missing_ok=True)  # zarr would read an old shard before replacing it, and may not be able to
+    first = shard * (array.shards or array.chunks)[0]
+    array[first : first + len(values)] = values
+    # An object at a URL is durable once it is put; a local file has to be flushed.
+    if isinstance(written, Path) and written.exists():  # zarr leaves out what holds nothing but fill values
+        flush(written)
+        flush(written.parent)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -87,7 +107,7 @@ def remove_leftovers(path: Path) -> None:
 class Reader:
     """Reads rows of a store's arrays; opens them on first use, in each process for itself."""
 
-    def __init__(self, path: Path, geometry: Geometry) -> None:
+    def __init__(self, path: Place, geometry: Geometry) -> None:
         self._path = path
         self._geometry = geometry
         self._arrays: dict[str, Any] = {}
@@ -97,7 +117,8 @@ class Reader:
 
     def array(self, name: str) -> zarr.Array:
         """The array as zarr-python opens it."""
-        return zarr.open_array(self._path / name, mode="r")
+        with explained(self._path):
+            return zarr.open_array(_for_zarr(self._path / name), mode="r")
 
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the order given."""
@@ -105,12 +126,46 @@ class Reader:
             strings = self.array(spec.name)[...]
             return np.asarray(strings, dtype=object)[rows]
         if spec.name not in self._arrays:
-            self._arrays[spec.name] = _open_tensorstore(self._path / spec.name)
-        return np.asarray(self._arrays[spec.name][rows].read().result())
+            self._arrays[spec.name] = self._open(spec)
+        array = self._arrays[spec.name]
+        if isinstance(array, zarr.Array):
+            with explained(self._path):
+                return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
+        return np.asarray(array[rows].read().result())
+
+    def _open(self, spec: ArraySpec) -> Any:
+        place = self._path / spec.name
+        where = {"driver": "file", "path": str(place.absolute())} if isinstance(place, Path) else object_driver(place)
+        if where is not None:
+            return _open_tensorstore(where)
+        if spec.written == "shard":  # the others are small and read whole
+            log.info("%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", place)
+        return self.array(spec.name)
 
 
-def _open_tensorstore(path: Path) -> Any:
-    specification = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.absolute())}}
+def object_driver(place: UrlPath) -> dict[str, Any] | None:
+    """tensorstore's specification of a folder at a URL; None where it has no driver for the protocol.
+
+    Credentials it reads from the environment itself; of S3's other settings it is told those that s3fs reads.
+    """
+    if place.protocol in ("http", "https"):
+        return {"driver": "http", "base_url": place.url}
+    bucket, _, folder = place.url.partition("://")[2].partition("/")
+    if place.protocol in ("gs", "gcs"):
+        return {"driver": "gcs", "bucket": bucket, "path": folder}
+    if place.protocol not in ("s3", "s3a"):
+        return None
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    settings = {"endpoint": endpoint, "aws_region": region or ("us-east-1" if endpoint else None)}
+    given: dict[str, Any] = {key: value for key, value in settings.items() if value}
+    if os.environ.get("AWS_ACCESS_KEY_ID"):  # else it looks for files first, and complains of each that is not there
+        given["aws_credentials"] = {"type": "environment"}
+    return {"driver": "s3", "bucket": bucket, "path": folder, **given}
+
+
+def _open_tensorstore(where: dict[str, Any]) -> Any:
+    specification = {"driver": "zarr3", "kvstore": where}
     return tensorstore.open(specification, read=True, open=True, context=_context()).result()
 
 

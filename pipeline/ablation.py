@@ -9,6 +9,7 @@ from typing import Any
 from data_catalog.attributes import find_attributes, has_attributes
 from data_catalog.datasets import find_spec, locate
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import Store, open_store
 from pipeline.ablation_report import report
 from pipeline.options import whole_numbers
@@ -33,7 +34,7 @@ def run_ablation(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Path | None,
+    store_path: Place | None,
     size: str | None,
     feed: str,
     **store_request: Any,
@@ -120,7 +121,7 @@ def _folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
     return [own, root] if own is not None else [root]
 
 
-def _ranked_store(config: TrainConfig, store_path: Path | None, store_request: dict[str, Any]) -> Store:
+def _ranked_store(config: TrainConfig, store_path: Place | None, store_request: dict[str, Any]) -> Store:
     if store_path is not None:
         store = open_store(store_path)
     else:

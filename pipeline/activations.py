@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import Store, open_store
 from pipeline.options import whole_numbers
 from pipeline.progress import say
@@ -40,7 +41,7 @@ def draw_activations(
     images: int,
     rows: str | None,
     seed: int,
-    store_path: Path | None,
+    store_path: Place | None,
     run_root: Path,
     device: str,
 ) -> Path:

@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place, folder_bytes
 from data_catalog.store import Store, exists, open_store
 from pipeline.progress import ProgressReport, say
 from preprocess.verify import damaged_arrays, differing_rows
 
 
-def stores_table(store_root: Path) -> Table:
-    """One row a store under ``store_root``: what it holds, how much of it is written, how large it is."""
-    table = Table(title=f"stores in {store_root}", title_justify="left")
-    for column in ("store", "dataset", "estimator"):
-        table.add_column(column)
-    for column in ("images", "shards", "no person", "failed", "on disk"):
-        table.add_column(column, justify="right")
-    for path in sorted(path for path in store_root.glob("*") if exists(path)):
-        table.add_row(path.name, *_facts(path))
-    return table
+def find_stores(store_root: Place) -> list[dict[str, Any]]:
+    """The facts of every store directly under ``store_root``, sorted by name (:func:`store_facts`)."""
+    folders: list[Place] = list(store_root.glob("*"))
+    return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
 
 
-def _facts(path: Path) -> list[str]:
+def store_facts(path: Place) -> dict[str, Any]:
+    """What a store holds and how much of it is written, in plain JSON types; its ``problem`` if it cannot be read.
+
+    ``no_person``, ``failed`` and ``taken_whole`` count images of the finished shards; ``taken_whole`` are those in
+    which the detector found nobody, so that DensePose was given the whole image.
+    """
     try:
         store = open_store(path, incomplete=True)
     except UserError as error:
-        return [error.problem]
+        return {"store": path.name, "problem": error.problem}
     markers = store.markers().values()
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {
+        "store": path.name,
+        "format": store.format,
+        "dataset": store.attributes["dataset"],
+        "estimator": store.attributes["estimator"]["name"],
+        "images": store.geometry.num_samples,
+        "shards": store.geometry.num_shards,
+        "shards_done": len(markers),
+        "no_person": sum(marker.get("no_person", 0) for marker in markers),
+        "taken_whole": sum(marker.get("taken_whole", 0) for marker in markers),
+        "failed": sum(len(marker.get("failures", [])) for marker in markers),
+        "bytes": folder_bytes(path),
+    }
+
+
+def stores_table(store_root: Place) -> Table:
+    """One row a store under ``store_root``: what it holds, how much of it is written, how large it is."""
+    table = Table(title=f"stores in {store_root}", title_justify="left")
+    for column in ("store", "format", "dataset", "estimator"):
+        table.add_column(column)
+    for column in ("images", "shards", "no person", "taken whole", "failed", "on disk"):
+        table.add_column(column, justify="right")
+    for facts in find_stores(store_root):
+        table.add_row(*_cells(facts))
+    return table
+
+
+def _cells(facts: dict[str, Any]) -> list[str]:
+    if "problem" in facts:
+        return [facts["store"], "", facts["problem"]]
     return [
-        str(store.attributes["dataset"]),
-        str(store.attributes["estimator"]["name"]),
-        f"{store.geometry.num_samples:,}",
-        f"{len(markers)}/{store.geometry.num_shards}",
-        str(sum(marker.get("no_person", 0) for marker in markers)),
-        str(sum(len(marker.get("failures", [])) for marker in markers)),
-        f"{size / 1e6:,.0f} MB",
+        *(str(facts[key]) for key in ("store", "format", "dataset", "estimator")),
+        f"{facts['images']:,}",
+        f"{facts['shards_done']}/{facts['shards']}",
+        *(str(facts[key]) for key in ("no_person", "taken_whole", "failed")),
+        f"{facts['bytes'] / 1e6:,.0f} MB",
     ]
 
 

@@ -5,11 +5,14 @@ A command imports its own stage: torch and timm take seconds that ``--help`` doe
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -17,12 +20,13 @@ import click
 from data_catalog.cuhk03 import KINDS
 from data_catalog.datasets import FOLDER, find_dataset, locate
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import schema_table
 from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
-from pipeline.progress import ProgressReport, say, show
+from pipeline.progress import ProgressReport, say, show, this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -111,11 +115,19 @@ def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
 
 @cli.command()
 @options.store_options
-def preprocess(**request: Any) -> None:
+@click.option("--dry-run", is_flag=True, envvar="DRY_RUN", help="Only say what would be done and what it costs.")
+def preprocess(dry_run: bool, **request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
     from pipeline.stages import StoreRequest, make_store
 
     wanted = StoreRequest(**request)
+    if dry_run:
+        from pipeline.forecasting import foretell
+
+        for subject, sentence in foretell(wanted).items():
+            click.echo(f"{subject:<10} {sentence}")
+        say("dry run: nothing was written")
+        return
     store, failed = make_store(wanted)
     click.echo(store.path)
     say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
@@ -134,7 +146,7 @@ def densepose_sizes(**request: Any) -> None:
 
 @cli.command()
 @options.derive_options
-def derive(source: Path | None, **request: Any) -> None:
+def derive(source: Place | None, **request: Any) -> None:
     """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
     from pipeline.stages import StoreRequest, derive_store
 
@@ -152,7 +164,7 @@ def derive(source: Path | None, **request: Any) -> None:
 @options.initial
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
@@ -163,7 +175,7 @@ def train(**request: Any) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
-@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the one of the training.")
+@click.option("--store-path", type=options.PLACE, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
@@ -184,7 +196,7 @@ def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
 @options.feed
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from pipeline.ablation import run_ablation
@@ -218,7 +230,7 @@ def export(run: Path, target: Path | None) -> None:
 @options.seed
 @options.device
 @click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
-@click.option("--store-path", type=click.Path(path_type=Path), help="Another store than the first run's own.")
+@click.option("--store-path", type=options.PLACE, help="Another store than the first run's own.")
 def activations(**request: Any) -> None:
     """Draw where the trunks of some runs look, one column a run, for some images of a store."""
     from pipeline.activations import draw_activations
@@ -231,8 +243,8 @@ def activations(**request: Any) -> None:
 @options.run_root
 @options.rows
 @options.seed
-@click.option("--store-path", type=click.Path(path_type=Path), help="This store, whatever its size or name.")
-def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | None, **request: Any) -> None:
+@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
+def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | None, **request: Any) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
     from pipeline.looking import inspect_store
     from pipeline.stages import StoreRequest
@@ -244,7 +256,7 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Path | N
 @cli.command()
 @options.data_root
 @options.store_root
-def doctor(data_root: Path, store_root: Path) -> None:
+def doctor(data_root: Path, store_root: Place) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
     from pipeline.doctor import findings, findings_table
 
@@ -253,18 +265,22 @@ def doctor(data_root: Path, store_root: Path) -> None:
 
 @cli.command()
 @options.store_root
-def status(store_root: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
+def status(store_root: Place, as_json: bool) -> None:
     """A table of all stores: what they hold, how much of them is written."""
-    from pipeline.checking import stores_table
+    from pipeline.checking import find_stores, stores_table
 
-    show(stores_table(store_root))
+    if as_json:
+        click.echo(json.dumps(find_stores(store_root), indent=1))
+    else:
+        show(stores_table(store_root))
 
 
 @cli.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=options.PLACE)
 @click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
-def verify(store: Path, sample: int, seed: int) -> None:
+def verify(store: Place, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
     from pipeline.checking import verify_store
 
@@ -272,9 +288,9 @@ def verify(store: Path, sample: int, seed: int) -> None:
 
 
 @cli.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-def convert(source: Path, target: Path) -> None:
+@click.argument("source", type=options.PLACE)
+@click.argument("target", type=options.PLACE)
+def convert(source: Place, target: Place) -> None:
     """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
     suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
     if target.suffix not in suffixes:
@@ -310,6 +326,7 @@ def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
 
 def main() -> None:
     """Run the command line; turn mistakes into messages and exit codes."""
+    _stop_at_once_when_interrupted_twice()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -336,6 +353,28 @@ def _failed(problem: str, remedy: str) -> int:
 
 
 def _interrupted() -> int:
-    again = os.environ.get("MAKE_COMMAND_LINE") or f"python -m pipeline {' '.join(sys.argv[1:])}"
-    say(f"\ninterrupted; what is finished is kept. To continue: {again}")
+    say(_interruption())
     return EXIT_INTERRUPTED
+
+
+def _interruption() -> str:
+    return f"\ninterrupted; what is finished is kept. To continue: {this_command()}"
+
+
+def _stop_at_once_when_interrupted_twice() -> None:
+    """The first Ctrl-C raises KeyboardInterrupt, so that what is under way can end; the second does not wait."""
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, second)
+        # Not say(): a signal may come in the middle of one.
+        os.write(sys.stderr.fileno(), b"\nstopping what is under way; Ctrl-C again stops at once\n")
+        raise KeyboardInterrupt
+
+    def second(_number: int, _frame: FrameType | None) -> None:
+        os.write(sys.stderr.fileno(), f"{_interruption()}\n".encode())
+        os._exit(EXIT_INTERRUPTED)
+
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # a job in the background ignores it, and stays so
+        signal.signal(signal.SIGINT, first)

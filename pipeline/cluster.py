@@ -1,13 +1,18 @@
-"""Where shards are computed: this process, local Dask workers or a Dask scheduler. Only this imports distributed."""
+"""Where shards are computed: this process, local Dask workers or a Dask scheduler. Only this imports distributed.
+
+Local workers share the machine: each has a GPU of its own where there are GPUs, else its share of the cores.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import Any
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
 
 from data_catalog.errors import UserError
 
@@ -15,36 +20,74 @@ _CONNECT_SECONDS = 20
 _RETRIES = 2
 """Times a shard is computed again after its worker died."""
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Where the libraries read how many threads they may use; Dask's own default is 1."""
+
+
+def worker_environments(workers: int, *, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
+    """The environment variables of each local worker.
+
+    ``gpus`` are the devices to give out, as CUDA_VISIBLE_DEVICES names them: worker i sees one of them only, as its
+    ``cuda:0``; where workers outnumber them they are given out in turn. Without GPUs the workers share ``cores``
+    evenly, unless the user's own environment already says how many threads there are to be.
+    """
+    share = str(max(1, cores // max(1, workers)))
+    threads = {name: os.environ.get(name, share) for name in _THREADS}
+    if not gpus:
+        return [threads] * workers
+    return [{**threads, "CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} for worker in range(workers)]
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _SeatedNanny(Nanny):
+    """Starts a worker in the environment of its number."""
+
+    def __init__(self, scheduler: str, *, environments: Sequence[Mapping[str, str]], **options: Any) -> None:
+        super().__init__(scheduler, **options, env=dict(environments[int(options["name"])]))
+
 
 @contextmanager
-def shard_executor(*, workers: int, scheduler: str | None) -> Iterator[tuple[Executor | None, str]]:
+def shard_executor(
+    *, workers: int, scheduler: str | None, gpus: Sequence[str] = ()
+) -> Iterator[tuple[Executor | None, str]]:
     """An executor of shards and the sentence saying what it is; None computes in this process.
 
     ``scheduler`` is the address of a running Dask scheduler (tcp://host:port), whose workers see the same
-    file system and have DenseReID installed; otherwise ``workers`` local processes are started. Raises
-    UserError where the scheduler does not answer or has no workers.
+    file system and have DenseReID installed; otherwise ``workers`` local processes are started, on ``gpus``
+    (:func:`worker_environments`). Raises UserError where the scheduler does not answer or has no workers.
     """
     if scheduler is None and workers == 0:
         yield None, "this process"
         return
     # A lost worker is retried and reported by us; its traceback is not for the terminal.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with _cluster(workers, scheduler) as cluster, _client(cluster) as client:
+    environments = worker_environments(workers, gpus=gpus, cores=usable_cores())
+    with _cluster(environments, scheduler) as cluster, _client(cluster) as client:
         count = len(client.scheduler_info(n_workers=-1)["workers"])
         if not count:
             raise UserError(
                 f"the Dask scheduler at {scheduler} has no workers", f"start some: dask worker {scheduler} --nthreads 1"
             )
-        yield client.get_executor(retries=_RETRIES), f"{count} Dask workers"
+        on_gpus = f" on {min(count, len(gpus))} GPUs" if gpus and scheduler is None else ""
+        yield client.get_executor(retries=_RETRIES), f"{count} Dask workers{on_gpus}"
 
 
 @contextmanager
-def _cluster(workers: int, scheduler: str | None) -> Iterator[LocalCluster | str]:
+def _cluster(environments: Sequence[Mapping[str, str]], scheduler: str | None) -> Iterator[LocalCluster | str]:
     if scheduler is not None:
         yield scheduler
         return
     with LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=len(environments),
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+        worker_class=_SeatedNanny,
+        environments=environments,
     ) as cluster:
         yield cluster
 

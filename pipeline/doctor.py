@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from data_catalog.datasets import locate
+from data_catalog.places import Place, UrlPath, free_bytes, nearest_folder
 from data_catalog.specs import known_datasets
 from pipeline.settings import resolve_device
 from preprocess.detectron2_densepose import installed_versions, missing
@@ -29,7 +29,7 @@ class Finding:
     remedy: str = ""
 
 
-def findings(data_root: Path, store_root: Path) -> Iterator[Finding]:
+def findings(data_root: Path, store_root: Place) -> Iterator[Finding]:
     """Everything that decides what can be run here."""
     yield Finding("Python", True, platform.python_version())
     yield from _packages()
@@ -53,9 +53,11 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, False, "not installed", "make clean-env, then make again; or pip install --editable .")
 
 
-def _disk(store_root: Path) -> Finding:
-    existing = next(path for path in (store_root.absolute(), *store_root.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+def _disk(store_root: Place) -> Finding:
+    free = free_bytes(store_root)
+    if free is None or isinstance(store_root, UrlPath):
+        return Finding("free disk", True, f"stores are kept at {store_root}, whose free space is not known")
+    existing = nearest_folder(store_root)
     needed = "Market-1501 takes about 4 GB as a store at 256x128"
     return Finding("free disk", free > 4e9, f"{free / 1e9:.0f} GB at {existing}", "" if free > 4e9 else needed)
 

@@ -9,13 +9,19 @@ from typing import Any, TypeVar
 import click
 
 from data_catalog.errors import UserError
+from data_catalog.places import place_of
 from data_catalog.store import FORMATS
-from pipeline.settings import ESTIMATORS, defaults
+from pipeline.settings import ESTIMATORS, defaults, parse_workers
 from pipeline.tables import TABLES
 from train.config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+PLACE = click.types.FuncParamType(place_of)
+PLACE.name = "place"
+"""A local folder, or a URL such as s3://BUCKET/FOLDER."""
 
 
 def _option(name: str, text: str, **settings: Any) -> Callable[[_Command], _Command]:
@@ -32,7 +38,7 @@ catalog = _option(
     default=None,
 )
 data_root = _option("data-root", "Folder that contains the datasets; for folder, the images themselves.", type=_FOLDER)
-store_root = _option("store-root", "Folder of the stores.", type=_FOLDER)
+store_root = _option("store-root", "Folder of the stores, or a URL like s3://BUCKET/FOLDER.", type=PLACE)
 run_root = _option("run-root", "Folder of training runs and pictures.", type=_FOLDER)
 store = _option("store", "Store format.", type=click.Choice(list(FORMATS)))
 size = _option("size", "Canonical image size, HEIGHTxWIDTH.")
@@ -73,11 +79,16 @@ compiled = _option(
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.", default=None)
 shard_rows = _option("shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=1024)
 device = _option("device", "auto, cpu, cuda or cuda:N.")
-workers = _option("workers", "Worker processes; 0 works in this process.", type=click.IntRange(min=0))
+workers = _option(
+    "workers", "Worker processes; 0 is this process, auto one for each GPU.", type=parse_workers, metavar="NUMBER"
+)
+ignore_space = _option(
+    "ignore-space", "Start even where the store will not fit on the disk.", is_flag=True, default=False
+)
 source = _option(
     "source",
     "The store to derive from; the one of DATASET, SIZE and STORE with the usual DSAP images unless given.",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     default=None,
 )
 scheduler = _option("scheduler", "Address of a Dask scheduler that computes the shards, tcp://HOST:PORT.", default=None)
@@ -106,7 +117,7 @@ def store_options(command: _Command, *, size_option: Callable[[_Command], _Comma
     stack = (
         dataset, catalog, data_root, store_root, store, size_option, dsap_size, collision, estimator, iuv_root,
         iuv_order, weights, mode, short_edge, precision, no_fallback, compiled, pattern, shard_rows, device, workers,
-        scheduler,
+        scheduler, ignore_space,
     )  # fmt: skip
     return _with(command, stack)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 import time
 from types import TracebackType
 
@@ -11,6 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _LINE_SECONDS = 10.0
+
+
+def this_command() -> str:
+    """The command line as the user typed it: make's, where make was asked."""
+    return os.environ.get("MAKE_COMMAND_LINE") or f"python -m pipeline {shlex.join(sys.argv[1:])}"
 
 
 def say(text: str) -> None:

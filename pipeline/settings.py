@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.store import FORMATS
 
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
@@ -31,8 +33,8 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def store_path(
-    store_root: Path, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
-) -> Path:
+    store_root: Place, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
+) -> Place:
     """Where the store of a dataset at one canonical size lives: its name says both.
 
     It also says how its DSAP images are made where that is not the default: ``-dsap64``, ``-mean``.
@@ -60,6 +62,32 @@ def resolve_device(name: str) -> tuple[str, str]:
     if index >= count:
         raise UserError(f"DEVICE={name} was asked for; this machine has {count} CUDA devices", "use DEVICE=auto or cpu")
     return f"cuda:{index}", f"asked for: {torch.cuda.get_device_name(index)}"
+
+
+def gpus_to_share(name: str) -> list[str]:
+    """The GPUs that the workers of DEVICE=``name`` share, as CUDA_VISIBLE_DEVICES names them.
+
+    All that are visible where the device is ``auto`` or ``cuda``. None for ``cpu``, and none for one GPU asked for by
+    its number, which all workers then use.
+    """
+    import torch
+
+    if name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    given = [device.strip() for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.strip()]
+    return given[:count] or [str(index) for index in range(count)]
+
+
+def parse_workers(text: str | int) -> int:
+    """A number of worker processes; ``auto`` is one for each GPU where there are several, else 0, this process."""
+    text = str(text).strip()
+    if text == "auto":
+        count = len(gpus_to_share("auto"))
+        return count if count > 1 else 0
+    if not text.isdecimal():
+        raise UserError(f"WORKERS is '{text}'", "expected a number of processes, 0 for this one, or auto")
+    return int(text)
 
 
 def choose_model(name: str, device: str, paper: str = "dsa-reid") -> tuple[str, str]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_catalog.datasets import Dataset, count_differences, find_dataset
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Geometry, Split
 from data_catalog.store import Store, exists, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from pipeline.cluster import shard_executor
-from pipeline.progress import ProgressReport, say
-from pipeline.settings import ESTIMATORS, defaults, parse_size, resolve_device, store_path
+from pipeline.progress import ProgressReport, say, this_command
+from pipeline.settings import ESTIMATORS, defaults, gpus_to_share, parse_size, resolve_device, store_path
 from preprocess.batches import Precision
 from preprocess.densepose_estimator import open_densepose
 from preprocess.derive import Collision
 from preprocess.detectron2_densepose import missing
 from preprocess.detectron2_estimator import GUIDE, Mode, open_detectron2
 from preprocess.estimator import Estimator
+from preprocess.forecast import check_space, disk_full, is_disk_full, measure
 from preprocess.iuv import open_iuv
 from preprocess.plan import Plan, PreprocessConfig, prepare
+from preprocess.provenance import record_run
 from preprocess.rederive import DerivedPlan, prepare_derived
-from preprocess.run import Progress, fill_store, write_failures
+from preprocess.run import OnProgress, fill_store, write_failures
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class StoreRequest:
 
     dataset: str
     data_root: Path
-    store_root: Path
+    store_root: Place
     store: str
     size: str
     dsap_size: int
@@ -53,8 +57,9 @@ class StoreRequest:
     precision: Precision = defaults()["precision"]
     no_fallback: bool = False
     compiled: bool = False
+    ignore_space: bool = False
 
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where the store lives, or will."""
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
         size = parse_size(self.size)
@@ -62,7 +67,12 @@ class StoreRequest:
 
     def variables(self) -> str:
         """The Make variables that name this store: DATASET, and those that are not the defaults."""
-        named = {"DATA_ROOT": self.data_root, "STORE_ROOT": self.store_root, "STORE": self.store, "SIZE": self.size}
+        named: dict[str, object] = {
+            "DATA_ROOT": self.data_root,
+            "STORE_ROOT": self.store_root,
+            "STORE": self.store,
+            "SIZE": self.size,
+        }
         named |= {"DSAP_SIZE": self.dsap_size, "COLLISION": self.collision}
         unusual = [f"{name}={value}" for name, value in named.items() if str(value) != str(defaults()[name.lower()])]
         return " ".join((f"DATASET={self.dataset}", *unusual))
@@ -78,19 +88,11 @@ def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
 
 def make_store(request: StoreRequest) -> tuple[Store, int]:
     """Preprocess the dataset into its store, or finish what was begun; the store and its number of failures."""
-    size = parse_size(request.size)
     dataset = _present_dataset(request)
     device, why_device = resolve_device(request.device)
     estimator, why = choose_estimator(request, dataset, device)
-    config = PreprocessConfig(
-        size=size,
-        dsap_size=request.dsap_size,
-        collision=request.collision,
-        shard_rows=request.shard_rows,
-        device=device,
-    )
-    plan = Plan(dataset, request.path(), estimator, config)
-    say(f"{dataset.name}: {_counted(dataset)} in {dataset.root}")
+    plan = Plan(dataset, request.path(), estimator, make_config(request, device))
+    say(f"{dataset.name}: {counted(dataset)} in {dataset.root}")
     for difference in count_differences(dataset):
         say(f"  note: {difference}")
     say(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
@@ -100,7 +102,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     return store, _report_failures(store)
 
 
-def derive_store(request: StoreRequest, source: Path | None = None) -> Store:
+def derive_store(request: StoreRequest, source: Place | None = None) -> Store:
     """The request's store, its masks and DSAP images computed from the images and IUV maps of a finished store.
 
     ``source`` is that store; the request's own with the usual DSAP images unless given.
@@ -114,6 +116,17 @@ def derive_store(request: StoreRequest, source: Path | None = None) -> Store:
     store = open_store(plan.path)
     _report_failures(store)
     return store
+
+
+def make_config(request: StoreRequest, device: str) -> PreprocessConfig:
+    """The config of the request's store, computed on ``device``."""
+    return PreprocessConfig(
+        size=parse_size(request.size),
+        dsap_size=request.dsap_size,
+        collision=request.collision,
+        shard_rows=request.shard_rows,
+        device=device,
+    )
 
 
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
@@ -164,9 +177,18 @@ def _no_estimator(dataset: Dataset, why: str) -> UserError:
 
 
 def _present_dataset(request: StoreRequest) -> Dataset:
-    root = request.data_root / "synthetic"
-    if request.dataset == "synthetic" and not (root / COMPLETE_NAME).is_file():
-        synthesize(root, SyntheticConfig(), workers=request.workers)
+    if request.dataset == "synthetic" and not is_rendered(request):
+        synthesize(request.data_root / "synthetic", SyntheticConfig(), workers=request.workers)
+    return wanted_dataset(request)
+
+
+def is_rendered(request: StoreRequest) -> bool:
+    """Whether the synthetic pedestrians are there, all of them."""
+    return (request.data_root / "synthetic" / COMPLETE_NAME).is_file()
+
+
+def wanted_dataset(request: StoreRequest) -> Dataset:
+    """The request's dataset as it is on disk. Raises UserError where it is not."""
     return find_dataset(
         request.dataset,
         request.data_root,
@@ -176,7 +198,8 @@ def _present_dataset(request: StoreRequest) -> Dataset:
     )
 
 
-def _counted(dataset: Dataset) -> str:
+def counted(dataset: Dataset) -> str:
+    """Its number of images, also by split, in words."""
     parts = []
     for split in Split:
         number = sum(record.split == split for record in dataset.records)
@@ -191,24 +214,39 @@ def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *,
         return
     geometry = plan.geometry
     rows = [geometry.shard_slice(shard) for shard in shards]
-    total = sum(covered.stop - covered.start for covered in rows)
+    images = sum(covered.stop - covered.start for covered in rows)
     if len(shards) < geometry.num_shards:
         say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
-    with shard_executor(workers=request.workers, scheduler=request.scheduler) as (executor, where):
+    gpus = gpus_to_share(request.device)
+    with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         say(f"{len(shards)} shards, computed by {where}")
-        with ProgressReport(title, total) as report:
+        if isinstance(plan, Plan) and not request.ignore_space:
+            check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
+        record_run(plan, command=this_command(), workers=where, shards=len(shards))
+        with ProgressReport(title, images) as report:
+            _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))
 
-            def on_progress(progress: Progress) -> None:
-                report.advance(progress.images, progress.failed)
 
-            fill_store(plan, shards, executor=executor, on_progress=on_progress)
+def _compute(plan: Plan | DerivedPlan, shards: list[int], executor: Executor | None, on_progress: OnProgress) -> None:
+    try:
+        fill_store(plan, shards, executor=executor, on_progress=on_progress)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        written = plan.geometry.num_shards - len(open_store(plan.path, incomplete=True).missing_shards())
+        raise disk_full(plan, written, error) from error
 
 
 def _report_failures(store: Store) -> int:
     failures = write_failures(store)
-    no_person = sum(marker.get("no_person", 0) for marker in store.markers().values())
+    markers = store.markers().values()
+    no_person, taken_whole = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
         say(f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background")
+    if taken_whole:
+        say(
+            f"the detector found nobody in {taken_whole} images, which were taken whole (--no-fallback leaves them out)"
+        )
     if failures:
         say(f"{len(failures)} images failed; the first: {failures[0]['reason']}")
         say(f"all of them, with reasons: {store.path / 'failures.csv'}")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Split
 from data_catalog.store import Store, open_store
 from pipeline.progress import say, show
@@ -35,7 +36,7 @@ def train_model(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Path | None,
+    store_path: Place | None,
     size: str | None,
     fresh: bool,
     feed: str,
@@ -86,7 +87,7 @@ def chosen_settings(
 def evaluate_run(
     run: Path,
     *,
-    store_path: Path | None,
+    store_path: Place | None,
     device: str,
     feature: str | None = None,
     reranking: Reranking | None = None,

@@ -54,10 +54,12 @@ class NetworkEstimator(ABC, Generic[_Network]):
         several at a time (see ``run_in_batches``). Raises UserError when not even one fits into the device's memory.
         """
         network = self.network()
+        whole = np.zeros(len(crops), bool)
         result = Charts(
             iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
             score=np.zeros(len(crops), np.float32),
             box=whole_images(crops),
+            whole=whole,
         )
 
         def compute(batch: list[int], inner: Size) -> Charts:
@@ -66,6 +68,8 @@ class NetworkEstimator(ABC, Generic[_Network]):
         groups = group_by_network_size(crops, self.short_edge)
         for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
             result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
+            if charts.whole is not None:
+                whole[batch] = charts.whole
         return result
 
     @abstractmethod

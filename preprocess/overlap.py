@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Geometry, Status, arrays_written
 from data_catalog.store import write_shard
 from preprocess.plan import PreprocessConfig
@@ -61,7 +61,7 @@ class Task(Protocol):
         ...
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """The store."""
         ...
 
@@ -195,6 +195,7 @@ class _Computed:
         self.total = Progress()
         self._task = task
         self._failures: list[dict[str, str]] = []
+        self._taken_whole = 0
         covered = task.geometry.shard_slice(task.shard)
         self._rows = {
             spec.name: np.empty((covered.stop - covered.start, *spec.shape(task.geometry)[1:]), spec.dtype)
@@ -208,13 +209,14 @@ class _Computed:
         for name, value in values.items():
             self._rows[name][rows] = value
         self._failures += [charted.failures[place] for place in sorted(charted.failures)]
+        self._taken_whole += charted.taken_whole
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
         return Progress(len(values["status"]), len(charted.failures), no_person)
 
     def write(self) -> Progress:
         """Write the shard and its marker; its totals."""
         self._task.check(self._rows)
-        notes = {"failures": self._failures, "no_person": self.total.no_person}
+        notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._taken_whole}
         write_shard(self._task.path, shard=self._task.shard, rows=self._rows, notes=notes)
         return self.total
 

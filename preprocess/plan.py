@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from data_catalog.datasets import Dataset
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.records import ImageRecord
 from data_catalog.schema import Geometry
 from data_catalog.store import Store, create_store, exists, open_store, remove_leftovers
@@ -39,7 +38,7 @@ class Plan:
     """One dataset into one store."""
 
     dataset: Dataset
-    path: Path
+    path: Place
     estimator: Estimator
     config: PreprocessConfig
 
@@ -71,8 +70,8 @@ class Plan:
         }
 
     def origin(self) -> dict[str, Any]:
-        """What the store says besides: which program made it."""
-        return {"provenance": provenance()}
+        """Nothing besides; who made the store is in its provenance.json (preprocess/provenance.py)."""
+        return {}
 
     def rows(self) -> dict[str, np.ndarray]:
         """The arrays that are known before anything is computed."""
@@ -86,7 +85,7 @@ class ShardTask:
     shard: int
     records: tuple[ImageRecord, ...]
     root: Path
-    path: Path
+    path: Place
     geometry: Geometry
     estimator: Estimator
     config: PreprocessConfig
@@ -107,8 +106,13 @@ class StorePlan(Protocol):
     """What is decided about a store before it is made; :class:`Plan` is one."""
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where the store lives, or will."""
+        ...
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
         ...
 
     @property
@@ -140,18 +144,13 @@ def prepare(plan: StorePlan, *, format: str) -> list[int]:
             rows=plan.rows(),
         )
     store = open_store(plan.path, incomplete=True)
-    _check_same(plan, store)
+    check_same(plan, store)
     remove_leftovers(plan.path)
     return store.missing_shards()
 
 
-def provenance() -> dict[str, str]:
-    """Versions of what computes a store."""
-    packages = {name: version(name) for name in ("numpy", "numba", "pillow", "torch", "zarr", "h5py")}
-    return {"python": platform.python_version(), **packages}
-
-
-def _check_same(plan: StorePlan, store: Store) -> None:
+def check_same(plan: StorePlan, store: Store) -> None:
+    """Raise UserError that names every difference unless the store is of the plan's making."""
     wanted = {**plan.attributes(), **plan.geometry.to_dict()}
     found = {**store.attributes, **store.geometry.to_dict()}
     different = [

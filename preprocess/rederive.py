@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Geometry, arrays_written
 from data_catalog.store import Store, open_store
 from preprocess.derive import Collision
-from preprocess.plan import PreprocessConfig, prepare, provenance
+from preprocess.plan import PreprocessConfig, prepare
 from preprocess.rows import Charted
 
 TAKEN_OVER = ("image", "iuv", "score", "box", "status")
@@ -29,7 +30,7 @@ class DerivedPlan:
     """The store ``source`` (complete; its path absolute) into one at ``path`` with other DSAP images."""
 
     source: Store
-    path: Path
+    path: Place
     dsap_size: int
     collision: Collision
     device: str = "cpu"
@@ -39,13 +40,17 @@ class DerivedPlan:
         """The source's, but for the DSAP images."""
         return replace(self.source.geometry, dsap_size=self.dsap_size)
 
+    @property
+    def config(self) -> PreprocessConfig:
+        """The source's, but for the DSAP images."""
+        size = (self.source.geometry.height, self.source.geometry.width)
+        return PreprocessConfig(
+            size, self.dsap_size, self.collision, self.source.geometry.shard_rows, device=self.device
+        )
+
     def task(self, shard: int) -> DerivedTask:
         """The work of one shard."""
-        geometry = self.geometry
-        config = PreprocessConfig(
-            (geometry.height, geometry.width), self.dsap_size, self.collision, geometry.shard_rows, device=self.device
-        )
-        return DerivedTask(shard, self.path.absolute(), geometry, config, self.source, self._markers[shard])
+        return DerivedTask(shard, self.path.absolute(), self.geometry, self.config, self.source, self._markers[shard])
 
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:
@@ -57,11 +62,11 @@ class DerivedPlan:
         return {**taken_over, "collision": self.collision}
 
     def origin(self) -> dict[str, Any]:
-        """Which program made the store, from which other store, and which program had made that one."""
-        told = ("collision", "provenance", "derived_from")
+        """From which other store this one was made."""
+        told = ("collision", "derived_from")
         known = {name: self.source.attributes[name] for name in told if name in self.source.attributes}
         source = {"store": self.source.path.name, "dsap_size": self.source.geometry.dsap_size, **known}
-        return {"provenance": provenance(), "derived_from": source}
+        return {"derived_from": source}
 
     def rows(self) -> dict[str, np.ndarray]:
         """The arrays that are known before anything is computed."""
@@ -73,7 +78,7 @@ class DerivedTask:
     """All that a worker needs to derive one shard: see :class:`preprocess.overlap.Task`."""
 
     shard: int
-    path: Path
+    path: Place
     geometry: Geometry
     config: PreprocessConfig
     source: Store
@@ -90,7 +95,9 @@ class DerivedTask:
         rows = slice(first + reading.start, first + reading.stop)
         image, iuv = (torch.from_numpy(self.source.read(name, rows)) for name in ("image", "iuv"))
         score, box = (self.source.read(name, rows) for name in ("score", "box"))
-        return Charted(image, iuv, score, box, self._failures(rows))
+        # The marker counts them by shard: the shard's first batch brings them all.
+        taken_whole = self.marker.get("taken_whole", 0) if reading.start == 0 else 0
+        return Charted(image, iuv, score, box, self._failures(rows), taken_whole)
 
     def _failures(self, rows: slice) -> dict[int, dict[str, str]]:
         failures = {failure["path"]: failure for failure in self.marker.get("failures", [])}
@@ -114,7 +121,7 @@ def prepare_derived(plan: DerivedPlan, *, format: str) -> list[int]:
     Raises UserError where the store is the source itself, was made otherwise, or from other images.
     """
     source = plan.source
-    if plan.path.resolve() == source.path.resolve():
+    if _resolved(plan.path) == _resolved(source.path):
         raise UserError(
             f"{source.path} has these DSAP images already: size {plan.dsap_size}, collision {plan.collision}",
             "say which are wanted: DSAP_SIZE=64, or COLLISION=mean",
@@ -132,3 +139,7 @@ def prepare_derived(plan: DerivedPlan, *, format: str) -> list[int]:
             "delete it to make it anew",
         )
     return missing
+
+
+def _resolved(place: Place) -> Place:
+    return place.resolve() if isinstance(place, Path) else place

@@ -40,6 +40,8 @@ class Charted:
     score: np.ndarray
     box: np.ndarray
     failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
+    taken_whole: int = 0
+    """How many of the images a detector found nobody in, so that they were taken whole."""
 
 
 def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> Reading:
@@ -60,14 +62,16 @@ def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Rea
     places = [place for place in range(len(readings)) if place not in reasons]
     crops = [reading.crop for reading in readings if reading.crop is not None]
     iuv = torch.zeros_like(image)
+    taken_whole = 0
     if crops:
         image[places] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
         charts = estimator.estimate(crops, size)
         score[places], box[places] = charts.score, charts.box
+        taken_whole = 0 if charts.whole is None else int(charts.whole.sum())
         reasons |= {places[index]: reason for index, reason in charts.failures.items()}
         iuv = charts.iuv if len(places) == len(readings) else _spread(charts.iuv, places, len(readings))
     failures = {place: {"path": readings[place].record.path, "reason": reasons[place]} for place in sorted(reasons)}
-    return Charted(image, iuv, score, box, failures)
+    return Charted(image, iuv, score, box, failures, taken_whole)
 
 
 def _spread(iuv: torch.Tensor, places: list[int], batch: int) -> torch.Tensor:

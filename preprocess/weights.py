@@ -87,6 +87,15 @@ def find_weights(name: str, notify: Callable[[str], None]) -> Weights:
     return pin(entry.cached, published=entry.sha256)
 
 
+def first_use(name: str) -> str | None:
+    """What :func:`find_weights` would write to this machine, in words; None where it would only read."""
+    entry = ZOO.get(name.removeprefix("densepose_rcnn_"))
+    path = _file_at(name) if entry is None else entry.cached
+    if not path.is_file():
+        return f"the weights would be downloaded to {path}"
+    return None if _pin_of(path).is_file() else f"the digest of {path} would be recorded, at its first use"
+
+
 def _file_at(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
@@ -133,7 +142,7 @@ def pin(path: Path, *, published: str | None = None) -> Weights:
         raise UserError(
             f"{path} is not the published file: its SHA-256 is {found}, published is {published}", "delete it"
         )
-    record = cache_folder() / "pins" / f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.json"
+    record = _pin_of(path)
     pinned = _pinned(record)
     if pinned is None:
         try:
@@ -149,6 +158,10 @@ def pin(path: Path, *, published: str | None = None) -> Weights:
             f"if you replaced it on purpose, delete {record}; stores made with the old file keep its digest",
         )
     return Weights(path, found)
+
+
+def _pin_of(path: Path) -> Path:
+    return cache_folder() / "pins" / f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.json"
 
 
 def file_digest(path: Path) -> str:

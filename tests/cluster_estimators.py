@@ -1,13 +1,16 @@
-"""Estimators that misbehave, importable by worker processes: one kills its worker once, one fails on one image."""
+"""For worker processes: estimators that kill their worker once, fail on one image or take some whole; a seat."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from preprocess.estimator import Charts, Crop
 from preprocess.iuv import IuvEstimator
@@ -47,3 +50,27 @@ class FailsOn:
         if any(crop.record.path == self.path for crop in crops):
             raise RuntimeError(f"cannot stand {self.path}")
         return self.inner.estimate(crops, size)
+
+
+@dataclass(frozen=True)
+class TakesWhole:
+    """Behaves as ``inner``, and says that its detector found nobody in the images of ``paths``."""
+
+    inner: IuvEstimator
+    paths: frozenset[str]
+    name: str = "iuv"
+
+    def settings(self) -> dict[str, Any]:
+        return self.inner.settings()
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        whole = np.array([crop.record.path in self.paths for crop in crops])
+        return replace(self.inner.estimate(crops, size), whole=whole)
+
+
+def seat(number: int) -> tuple[int, str]:
+    """Threads of torch, and the GPU that can be seen, in the worker that is asked; slow, so that all are asked."""
+    import torch
+
+    time.sleep(0.3)
+    return torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"]

@@ -16,12 +16,14 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_catalog import hdf5_format
 from data_catalog.errors import UserError
 from data_catalog.parts import BODY_PARTS
 from data_catalog.schema import (
     ARRAYS,
     COORDINATES,
     FORMAT_VERSION,
+    ArraySpec,
     Geometry,
     arrays_written,
     check_rows,
@@ -145,6 +147,21 @@ def test_hdf5_index_opens_with_dask_from_any_folder(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(da.from_array(index["mask"], chunks=(32, -1, -1)), written["mask"])
         assert [dim.label for dim in index["dsap"].dims] == ["sample", "part", "u", "v", "channel"]
         assert index["split"].attrs["flag_meanings"] == "train query gallery"
+
+
+def test_the_bytes_of_an_hdf5_shard_do_not_depend_on_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = random_rows(Geometry(32, 40, 20, shard_rows=32), "shard")
+    expected = hdf5_format._shard_file(rows)
+    kept: list[object] = []
+    describe = hdf5_format._describe
+
+    def keeping(dataset: h5py.Dataset, spec: ArraySpec) -> None:
+        kept.append(dataset)
+        describe(dataset, spec)
+
+    monkeypatch.setattr(hdf5_format, "_describe", keeping)
+    assert hdf5_format._shard_file(rows) == expected
+    assert len(kept) == len(rows)
 
 
 def test_schema_decides_dtype_shape_and_chunks_of_the_zarr_arrays(tmp_path: Path) -> None:

@@ -225,32 +225,73 @@ def test_an_unwritable_place_ends_in_a_message(crops: Path) -> None:
     failed(result, "/proc/stores", "run the same command again")
 
 
-def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path) -> None:
+def start(code: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """A command in a terminal of its own, as it were: a process group that Ctrl-C reaches whole."""
+    return subprocess.Popen(
+        [sys.executable, *code],
+        cwd=ROOT,
+        env={**clean_environment(), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A job in the background inherits an ignored SIGINT; a person at a terminal has it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path, workers: str) -> None:
     variables = {
         "DATASET": "synthetic",
         "DATA_ROOT": str(synthetic_root),
         "STORE_ROOT": str(tmp_path),
         "SIZE": "1024x512",
+        "WORKERS": workers,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "preprocess", "--shard-rows", "32"],
-        cwd=ROOT,
-        env={**clean_environment(), **variables},
-        stderr=subprocess.PIPE,
-        text=True,
-        # A job in the background inherits an ignored SIGINT; a person at a terminal has it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    store = tmp_path / "synthetic-1024x512.zarr"
-    deadline = time.monotonic() + 60
-    while not store.exists() and time.monotonic() < deadline:
+    process = start(["-m", "pipeline", "preprocess", "--shard-rows", "32"], variables)
+    begun = tmp_path / "synthetic-1024x512.zarr" / "provenance.json"  # written when workers are there
+    deadline = time.monotonic() + 120
+    while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    message = process.stderr.read()
-    assert process.wait(60) == 130, message
-    assert "interrupted; what is finished is kept. To continue: python -m pipeline preprocess" in message
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 130, message
+    assert "Ctrl-C again stops at once" in message
+    assert (
+        "interrupted; what is finished is kept. To continue: python -m pipeline preprocess --shard-rows 32" in message
+    )
     assert "Traceback" not in message
+
+
+_HANGS_WHEN_STOPPED = """
+import sys, time
+from pipeline import cli, progress
+def hanging(**request):
+    try:
+        progress.say("begun")
+        time.sleep(60)
+    finally:
+        progress.say("the end hangs")
+        time.sleep(60)
+cli.preprocess.callback = hanging
+sys.argv = ["pipeline", "preprocess"]
+cli.main()
+"""
+
+
+def test_a_second_interruption_does_not_wait() -> None:
+    process = start(["-c", _HANGS_WHEN_STOPPED], {})
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert "Ctrl-C again stops at once" in process.stderr.readline() + process.stderr.readline()
+    assert process.stderr.readline() == "the end hangs\n"
+    before = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert time.monotonic() - before < 30
+    assert "To continue: python -m pipeline preprocess" in message
 
 
 @pytest.mark.parametrize("variables", [{"MODEL": "dsa-ried"}, {"MODEL": "nowhere.yaml"}])

@@ -16,6 +16,7 @@ PACKAGES = ("pipeline", "preprocess", "train", "data_catalog")
 ONE_MODULE_EACH = {
     "zarr": "data_catalog/zarr_format.py",
     "tensorstore": "data_catalog/zarr_format.py",
+    "fsspec": "data_catalog/places.py",
     "h5py": "data_catalog/hdf5_format.py",
     "scipy": "data_catalog/matlab.py",
     "numba": "preprocess/warp_cpu.py",

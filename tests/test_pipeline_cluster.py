@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cluster_estimators import FailsOn, KillsItsWorkerOnce
+from cluster_estimators import FailsOn, KillsItsWorkerOnce, seat
 from test_preprocess_run import contents
 
 from data_catalog.errors import UserError
 from data_catalog.store import open_store
-from pipeline.cluster import shard_executor
+from pipeline.cluster import shard_executor, usable_cores, worker_environments
+from pipeline.settings import gpus_to_share, parse_workers
 from preprocess.plan import Plan, prepare
 from preprocess.run import fill_store
 
@@ -59,6 +60,14 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
             process.wait(30)
 
 
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", f"{HERE.parent}:{HERE}")
+        with scheduler_with_two_workers(tmp_path_factory.mktemp("scheduler")) as address:
+            yield address
+
+
 @pytest.mark.parametrize("format", ["zarr", "hdf5"])
 def test_four_local_workers_make_the_same_store(
     synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan], format: str
@@ -72,17 +81,20 @@ def test_four_local_workers_make_the_same_store(
     assert sum(progress.images for progress in seen) == len(plan.dataset.records)
 
 
+@pytest.mark.parametrize("format", ["zarr", "hdf5"])
 def test_a_separate_scheduler_makes_the_same_store(
-    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], make_plan: Callable[..., Plan]
+    two_workers: str,
+    synthetic_root: Path,
+    tmp_path: Path,
+    stores: dict[str, Path],
+    make_plan: Callable[..., Plan],
+    format: str,
 ) -> None:
     plan = make_plan(synthetic_root, tmp_path / "store")
-    with (
-        scheduler_with_two_workers(tmp_path) as address,
-        shard_executor(workers=0, scheduler=address) as (executor, where),
-    ):
+    with shard_executor(workers=0, scheduler=two_workers) as (executor, where):
         assert where == "2 Dask workers"
-        fill_store(plan, prepare(plan, format="zarr"), executor=executor)
-    assert contents(tmp_path / "store") == expected(stores, "zarr")
+        fill_store(plan, prepare(plan, format=format), executor=executor)
+    assert contents(tmp_path / "store") == expected(stores, format)
 
 
 def test_a_killed_worker_costs_a_retry_not_data(
@@ -119,3 +131,88 @@ def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.Monkey
         shard_executor(workers=0, scheduler="tcp://127.0.0.1:1"),
     ):
         pass
+
+
+@pytest.fixture
+def _no_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "threads"), [(1, 16, "16"), (4, 16, "4"), (3, 16, "5"), (4, 2, "1"), (2, 1, "1")]
+)
+@pytest.mark.usefixtures("_no_threads_asked_for")
+def test_workers_without_gpus_share_the_cores(workers: int, cores: int, threads: str) -> None:
+    assert worker_environments(workers, gpus=[], cores=cores) == [dict.fromkeys(THREADS, threads)] * workers
+
+
+def test_threads_that_the_user_asks_for_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [one["OMP_NUM_THREADS"] for one in worker_environments(2, gpus=[], cores=16)] == ["3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "seen"),
+    [
+        (4, ["0", "1", "2", "3"], ["0", "1", "2", "3"]),
+        (2, ["0", "1", "2", "3"], ["0", "1"]),
+        (5, ["0", "1"], ["0", "1", "0", "1", "0"]),
+        (2, ["GPU-a", "GPU-b"], ["GPU-a", "GPU-b"]),
+    ],
+)
+def test_each_worker_sees_a_gpu_of_its_own(workers: int, gpus: list[str], seen: list[str]) -> None:
+    environments = worker_environments(workers, gpus=gpus, cores=16)
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == seen
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "visible", "shared"),
+    [
+        ("auto", 3, None, ["0", "1", "2"]),
+        ("cuda", 2, "5,7", ["5", "7"]),
+        ("cuda", 1, "5,missing", ["5"]),
+        ("cuda:1", 3, None, []),
+        ("cpu", 3, None, []),
+        ("auto", 0, None, []),
+    ],
+)
+def test_the_gpus_that_workers_share(
+    monkeypatch: pytest.MonkeyPatch, device: str, count: int, visible: str | None, shared: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus_to_share(device) == shared
+
+
+@pytest.mark.parametrize(("count", "workers"), [(0, 0), (1, 0), (4, 4)])
+def test_auto_is_a_worker_for_each_of_several_gpus(monkeypatch: pytest.MonkeyPatch, count: int, workers: int) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert parse_workers("auto") == workers
+    assert parse_workers("7") == 7
+
+
+@pytest.mark.parametrize("text", ["-1", "many", ""])
+def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=f"WORKERS is '{text}'(.|\n)*or auto"):
+        parse_workers(text)
+
+
+@pytest.mark.usefixtures("_no_threads_asked_for")
+def test_a_worker_process_has_its_threads_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before torch is imported there, or it would not look."""
+    monkeypatch.setattr("pipeline.cluster.usable_cores", lambda: 4)
+    with shard_executor(workers=2, scheduler=None, gpus=["5", "7"]) as (executor, where):
+        assert where == "2 Dask workers on 2 GPUs"
+        assert executor is not None
+        found = {future.result() for future in [executor.submit(seat, number) for number in range(8)]}
+    threads = min(2, usable_cores())  # torch takes no more than there are; Dask's own default would be 1
+    assert found == {(threads, "5"), (threads, "7")}

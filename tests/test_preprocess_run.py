@@ -11,17 +11,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
+from cluster_estimators import TakesWhole
 from PIL import Image
 
 from data_catalog.datasets import find_dataset
 from data_catalog.errors import UserError
 from data_catalog.schema import Status, unpack_validity
-from data_catalog.store import FORMATS, open_store
+from data_catalog.store import FORMATS, PROVENANCE, open_store
+from pipeline.checking import find_stores
 from preprocess.images import read_image
 from preprocess.plan import Plan, prepare
 from preprocess.run import Progress, fill_shard
@@ -30,11 +33,11 @@ Fill = Callable[[Plan, str], None]
 
 
 def contents(path: Path) -> dict[str, str]:
-    """Digest of every file of a store."""
+    """Digest of every file of a store, but for the one that tells when and how it was made."""
     return {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != PROVENANCE
     }
 
 
@@ -172,6 +175,17 @@ def test_one_shard_can_be_computed_alone_and_only_it_counts(
     result = fill_shard(plan.task(shards[0]))
     assert result == Progress(images=32, failed=0, no_person=result.no_person)
     assert open_store(plan.path, incomplete=True).missing_shards() == shards[1:]
+
+
+def test_images_taken_whole_are_counted_with_their_shard(
+    synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
+) -> None:
+    plan = make_plan(synthetic_root, tmp_path / "store.zarr")
+    paths = frozenset(plan.dataset.records[index].path for index in (0, 5, 40))
+    fill(replace(plan, estimator=TakesWhole(plan.estimator, paths)), "zarr")  # type: ignore[arg-type]
+    assert [marker["taken_whole"] for marker in open_store(plan.path).markers().values()] == [2, 1, 0]
+    (facts,) = find_stores(tmp_path)
+    assert (facts["taken_whole"], facts["failed"]) == (3, 0)
 
 
 @pytest.mark.parametrize(

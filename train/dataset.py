@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_catalog.errors import UserError
+from data_catalog.places import Place
 from data_catalog.schema import Geometry, Split, Status, unpack_validity
 from train.batch import Batch
 from train.crops import crop_parts
@@ -30,8 +30,8 @@ class StoreReader(Protocol):
     """What training needs of a store; ``data_catalog.store.open_store`` returns one."""
 
     @property
-    def path(self) -> Path:
-        """Where the store lies."""
+    def path(self) -> Place:
+        """Where the store lies: a folder or a URL."""
 
     @property
     def attributes(self) -> dict[str, Any]:
