@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import cast
@@ -168,7 +168,8 @@ def main(
     here = folder / f"renderer{renderer_seed}-{identities}-{test_identities}"
     errors, numbers = ([int(number) for number in text.split(",")] for text in (iuv_errors, seeds))
     alone, guided = compare(here, world, errors, changes, numbers)
-    title = f"Two streams against one: {json.dumps({**asdict(world), **changes})}"
+    given = ", ".join(f"{key} {value}" for key, value in changes.items())
+    title = f"Two streams against one, renderer seed {world.seed}, {identities} + {test_identities} identities: {given}"
     print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, guided), ("torch",))
 
 
