@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -54,12 +54,11 @@ class NetworkEstimator(ABC, Generic[_Network]):
         several at a time (see ``run_in_batches``). Raises UserError when not even one fits into the device's memory.
         """
         network = self.network()
-        whole = np.zeros(len(crops), bool)
+        whole: np.ndarray | None = None
         result = Charts(
             iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
             score=np.zeros(len(crops), np.float32),
             box=whole_images(crops),
-            whole=whole,
         )
 
         def compute(batch: list[int], inner: Size) -> Charts:
@@ -69,8 +68,9 @@ class NetworkEstimator(ABC, Generic[_Network]):
         for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
             result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
             if charts.whole is not None:
+                whole = np.zeros(len(crops), bool) if whole is None else whole
                 whole[batch] = charts.whole
-        return result
+        return replace(result, whole=whole)
 
     @abstractmethod
     def network(self) -> _Network:

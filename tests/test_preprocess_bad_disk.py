@@ -104,6 +104,7 @@ def test_a_write_that_fails_ends_in_a_message_and_not_in_a_store(
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "File too large" in ended.stderr
-    assert "what is finished is kept; run the same command again" in ended.stderr
+    assert "0 of " in ended.stderr
+    assert "run the same command again; it continues" in ended.stderr
     store = open_store(next((tmp_path / "stores").iterdir()), incomplete=True)
     assert store.missing_shards() == list(range(store.geometry.num_shards))
