@@ -42,17 +42,21 @@ class _Field:
 
 
 _BAGS = {"backpack": _Field(UPPER, ("backpack",)), "bag": _Field(UPPER, ("bag",))}
+_LOOKS = {
+    "hair": _Field(HEAD, ("long hair",)),
+    "hat": _Field(HEAD, ("hat",)),
+    **_BAGS,
+    "up": _Field(UPPER, ("short sleeves",)),
+    "handbag": _Field(LOWER, ("handbag",)),
+    "clothes": _Field(LOWER, ("trousers",)),
+    "down": _Field(LOWER, ("short lower clothing",)),
+}
+
 _FIELDS: dict[str, dict[str, _Field]] = {
     "market_attribute": {
         "age": _Field(GENERAL, ("age young", "age teenager", "age adult", "age old")),
         "gender": _Field(GENERAL, ("female",)),
-        "hair": _Field(HEAD, ("long hair",)),
-        "hat": _Field(HEAD, ("hat",)),
-        **_BAGS,
-        "up": _Field(UPPER, ("short sleeves",)),
-        "handbag": _Field(LOWER, ("handbag",)),
-        "clothes": _Field(LOWER, ("trousers",)),
-        "down": _Field(LOWER, ("short lower clothing",)),
+        **_LOOKS,
     },
     "duke_attribute": {
         "gender": _Field(GENERAL, ("female",)),
@@ -65,13 +69,7 @@ _FIELDS: dict[str, dict[str, _Field]] = {
     },
     "synthetic_attribute": {
         "stout": _Field(GENERAL, ("stout",)),
-        "hair": _Field(HEAD, ("long hair",)),
-        "hat": _Field(HEAD, ("hat",)),
-        **_BAGS,
-        "up": _Field(UPPER, ("short sleeves",)),
-        "handbag": _Field(LOWER, ("handbag",)),
-        "clothes": _Field(LOWER, ("trousers",)),
-        "down": _Field(LOWER, ("short lower clothing",)),
+        **_LOOKS,
         "shoes": _Field(LOWER, ("light shoes",)),
     },
 }

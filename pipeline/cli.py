@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import sys
 import warnings
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-from data_catalog.cuhk03 import KINDS
-from data_catalog.datasets import FOLDER, find_dataset, locate
 from data_catalog.errors import UserError
 from data_catalog.places import Place
 from data_catalog.schema import schema_table
-from data_catalog.specs import known_datasets
 from data_catalog.store import FORMATS, convert_store, open_store
 from data_catalog.synthetic.config import SyntheticConfig
 from pipeline import options
-from pipeline.progress import ProgressReport, say, show, this_command
-
-EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+from pipeline.catalog_commands import catalog
+from pipeline.ending import EXIT_SOME_FAILED, failed, interrupted, stop_at_once_when_interrupted_twice
+from pipeline.progress import ProgressReport, say, show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -42,53 +36,7 @@ def cli() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
 
 
-@cli.group()
-def catalog() -> None:
-    """The known datasets: list them, check a copy on disk."""
-
-
-@catalog.command("list")
-@options.catalog
-@options.data_root
-def list_datasets(catalog: Path | None, data_root: Path) -> None:
-    """List the known datasets, and which of them are on disk."""
-    for name, spec in known_datasets(catalog).items():
-        found = locate(spec, data_root)
-        click.echo(f"{name:<16} {spec.title}: {found if found else 'not under ' + str(data_root)}")
-    click.echo(f"{FOLDER:<16} any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras")
-
-
-@catalog.command()
-@click.argument("dataset", envvar="DATASET")
-@options.catalog
-@options.data_root
-def check(dataset: str, catalog: Path | None, data_root: Path) -> None:
-    """Compare a dataset on disk with its grammar and published counts; name every difference.
-
-    For CUHK03 also with the released .mat files, name by name and pixel by pixel, where they are under DATA_ROOT.
-    """
-    from pipeline.cataloguing import dataset_differences, shortened
-
-    found = find_dataset(dataset, data_root, catalog=catalog)
-    differences = dataset_differences(found, data_root)
-    for difference in shortened(differences):
-        click.echo(difference)
-    if differences:
-        sys.exit(EXIT_ERROR)
-    counts = "exactly the published counts" if found.spec and found.spec.counts else "no published counts to compare"
-    click.echo(f"{found.root}: {len(found.records)} images, {counts}")
-
-
-@catalog.command("extract")
-@click.argument("dataset", envvar="DATASET", type=click.Choice(["cuhk03", *KINDS]))
-@options.data_root
-def extract_command(dataset: str, data_root: Path) -> None:
-    """Make the cuhk03-np folders from CUHK03's release: cuhk-03.mat and the new protocol's .mat files."""
-    from pipeline.cataloguing import extract_dataset
-
-    for target in extract_dataset(dataset, data_root):
-        click.echo(target)
-    say(f"next: make check DATASET={dataset if dataset in KINDS else ' or '.join(KINDS)}")
+cli.add_command(catalog)
 
 
 @cli.command("synthesize")
@@ -326,55 +274,20 @@ def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
 
 def main() -> None:
     """Run the command line; turn mistakes into messages and exit codes."""
-    _stop_at_once_when_interrupted_twice()
+    stop_at_once_when_interrupted_twice()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        code = _interrupted()
+        code = interrupted()
     except KeyboardInterrupt:
-        code = _interrupted()
+        code = interrupted()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except UserError as error:
-        code = _failed(error.problem, error.remedy)
+        code = failed(error.problem, error.remedy)
     except OSError as error:  # a full disk, a read-only folder, a file that vanished: the system's own words
         where = f": {error.filename}" if error.filename else ""
-        code = _failed(f"{error.strerror or error}{where}", "what is finished is kept; run the same command again")
+        code = failed(f"{error.strerror or error}{where}", "what is finished is kept; run the same command again")
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _failed(problem: str, remedy: str) -> int:
-    say(click.style("error: ", fg="red", bold=True) + problem)
-    if remedy:
-        say(remedy)
-    return EXIT_ERROR
-
-
-def _interrupted() -> int:
-    say(_interruption())
-    return EXIT_INTERRUPTED
-
-
-def _interruption() -> str:
-    return f"\ninterrupted; what is finished is kept. To continue: {this_command()}"
-
-
-def _stop_at_once_when_interrupted_twice() -> None:
-    """The first Ctrl-C raises KeyboardInterrupt, so that what is under way can end; the second does not wait."""
-
-    def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, second)
-        # Not say(): a signal may come in the middle of one.
-        os.write(sys.stderr.fileno(), b"\nstopping what is under way; Ctrl-C again stops at once\n")
-        raise KeyboardInterrupt
-
-    def second(_number: int, _frame: FrameType | None) -> None:
-        os.write(sys.stderr.fileno(), f"{_interruption()}\n".encode())
-        os._exit(EXIT_INTERRUPTED)
-
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # a job in the background ignores it, and stays so
-        signal.signal(signal.SIGINT, first)

@@ -23,7 +23,8 @@ from data_catalog.datasets import find_dataset
 from data_catalog.errors import UserError
 from data_catalog.schema import Status
 from data_catalog.store import Store, open_store
-from pipeline.cli import EXIT_SOME_FAILED, cli
+from pipeline.cli import cli
+from pipeline.ending import EXIT_SOME_FAILED
 from preprocess.images import KEPT_PIXELS, read_image, read_reduced
 from preprocess.plan import Plan
 
