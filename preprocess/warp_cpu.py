@@ -6,8 +6,10 @@ import it where it is called.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -22,12 +24,14 @@ _LABELS = np.zeros(256, np.uint8)
 _LABELS[: len(PART_TO_LABEL)] = PART_TO_LABEL
 _MOST_PIXELS = 2**24
 """Pixels of an image whose colours are sure to add up within 32 bits."""
+_RUN = 8
+"""Images that a thread takes at once: few enough that no thread waits long for the last."""
 
 
 def derive(
     image: np.ndarray, iuv: np.ndarray, *, size: int, collision: str, threads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mask, DSAP images and packed validity of a batch, on ``threads`` threads that each take a run of images.
+    """Mask, DSAP images and packed validity of a batch, on ``threads`` threads.
 
     ``image`` and ``iuv`` are uint8 (batch, height, width, 3), RGB and I, U, V. Returns uint8 (batch, height, width),
     (batch, 24, size, size, 3) and (batch, 24, size, ceil(size / 8)). The rules, and their source, are those of
@@ -55,16 +59,23 @@ def derive(
 
 
 def _on_threads(work: Callable[[slice], int], batch: int, threads: int) -> int:
-    """The highest result of ``work`` on runs of images, one run a thread.
+    """The highest result of ``work`` on runs of images that the threads take one after another.
 
     Not numba's own ``prange``: its threads spin while they wait for each other, which on a processor that others use
     too made it three times slower than one thread (bench/RESULTS.md).
     """
-    if threads < 2 or batch < 2:
+    if threads < 2 or batch <= _RUN:
         return work(slice(0, batch))
-    edges = np.linspace(0, batch, min(threads, batch) + 1).astype(int)
-    with ThreadPoolExecutor(len(edges) - 1) as pool:
-        return max(pool.map(work, map(slice, edges[:-1], edges[1:])))
+    return max(_pool(threads).map(work, (slice(start, start + _RUN) for start in range(0, batch, _RUN))))
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept: starting threads takes as long as deriving ten images."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="derive")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has the pool but not its threads
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -106,10 +117,12 @@ def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
     highest = 0
     row_bytes = (size + 7) // 8
     total = np.zeros(4 * NUM_BODY_PARTS * size * size, np.uint32)  # of each texel: red, green, blue, number of pixels
+    hit = np.empty(NUM_BODY_PARTS * size * size + 1, np.int32)  # texels with a pixel; one more, written in vain
     for index in range(len(iuv)):
         colours, charts, label, warped, valid = image[index], iuv[index], mask[index], dsap[index], packed[index]
         valid[:] = 0
         _blank(warped, fill)
+        hits = 0
         for pixel in range(len(label)):
             part = np.int64(charts[3 * pixel])
             label[pixel] = labels[part]
@@ -118,12 +131,14 @@ def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
             elif part > 0:
                 row = (part - 1) * size + texel[charts[3 * pixel + 1]]
                 column = texel[charts[3 * pixel + 2]]
-                place = 4 * (row * size + column)
+                place = row * size + column
                 for channel in range(3):
-                    total[place + channel] += colours[3 * pixel + channel]
-                total[place + 3] += 1
+                    total[4 * place + channel] += colours[3 * pixel + channel]
+                hit[hits] = place
+                hits += total[4 * place + 3] == 0  # a sum, not a branch that the processor would guess wrong
+                total[4 * place + 3] += 1
                 valid[row * row_bytes + (column >> 3)] |= 128 >> (column & 7)
-        _divide(total, warped)
+        _divide(total, hit[:hits], warped)
     return highest
 
 
@@ -136,18 +151,18 @@ def _blank(warped, fill):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _divide(total, warped):  # type: ignore[no-untyped-def]
+def _divide(total, hit, warped):  # type: ignore[no-untyped-def]
     """The means of one image's texels; ``total`` is zero again afterwards."""
-    for place in range(len(warped) // 3):
+    for index in range(len(hit)):
+        place = np.int64(hit[index])
         count = total[4 * place + 3]
-        if count > 0:
-            # (2 t + n) // 2 n, the mean with halves rounded up. The half in the numerator keeps the product with the
-            # rounded reciprocal away from whole numbers, so cutting off its fraction is exact.
-            half, reciprocal = count + 0.5, 0.5 / count
-            for channel in range(3):
-                warped[3 * place + channel] = np.uint8((2 * total[4 * place + channel] + half) * reciprocal)
-                total[4 * place + channel] = 0
-            total[4 * place + 3] = 0
+        # (2 t + n) // 2 n, the mean with halves rounded up. The half in the numerator keeps the product with the
+        # rounded reciprocal away from whole numbers, so cutting off its fraction is exact.
+        half, reciprocal = count + 0.5, 0.5 / count
+        for channel in range(3):
+            warped[3 * place + channel] = np.uint8((2 * total[4 * place + channel] + half) * reciprocal)
+            total[4 * place + channel] = 0
+        total[4 * place + 3] = 0
 
 
 _KERNELS = {"last": _last, "mean": _mean}

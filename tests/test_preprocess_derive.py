@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +84,7 @@ def test_derived_arrays_equal_their_references(device: str, collision: str, size
 def test_the_compiled_kernel_equals_the_tensor_version(seed: int, size: int, collision: str, threads: int) -> None:
     """Whatever the size of the DSAP images and the number of threads; validity is padded to whole bytes."""
     height, width = np.random.default_rng(seed).integers(1, 20, 2)
-    image, iuv = random_batch(seed, 3, int(height), int(width))
+    image, iuv = random_batch(seed, 19, int(height), int(width))  # three runs of images for the threads
     tensors = torch.from_numpy(image), torch.from_numpy(iuv)
     dsap, valid = dsap_from_iuv(*tensors, size=size, collision=collision)  # type: ignore[arg-type]
     found = warp_cpu.derive(image, iuv, size=size, collision=collision, threads=threads)
@@ -111,10 +113,27 @@ def test_validity_is_packed_on_a_device_as_the_schema_packs_it() -> None:
 
 @pytest.mark.parametrize("collision", ["last", "mean"])
 def test_a_part_that_does_not_exist_is_an_error(collision: str) -> None:
-    image, iuv = random_batch(0, 2, 6, 5)
-    iuv[1, 3, 2, 0] = 25
+    image, iuv = random_batch(0, 19, 6, 5)
+    iuv[17, 3, 2, 0] = 25
     with pytest.raises(ValueError, match=r"an IUV map holds part 25; parts are 0\.\.24"):
         warp_cpu.derive(image, iuv, size=8, collision=collision, threads=2)
+
+
+def test_a_fork_derives_with_threads_of_its_own() -> None:
+    """A pool's threads do not survive a fork; a child that inherited the pool would wait for them for ever."""
+    image, iuv = random_batch(0, 19, 6, 5)
+    expected = warp_cpu.derive(image, iuv, size=8, collision="last", threads=2)
+    child = os.fork()
+    if child == 0:
+        found = warp_cpu.derive(image, iuv, size=8, collision="last", threads=2)
+        os._exit(0 if all(map(np.array_equal, found, expected)) else 1)
+    deadline = time.monotonic() + 20
+    while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not ended[0]:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
 
 
 def test_a_read_only_installation_compiles_for_itself(tmp_path: Path) -> None:
