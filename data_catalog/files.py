@@ -14,13 +14,25 @@ from data_catalog.places import Place, UrlPath, upload
 
 def write_json(path: Place, content: Any) -> None:
     """Write JSON so that ``path`` holds either its old content or all of the new one, whatever happens."""
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_bytes(path: Place, content: bytes) -> None:
+    """Write a file, and its folders, so that ``path`` holds either its old content or all of the new one.
+
+    Where it cannot be written (OSError), nothing is left behind.
+    """
     if isinstance(path, UrlPath):
-        path.write_bytes(text.encode())
+        path.write_bytes(content)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8")
-    publish(aside, path)
+    try:
+        aside.write_bytes(content)
+        publish(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(path: Place, build: Callable[[Path], None], *, last: str) -> None:

@@ -9,7 +9,6 @@ import hdf5plugin first: it brings Zstandard.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,7 @@ import hdf5plugin
 import numpy as np
 
 from data_catalog.errors import UserError
-from data_catalog.files import publish
+from data_catalog.files import write_bytes
 from data_catalog.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -79,13 +78,7 @@ def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
     dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
     """
-    aside = path / f"{_shard_name(shard)}.{os.getpid()}.partial"
-    try:
-        aside.write_bytes(_shard_file(rows))
-        publish(aside, path / _shard_name(shard))
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+    write_bytes(path / _shard_name(shard), _shard_file(rows))
 
 
 def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:

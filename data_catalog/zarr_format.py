@@ -1,9 +1,10 @@
 """The zarr form of a store; the only module that imports zarr and tensorstore.
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
-shuffling makes these bytes larger). zarr-python creates and writes; tensorstore reads, because scattered
-reads through zarr-python are 30 times slower (bench/RESULTS.md). At a URL both go to the same objects: zarr-python
-through fsspec, tensorstore through its own driver of the protocol where it has one.
+shuffling makes these bytes larger). zarr-python creates the arrays, :mod:`data_catalog.zarr_shards` encodes
+their shards, and tensorstore reads, because scattered reads through zarr-python are 30 times slower
+(bench/RESULTS.md). At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore
+through its own driver of the protocol where it has one.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore
 
-from data_catalog.files import flush
+from data_catalog.files import write_bytes
 from data_catalog.places import Place, UrlPath, explained
-from data_catalog.schema import ARRAYS, ArraySpec, Geometry
+from data_catalog.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry
+from data_catalog.zarr_shards import encode_chunk, encode_shard
 
 log = logging.getLogger(__name__)
 
@@ -80,22 +82,24 @@ def _for_zarr(path: Place) -> Path | FsspecStore:
 
 
 def write_shard(path: Place, shard: int, rows: Mapping[str, np.ndarray]) -> None:
-    """Write one shard of every array, each in one whole assignment (no read-modify-write), and flush it."""
+    """Write one shard of every array; each is whole or absent."""
     with explained(path):
-        group = zarr.open_group(_for_zarr(path), mode="r+")
+        group = zarr.open_group(_for_zarr(path), mode="r")
         for name, values in rows.items():
-            _write_array(path, group[name], name, shard, values)
+            _write_array(path, group[name], ARRAY_BY_NAME[name], shard, values)
 
 
-def _write_array(path: Place, array: zarr.Array, name: str, shard: int, values: np.ndarray) -> None:
-    written = path / name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
-    written.unlink(missing_ok=True)  # zarr would read an old shard before replacing it, and may not be able to
-    first = shard * (array.shards or array.chunks)[0]
-    array[first : first + len(values)] = values
-    # An object at a URL is durable once it is put; a local file has to be flushed.
-    if isinstance(written, Path) and written.exists():  # zarr leaves out what holds nothing but fill values
-        flush(written)
-        flush(written.parent)
+def _write_array(path: Place, array: zarr.Array, spec: ArraySpec, shard: int, values: np.ndarray) -> None:
+    written = path / spec.name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+    rows = array.chunks[0]
+    if array.shards is None:
+        encoded = encode_chunk(values, rows=rows, fill=spec.fill, level=spec.level)
+    else:
+        encoded = encode_shard(values, shard_rows=array.shards[0], chunk_rows=rows, fill=spec.fill, level=spec.level)
+    if encoded is None:  # as zarr has it: what is absent holds the fill value
+        written.unlink(missing_ok=True)
+    else:
+        write_bytes(written, encoded)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -16,6 +16,8 @@ PACKAGES = ("pipeline", "preprocess", "train", "data_catalog")
 ONE_MODULE_EACH = {
     "zarr": "data_catalog/zarr_format.py",
     "tensorstore": "data_catalog/zarr_format.py",
+    "numcodecs": "data_catalog/zarr_shards.py",
+    "google_crc32c": "data_catalog/zarr_shards.py",
     "fsspec": "data_catalog/places.py",
     "h5py": "data_catalog/hdf5_format.py",
     "scipy": "data_catalog/matlab.py",
