@@ -5,8 +5,8 @@ preprocesses them without a break with ESTIMATOR=iuv, and again with ``--kills``
 followed by the same command. Then it compares the two stores file by file and array by array, and prints time, peak
 memory, files and bytes. It exits with 1 where anything differs or a kill came too late.
 
-    python -m bench.interruptions --folder /tmp/market --format zarr --format hdf5              # Market's size, an hour
-    python -m bench.interruptions --folder /tmp/small --images 1500 --kills 5 --shard-rows 64   # minutes
+    python -m bench.interruptions --folder /tmp/market --format zarr --format hdf5              # Market's size, minutes
+    python -m bench.interruptions --folder /tmp/small --images 1500 --kills 5 --shard-rows 64   # half a minute
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ _OF_THE_RUN = {"provenance.json"}
 
 @dataclass(frozen=True)
 class Ended:
-    """How a preprocessing process ended: its exit code, its seconds, and its peak memory in bytes."""
+    """How a preprocessing process ended: its exit code, its seconds, its peak memory and that of each quarter."""
 
     code: int
     seconds: float
     peak: int
+    """Bytes."""
+    quarters: tuple[int, ...]
+    """Bytes; the largest of what was looked at every few milliseconds."""
 
 
 def market_config(images: int) -> SyntheticConfig:
@@ -108,7 +111,9 @@ def run(arguments: list[str], kill: Moment | None = None) -> Ended:
     os.set_blocking(process.stderr.fileno(), False)
     start = time.perf_counter()
     pid = 0
+    memory = []
     while not pid:
+        memory.append(resident(process.pid))
         time.sleep(_POLL_SECONDS)
         said += process.stderr.readlines()  # a full pipe would stop it
         if kill is not None and kill.is_now():
@@ -120,7 +125,17 @@ def run(arguments: list[str], kill: Moment | None = None) -> Ended:
     process.stderr.close()
     if process.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"{' '.join(arguments)} ended with {process.returncode}:\n{''.join(said)}")
-    return Ended(process.returncode, seconds, usage.ru_maxrss * 1024)
+    return Ended(process.returncode, seconds, usage.ru_maxrss * 1024, quarters(memory))
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds now."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def quarters(values: list[int]) -> tuple[int, ...]:
+    """The largest of each quarter of the values."""
+    return tuple(max(part.tolist(), default=0) for part in np.array_split(values, 4))
 
 
 def run_with_kills(arguments: list[str], once: Path, store: Path, *, kills: int, seconds: float) -> list[Ended]:
@@ -197,7 +212,11 @@ def facts(format: str, store: Path, once: Ended, peak: int) -> list[str]:
     sizes = [path.stat().st_size for path in store.rglob("*") if path.is_file()]
     images = open_store(store).geometry.num_samples
     rate = f"{once.seconds:.0f} s ({images / once.seconds:.0f} images/s)"
-    return [format, f"{images:,}", rate, f"{peak / 1e6:.0f} MB", f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.0f} MB"]
+    memory = ", ".join(f"{value / 1e6:.0f}" for value in once.quarters)
+    return [
+        *(format, f"{images:,}", rate, f"{peak / 1e6:.0f} MB", f"{memory} MB"),
+        *(f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.0f} MB"),
+    ]
 
 
 @click.command(help=__doc__)
@@ -212,7 +231,10 @@ def main(folder: Path, images: int, formats: tuple[str, ...], kills: int, shard_
     click.echo(f"rendering {images} images into {folder / 'data'}, unless they are there ...", err=True)
     write_dataset(folder / "data" / "synthetic", config, workers=os.cpu_count() or 1)
     measured = [measure(folder, format, shard_rows=shard_rows, kills=kills) for format in formats]
-    columns = ("format", "images", "without a break", "peak memory", "files", "on disk", "kills", "with kills")
+    columns = (
+        *("format", "images", "without a break", "peak memory", "in each quarter of a run"),
+        *("files", "on disk", "kills", "with kills"),
+    )
     title = f"A preprocessing run and its kills, shards of {shard_rows}, ESTIMATOR=iuv, 256x128"
     rows = [row for row, _ in measured]
     print_table(title, (*columns, "files that differ", "arrays that differ"), rows, ("zarr", "h5py", "torch"))

@@ -65,6 +65,10 @@ class StoreRequest:
         size = parse_size(self.size)
         return store_path(self.store_root, name, size, self.store, dsap_size=self.dsap_size, collision=self.collision)
 
+    def usual_path(self) -> Place:
+        """Where the same store with the usual DSAP images lives, or would."""
+        return replace(self, **{name: defaults()[name] for name in ("dsap_size", "collision")}).path()
+
     def variables(self) -> str:
         """The Make variables that name this store: DATASET, and those that are not the defaults."""
         named: dict[str, object] = {
@@ -107,8 +111,7 @@ def derive_store(request: StoreRequest, source: Place | None = None) -> Store:
 
     ``source`` is that store; the request's own with the usual DSAP images unless given.
     """
-    usual = {name: defaults()[name] for name in ("dsap_size", "collision")}
-    original = open_store((source or replace(request, **usual).path()).absolute())
+    original = open_store((source or request.usual_path()).absolute())
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
     say(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
@@ -254,7 +257,10 @@ def _report_failures(store: Store) -> int:
 
 
 def find_or_make_store(request: StoreRequest) -> Store:
-    """The request's store as it is, finished or made first where it is not there."""
+    """The request's store as it is, finished or made first where it is not there.
+
+    With other DSAP images than the usual ones, it is derived from the store that has those, where that is finished.
+    """
     path = request.path()
     if exists(path):
         store = open_store(path, incomplete=True)
@@ -262,4 +268,12 @@ def find_or_make_store(request: StoreRequest) -> Store:
             say(f"store {path}: {store.geometry.num_samples} images")
             return store
     say(f"store {path} is not there or not finished; making it first")
-    return make_store(request)[0]
+    return derive_store(request) if _can_derive(request) else make_store(request)[0]
+
+
+def _can_derive(request: StoreRequest) -> bool:
+    usual = request.usual_path()
+    if usual == request.path() or not exists(usual):
+        return False
+    store = open_store(usual, incomplete=True)
+    return not store.missing_shards() and request.estimator in ("auto", store.attributes["estimator"]["name"])

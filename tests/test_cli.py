@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from data_catalog.errors import UserError
 from data_catalog.store import open_store
+from pipeline.stages import StoreRequest, find_or_make_store, make_store
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -201,6 +204,26 @@ def test_derive_makes_a_store_that_inspect_finds(crops: Path, tmp_path: Path) ->
     looked = run("inspect", **variables, DSAP_SIZE=64, COLLISION="mean")
     assert looked.returncode == 0, looked.stderr
     assert f"{path.name}.png" in looked.stdout
+
+
+def test_training_derives_its_store_where_one_with_the_usual_part_images_exists(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = StoreRequest("folder", crops, tmp_path, "zarr", "64x32", 32, "last")
+    wanted = replace(usual, dsap_size=16)
+    make_store(usual)
+    for photo in crops.rglob("*.png"):
+        photo.write_bytes(b"")  # what it would have to read, were it not derived
+    assert find_or_make_store(wanted).attributes["derived_from"]["store"] == "folder-crops-64x32.zarr"
+    assert "deriving" in capsys.readouterr().err
+    marker = wanted.path() / "shards" / "00000.json"
+    content = marker.read_bytes()
+    marker.unlink()
+    find_or_make_store(wanted)  # goes on as it began
+    assert marker.read_bytes() == content
+    other = replace(wanted, collision="mean", estimator="densepose", weights=str(tmp_path / "none.pkl"))
+    with pytest.raises(UserError, match=r"none\.pkl"):  # the usual store is not by this estimator
+        find_or_make_store(other)
 
 
 def test_a_half_written_and_a_newer_store_end_in_a_message(crops: Path, tmp_path: Path) -> None:
