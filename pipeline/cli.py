@@ -33,7 +33,9 @@ def cli() -> None:
     is also read from the environment, so `make preprocess DATASET=market` sets --dataset.
     """
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    for package in ("pipeline", "preprocess", "train", "data_catalog"):  # the libraries' chatter is not for users
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 cli.add_command(catalog)

@@ -89,6 +89,7 @@ def test_commands_take_a_bucket(bucket: UrlPath, crops: Path, tmp_path: Path) ->
     made = run("preprocess", **variables)
     assert made.returncode == 0, made.stderr
     assert made.stdout == "s3://bucket/stores/folder-crops-64x32.zarr\n"
+    assert "credentials" not in made.stderr  # botocore tells where it found them
     assert "s3://bucket/stores" in run("status", **variables).stdout
     assert run("inspect", **variables, RUN_ROOT=str(tmp_path)).returncode == 0
     assert run("verify", "s3://bucket/stores/folder-crops-64x32.zarr").returncode == 0
