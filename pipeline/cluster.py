@@ -1,6 +1,8 @@
 """Where shards are computed: this process, local Dask workers or a Dask scheduler. Only this imports distributed.
 
-Local workers share the machine: each has a GPU of its own where there are GPUs, else its share of the cores.
+Local workers share the machine: each has a GPU of its own where there are GPUs, else its share of the cores. A worker
+with a GPU has two threads, of which one writes a shard while the other computes the next
+(:mod:`preprocess.overlap`); workers that share the cores keep them busy without that.
 """
 
 from __future__ import annotations
@@ -66,24 +68,27 @@ def shard_executor(
     # A lost worker is retried and reported by us; its traceback is not for the terminal.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     environments = worker_environments(workers, gpus=gpus, cores=usable_cores())
-    with _cluster(environments, scheduler) as cluster, _client(cluster) as client:
+    threads = 2 if gpus else 1
+    with _cluster(environments, scheduler, threads) as cluster, _client(cluster) as client:
         count = len(client.scheduler_info(n_workers=-1)["workers"])
         if not count:
             raise UserError(
-                f"the Dask scheduler at {scheduler} has no workers", f"start some: dask worker {scheduler} --nthreads 1"
+                f"the Dask scheduler at {scheduler} has no workers", f"start some: dask worker {scheduler} --nthreads 2"
             )
         on_gpus = f" on {min(count, len(gpus))} GPUs" if gpus and scheduler is None else ""
         yield client.get_executor(retries=_RETRIES), f"{count} Dask workers{on_gpus}"
 
 
 @contextmanager
-def _cluster(environments: Sequence[Mapping[str, str]], scheduler: str | None) -> Iterator[LocalCluster | str]:
+def _cluster(
+    environments: Sequence[Mapping[str, str]], scheduler: str | None, threads: int
+) -> Iterator[LocalCluster | str]:
     if scheduler is not None:
         yield scheduler
         return
     with LocalCluster(
         n_workers=len(environments),
-        threads_per_worker=1,
+        threads_per_worker=threads,
         dashboard_address=None,
         silence_logs=logging.CRITICAL,
         worker_class=_SeatedNanny,
@@ -99,7 +104,7 @@ def _client(cluster: LocalCluster | str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {cluster}: {error}",
-            "start one: dask scheduler, then dask worker ADDRESS --nthreads 1 for each worker",
+            "start one: dask scheduler, then dask worker ADDRESS --nthreads 2 for each worker",
         ) from error
     with client:
         yield client

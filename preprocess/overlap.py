@@ -1,11 +1,14 @@
 """Shards computed in one process by stages that overlap, so that the estimator waits for no file and no compression.
 
 Threads read files ahead; the caller's thread estimates; one thread derives masks and DSAP images; one compresses and
-writes a shard while the next is computed. At most two shards are in memory. The bytes do not depend on any of this.
+writes a shard while the next is computed. At most two shards are in memory. Where a process computes shards in two
+threads, as a Dask worker may, they take turns: one writes while the other computes. The bytes do not depend on any of
+this.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -32,6 +35,9 @@ _READERS = 4
 
 _DERIVED_BEHIND = 2
 """Batches with dense pose that may wait for their masks and DSAP images."""
+
+_COMPUTING = threading.Lock()
+"""Held while a shard is computed: two at once would share a GPU's memory and gain nothing."""
 
 STOPPING = (OSError, UserError)
 """Errors that every other shard would meet too: a full disk, weights that are not there."""
@@ -101,7 +107,8 @@ def compute_shards(
     with _threads(_READERS) as readers, _threads(1) as deriver, _threads(1) as writer:
         for task, batches in groupby(_read_ahead(tasks, readers, failed), attrgetter("task")):
             try:
-                computed = _compute(task, batches, deriver, writing, on_progress)
+                with _COMPUTING:
+                    computed = _compute(task, batches, deriver, writing, on_progress)
             except Exception as error:  # the caller's to report
                 failed.add(task.shard)
                 yield task.shard, _without_frames(error)

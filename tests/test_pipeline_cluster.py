@@ -41,7 +41,7 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
     options = ["--scheduler-file", str(file)]
     commands = [
         ["scheduler", *options, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
-        *[["worker", *options, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder)]] * 2,
+        *[["worker", *options, "--nthreads", "2", "--no-dashboard", "--local-directory", str(folder)]] * 2,
     ]
     processes = [
         subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=folder, stderr=subprocess.DEVNULL)
@@ -213,6 +213,7 @@ def test_a_worker_process_has_its_threads_and_its_gpu(monkeypatch: pytest.Monkey
     with shard_executor(workers=2, scheduler=None, gpus=["5", "7"]) as (executor, where):
         assert where == "2 Dask workers on 2 GPUs"
         assert executor is not None
+        assert list(executor._client.nthreads().values()) == [2, 2]  # one computes while the other writes
         found = {future.result() for future in [executor.submit(seat, number) for number in range(8)]}
     threads = min(2, usable_cores())  # torch takes no more than there are; Dask's own default would be 1
     assert found == {(threads, "5"), (threads, "7")}

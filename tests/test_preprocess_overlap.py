@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from preprocess import overlap
 from preprocess.overlap import READ_AHEAD, Progress, compute_shards
 from preprocess.plan import Plan, PreprocessConfig
 from preprocess.rows import Charted
-from preprocess.run import fill_store
+from preprocess.run import fill_shard, fill_store
 
 GEOMETRY = Geometry(num_samples=96, height=4, width=2, dsap_size=8, shard_rows=32)
 CONFIG = PreprocessConfig((4, 2), 8, shard_rows=32, batch_size=8)
@@ -141,6 +141,18 @@ def test_a_shard_is_written_while_the_next_is_computed(journal: Journal) -> None
     journal.wait_at(("write", 0, 0), for_place=("derive", 1, 3))
     journal.wait_at(("chart", 2, 0), for_place=("write", 1, 0))
     assert compute_all(journal) == dict.fromkeys(range(3), Progress(32, 0, 32))
+
+
+def test_two_threads_of_a_process_take_turns(journal: Journal) -> None:
+    """As in a Dask worker with two: one shard is written while the other is computed, and never are two computed."""
+    journal.wait_at(("write", 0, 0), for_place=("derive", 1, 3))
+    with ThreadPoolExecutor(2) as workers:
+        began = workers.submit(fill_shard, FakeTask(0, journal))
+        assert journal.event("chart", 0, 0).wait(SOON)
+        outcomes = [future.result() for future in (began, workers.submit(fill_shard, FakeTask(1, journal)))]
+    assert outcomes == [Progress(32, 0, 32)] * 2
+    computed = [shard for stage, shard, _ in journal.happened if stage in ("chart", "derive")]
+    assert computed == [0] * 2 * BATCHES + [1] * 2 * BATCHES
 
 
 def test_no_more_than_so_many_batches_are_read_ahead(journal: Journal) -> None:
