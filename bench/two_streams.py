@@ -2,7 +2,9 @@
 
 Both networks start from the same weights, see the same batches and have the same losses (``two-branches`` is
 ``dsa-reid`` without the guide, so that z is f). The trunk comes from another rendered world where asked for: as
-ImageNet's weights in the paper, it has seen neither these persons nor these cameras.
+ImageNet's weights in the paper, it has seen neither these persons nor these cameras. With ``--repeat-on-main`` the two
+streams are trained once more with z's losses on f, too (``loss.repeat_on_main``), so that f lacks nothing that it has
+alone.
 """
 
 from __future__ import annotations
@@ -119,9 +121,15 @@ def _columns(rank_1: list[float], precision: list[float]) -> tuple[str, str, str
 
 
 def compare(
-    folder: Path, world: SyntheticConfig, errors: list[int], changes: dict[str, object], seeds: list[int]
+    folder: Path,
+    world: SyntheticConfig,
+    errors: list[int],
+    changes: dict[str, object],
+    seeds: list[int],
+    *,
+    repeated: bool = False,
 ) -> tuple[list[FeatureScores], dict[str, list[FeatureScores]]]:
-    """The baseline's scores by seed, and by the guide's errors (percent) those of the two streams."""
+    """The baseline's scores by seed, and those of the two streams by their guide's errors (percent) and losses."""
     base = load_config(BASE)
     runs = folder / "-".join(f"{key}={Path(str(value)).name}" for key, value in changes.items())
     stores = {
@@ -129,15 +137,18 @@ def compare(
         for percent in errors
     }
 
-    def scores(model: str, store: Store, name: str) -> list[FeatureScores]:
-        config = load_config(model, changes)
+    def scores(model: str, store: Store, name: str, **losses: object) -> list[FeatureScores]:
+        config = load_config(model, {**changes, **losses})
         return [trained_scores(model, config, store, runs / f"{name}-seed{seed}", seed) for seed in seeds]
 
     alone = scores(ALONE, stores[errors[0]], ALONE)  # it reads the images, which are the same in all stores
-    guided = {
-        f"two streams, IUV errors {percent} %": scores(BASE, store, f"{BASE}-errors{percent}")
-        for percent, store in stores.items()
-    }
+    guided = {}
+    for percent, store in stores.items():
+        name, run = f"two streams, IUV errors {percent} %", f"{BASE}-errors{percent}"
+        guided[name] = scores(BASE, store, run)
+        if repeated:
+            on_both = {"loss.repeat_on_main": 1.0}
+            guided[f"{name}, z's losses on f too"] = scores(BASE, store, f"{run}-repeated", **on_both)
     return alone, guided
 
 
@@ -153,10 +164,11 @@ def compare(
 @click.option("--seeds", default="0,1,2", show_default=True, help="Training seeds.")
 @click.option("--pretrain", default=0, show_default=True, help="Identities the trunk is pretrained on; 0: random.")
 @click.option("--pretrain-epochs", default=24, show_default=True)
+@click.option("--repeat-on-main", is_flag=True, help="Also the two streams with z's losses on f, too.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both networks.")
 def main(
     folder: Path, renderer_seed: int, iuv_errors: str, identities: int, test_identities: int, epochs: int, seeds: str,
-    pretrain: int, pretrain_epochs: int, settings: tuple[str, ...],
+    pretrain: int, pretrain_epochs: int, repeat_on_main: bool, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Train both networks with every seed and print their scores."""
     logging.disable(logging.WARNING)
@@ -167,7 +179,7 @@ def main(
         changes["model.pretrained"] = pretrained_trunk(folder, pretrain, pretrain_epochs)
     here = folder / f"renderer{renderer_seed}-{identities}-{test_identities}"
     errors, numbers = ([int(number) for number in text.split(",")] for text in (iuv_errors, seeds))
-    alone, guided = compare(here, world, errors, changes, numbers)
+    alone, guided = compare(here, world, errors, changes, numbers, repeated=repeat_on_main)
     given = ", ".join(f"{key} {value}" for key, value in changes.items())
     title = f"Two streams against one, renderer seed {world.seed}, {identities} + {test_identities} identities: {given}"
     print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, guided), ("torch",))

@@ -73,3 +73,27 @@ def test_section_3_2_4_losses_and_weights() -> None:
     }
     assert {name: term.item() for name, term in loss.terms.items()} == pytest.approx(expected, abs=1e-4)
     assert loss.total.item() == pytest.approx(sum(expected.values()), abs=1e-3)
+
+
+def test_z_losses_can_be_repeated_on_f() -> None:
+    """With the weights of z's, times the factor; the paper's terms stay."""
+    random = torch.Generator().manual_seed(1)
+    identity = torch.tensor([0, 0, 1, 1, 2, 2])
+    outputs = {
+        **{name: torch.randn(6, 4, generator=random) for name in ("z_global", "f_global")},
+        **{
+            f"logits_{name}": torch.randn(6, 1, 3, generator=random)
+            for name in ("f_global", "z_global", "whole_f_global")
+        },
+    }
+    without = dsa_loss(
+        {name: value for name, value in outputs.items() if "whole" not in name and name != "f_global"},
+        identity,
+        LossConfig(),
+    )
+    terms = dsa_loss(outputs, identity, LossConfig(repeat_on_main=0.5)).terms
+    expected = {name: value.item() for name, value in without.terms.items()}
+    logits, features = outputs["logits_whole_f_global"][:, 0].numpy(), outputs["f_global"].numpy()
+    expected["identity_whole_f_global"] = 0.5 * 1.0 * slow_identity_loss(logits, identity.numpy(), 0.1)
+    expected["triplet_f_global"] = 0.5 * 1.5 * slow_triplet_loss(features, identity.numpy(), 0.3)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, abs=1e-4)

@@ -98,6 +98,10 @@ def test_a_file_of_ones_own_may_have_a_base(tmp_path: Path) -> None:
         ({"evaluate.feature": "d"}, r"evaluate.feature is 'd'; expected f or f_global"),
         ({"model.streams": "mf", "evaluate.feature": "z"}, r"is 'z'; expected f where model.streams is mf"),
         (
+            {"model.streams": "mf", "loss.repeat_on_main": 1},
+            r"repeat_on_main is 1.0; expected 0 where model.streams is mf",
+        ),
+        (
             {"model.branches": "global", "evaluate.feature": "z_local"},
             r"evaluate.feature is 'z_local'; expected a feature of the global branch",
         ),
@@ -128,6 +132,26 @@ def test_without_a_guide_z_is_f_and_every_loss_stays() -> None:
     assert set(dsa_loss(outputs, inputs.identity, config).terms) == set(
         dsa_loss(_network("dsa-reid-small")(inputs), inputs.identity, config).terms
     )
+
+
+def test_repeated_losses_leave_the_rest_of_the_network_as_it_is() -> None:
+    """The same initial weights; f is what the MF-Stream gives, and z's losses reach it without the guide."""
+    config, inputs = _config("dsa-reid-small", **{"loss.repeat_on_main": 1}), _inputs()
+    paper, repeated = _network("dsa-reid-small"), build_network(config, 5, seed=0).eval()
+    assert isinstance(repeated, DSAReid)
+    weights = repeated.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in paper.state_dict().items())
+    outputs = repeated(inputs)
+    torch.testing.assert_close(outputs["f_local"], repeated.main(inputs.image)["local"].flatten(1))
+    terms = set(loss_of(config, outputs, inputs).terms) - set(loss_of(config, paper(inputs), inputs).terms)
+    names = ("global", "local")
+    assert terms == {f"triplet_f_{name}" for name in names} | {f"identity_whole_f_{name}" for name in names}
+    for name in names:
+        guided = torch.autograd.grad(
+            outputs[f"logits_whole_f_{name}"].sum(), list(repeated.guide.parameters()), allow_unused=True,
+            retain_graph=True,
+        )  # fmt: skip
+        assert not any(gradient is not None for gradient in guided)
 
 
 def test_table_5_concatenation_and_a_fully_connected_layer() -> None:

@@ -84,6 +84,9 @@ class TrainConfig:
         stream, _, branch = self.evaluate.feature.partition("_")
         possible = stream == "f" or self.model.streams == "two"
         require(possible, "evaluate.feature", self.evaluate.feature, "f where model.streams is mf: nothing is fused")
+        factor = self.loss.repeat_on_main
+        possible = factor == 0 or self.model.streams == "two"
+        require(possible, "loss.repeat_on_main", factor, "0 where model.streams is mf: z is f and has its losses")
         branches = ("global", "local") if self.model.branches == "both" else (self.model.branches,)
         known = branch in ("", *branches)
         require(known, "evaluate.feature", self.evaluate.feature, f"a feature of the {' or '.join(branches)} branch")

@@ -66,6 +66,9 @@ class LossConfig:
     identity_main: float = setting(0.5, "weight of the identity loss on f_G and on each f_L,i")
     identity_fused: float = setting(1.0, "weight of the identity loss on z_G and z_L")
     triplet_fused: float = setting(1.5, "weight of the batch-hard triplet loss on z_G and z_L")
+    repeat_on_main: float = setting(
+        0.0, "factor of z's losses, put on f_G and f_L as well; 0 is the paper's, 1 what the MF-Stream has alone"
+    )
     margin: float = setting(0.3, "triplet margin (Euclidean distance)")
     label_smoothing: float = setting(0.1, "share of the target spread over all identities")
     identity: float = setting(1.0, "MagnifierNet: weight of the identity loss on each branch")

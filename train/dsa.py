@@ -102,9 +102,12 @@ class DSAReid(nn.Module):
     branch: z_global and z_local (B, 2 * channels); logits_f_global, logits_z_global and logits_z_local
     (B, 1, num_identities); logits_f_local (B, 8, num_identities). Without a guiding stream z is f, so
     that a baseline has the same losses with the same weights and differs by the guide alone.
+
+    With ``repeat_on_main`` (``loss.repeat_on_main``; not the paper's) also f_global and f_local (B, 2 * channels),
+    logits_whole_f_global and logits_whole_f_local (B, 1, num_identities), for the losses that z has.
     """
 
-    def __init__(self, config: ModelConfig, num_identities: int) -> None:
+    def __init__(self, config: ModelConfig, num_identities: int, *, repeat_on_main: bool = False) -> None:
         super().__init__()
         self.needs = network_needs(config)
         self.branches = branch_names(config)
@@ -131,6 +134,8 @@ class DSAReid(nn.Module):
             self.classify_z_local = classifier(width)
         fused = self.branches if config.streams == "two" else ()
         self.fusion = nn.ModuleDict({name: _fusion(config.fusion, width) for name in fused})
+        repeated = self.branches if repeat_on_main else ()
+        self.classify_whole = nn.ModuleDict({name: classifier(width) for name in repeated})
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """Features and logits of a training batch."""
@@ -143,6 +148,9 @@ class DSAReid(nn.Module):
         if LOCAL in main:
             outputs["logits_f_local"] = self.classify_f_local(main[LOCAL])
             outputs["logits_z_local"] = self.classify_z_local(fused[LOCAL][:, None])
+        for name, classify in self.classify_whole.items():
+            outputs[f"f_{name}"] = main[name].flatten(1)
+            outputs[f"logits_whole_f_{name}"] = classify(outputs[f"f_{name}"][:, None])
         return outputs
 
     def fuse(self, main: dict[str, Tensor], dsap: Tensor | None) -> dict[str, Tensor]:

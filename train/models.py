@@ -67,7 +67,9 @@ def _magnifier_loss(config: TrainConfig, outputs: dict[str, Tensor], inputs: Inp
 
 FAMILIES = {
     "dsa-reid": Family(
-        build=lambda config, num_identities: dsa.DSAReid(config.model, num_identities),
+        build=lambda config, num_identities: dsa.DSAReid(
+            config.model, num_identities, repeat_on_main=config.loss.repeat_on_main > 0
+        ),
         needs=lambda config: dsa.network_needs(config.model),
         evaluation_needs=_dsa_evaluation_needs,
         loss=lambda config, outputs, inputs, _: dsa_loss(outputs, inputs.identity, config.loss),
