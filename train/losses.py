@@ -64,20 +64,23 @@ def dsa_loss(outputs: dict[str, Tensor], identity: Tensor, config: LossConfig) -
 
     Identity loss on f_G and each of the eight f_L,i (0.5 each), on z_G and z_L (1.0 each); batch-hard
     triplet loss on z_G and z_L (1.5 each). ``outputs`` as DSAReid.forward gives them; a network with
-    one branch has that branch's terms. Not the paper's: ``repeat_on_main`` times the losses of z on f_G and on all of
-    f_L, where the outputs hold them.
+    one branch has that branch's terms. Not the paper's: ``repeat_on_main`` times the losses of z on f_G
+    and on the whole of f_L as well.
     """
-    terms: dict[str, Tensor] = {}
     branches = [name for name in ("global", "local") if f"z_{name}" in outputs]
-    for stream, weight in (("f", config.identity_main), ("z", config.identity_fused)):
-        for name in (f"{stream}_{branch}" for branch in branches):
-            smoothed = identity_loss(outputs[f"logits_{name}"], identity, label_smoothing=config.label_smoothing)
-            terms[f"identity_{name}"] = weight * smoothed
-    for stream, factor in (("z", 1.0), ("f", config.repeat_on_main)):
-        for name in (f"{stream}_{branch}" for branch in branches if f"{stream}_{branch}" in outputs):
-            hard = batch_hard_triplet_loss(outputs[name], identity, margin=config.margin)
-            terms[f"triplet_{name}"] = factor * config.triplet_fused * hard
-            if stream == "f":
-                whole = identity_loss(outputs[f"logits_whole_{name}"], identity, label_smoothing=config.label_smoothing)
-                terms[f"identity_whole_{name}"] = factor * config.identity_fused * whole
+    repeated, factor = (branches if config.repeat_on_main > 0 else []), config.repeat_on_main
+
+    def smoothed(name: str) -> Tensor:
+        return identity_loss(outputs[f"logits_{name}"], identity, label_smoothing=config.label_smoothing)
+
+    def hard(name: str) -> Tensor:
+        return batch_hard_triplet_loss(outputs[name], identity, margin=config.margin)
+
+    terms = {f"identity_f_{name}": config.identity_main * smoothed(f"f_{name}") for name in branches}
+    terms |= {f"identity_z_{name}": config.identity_fused * smoothed(f"z_{name}") for name in branches}
+    terms |= {f"triplet_z_{name}": config.triplet_fused * hard(f"z_{name}") for name in branches}
+    terms |= {
+        f"identity_whole_f_{name}": factor * config.identity_fused * smoothed(f"whole_f_{name}") for name in repeated
+    }
+    terms |= {f"triplet_f_{name}": factor * config.triplet_fused * hard(f"f_{name}") for name in repeated}
     return weighted_sum(terms)
