@@ -2,8 +2,10 @@
 
 Both networks start from the same weights, see the same batches and have the same losses (``two-branches`` is
 ``dsa-reid`` without the guide, so that z is f). The trunk comes from another rendered world where asked for: as
-ImageNet's weights in the paper, it has seen neither these persons nor these cameras. With ``--repeat-on-main`` the two
-streams are trained once more with z's losses on f, too (``loss.repeat_on_main``), so that f lacks nothing that it has
+ImageNet's weights in the paper, it has seen neither these persons nor these cameras.
+
+``--controls`` trains two more: the MF-Stream without the losses on z, which is what remains where guide and fusion are
+taken away; and the two streams with z's losses on f, too (``loss.repeat_on_main``), so that f lacks nothing that it has
 alone.
 """
 
@@ -41,6 +43,9 @@ PRETRAINING_SEED = 2
 
 BASE, ALONE = "dsa-reid-small", "two-branches-small"
 FEATURES = {ALONE: ("f", "f_global", "f_local"), BASE: ("f", "f_global", "f_local", "z", "d")}
+
+_NONE_ON_FUSED = {"loss.identity_fused": 0.0, "loss.triplet_fused": 0.0}
+_ON_BOTH = {"loss.repeat_on_main": 1.0}
 
 FeatureScores = dict[str, tuple[float, float]]
 """Rank-1 and mAP, percent, by feature."""
@@ -103,13 +108,13 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
-def rows(alone: list[FeatureScores], guided: dict[str, list[FeatureScores]]) -> list[tuple[str, ...]]:
-    """A row for each feature, and one for each paired difference of f; lists by seed, ``guided`` by its guide."""
+def rows(alone: list[FeatureScores], others: dict[str, list[FeatureScores]]) -> list[tuple[str, ...]]:
+    """A row for each feature, and one for each paired difference of f; lists by seed, ``others`` by what they are."""
     table = []
-    for name, seeds in {"MF-Stream only": alone, **guided}.items():
+    for name, seeds in {"MF-Stream only": alone, **others}.items():
         for feature in seeds[0]:
             table.append((name, feature, *_columns(*([scores[feature][i] for scores in seeds] for i in (0, 1)))))
-    for name, seeds in guided.items():
+    for name, seeds in others.items():
         pairs = list(zip(seeds, alone, strict=True))
         differences = ([two["f"][i] - one["f"][i] for two, one in pairs] for i in (0, 1))
         table.append((f"{name}, against MF-Stream only", "f", *_columns(*differences)))
@@ -127,9 +132,9 @@ def compare(
     changes: dict[str, object],
     seeds: list[int],
     *,
-    repeated: bool = False,
+    controls: bool = False,
 ) -> tuple[list[FeatureScores], dict[str, list[FeatureScores]]]:
-    """The baseline's scores by seed, and those of the two streams by their guide's errors (percent) and losses."""
+    """The baseline's scores by seed, and those of the others by their guide's errors (percent) and losses."""
     base = load_config(BASE)
     runs = folder / "-".join(f"{key}={Path(str(value)).name}" for key, value in changes.items())
     stores = {
@@ -137,19 +142,21 @@ def compare(
         for percent in errors
     }
 
-    def scores(model: str, store: Store, name: str, **losses: object) -> list[FeatureScores]:
+    def scores(model: str, store: Store, name: str, losses: dict[str, float]) -> list[FeatureScores]:
         config = load_config(model, {**changes, **losses})
         return [trained_scores(model, config, store, runs / f"{name}-seed{seed}", seed) for seed in seeds]
 
-    alone = scores(ALONE, stores[errors[0]], ALONE)  # it reads the images, which are the same in all stores
-    guided = {}
+    images = stores[errors[0]]  # all that the MF-Stream reads, and the same in all stores
+    alone = scores(ALONE, images, ALONE, {})
+    others = {}
+    if controls:
+        others["MF-Stream only, without z's losses"] = scores(ALONE, images, f"{ALONE}-own", _NONE_ON_FUSED)
     for percent, store in stores.items():
         name, run = f"two streams, IUV errors {percent} %", f"{BASE}-errors{percent}"
-        guided[name] = scores(BASE, store, run)
-        if repeated:
-            on_both = {"loss.repeat_on_main": 1.0}
-            guided[f"{name}, z's losses on f too"] = scores(BASE, store, f"{run}-repeated", **on_both)
-    return alone, guided
+        others[name] = scores(BASE, store, run, {})
+        if controls:
+            others[f"{name}, z's losses on f too"] = scores(BASE, store, f"{run}-repeated", _ON_BOTH)
+    return alone, others
 
 
 @click.command()
@@ -164,11 +171,11 @@ def compare(
 @click.option("--seeds", default="0,1,2", show_default=True, help="Training seeds.")
 @click.option("--pretrain", default=0, show_default=True, help="Identities the trunk is pretrained on; 0: random.")
 @click.option("--pretrain-epochs", default=24, show_default=True)
-@click.option("--repeat-on-main", is_flag=True, help="Also the two streams with z's losses on f, too.")
+@click.option("--controls", is_flag=True, help="Also with less on f alone, and with more on f beside the guide.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both networks.")
 def main(
     folder: Path, renderer_seed: int, iuv_errors: str, identities: int, test_identities: int, epochs: int, seeds: str,
-    pretrain: int, pretrain_epochs: int, repeat_on_main: bool, settings: tuple[str, ...],
+    pretrain: int, pretrain_epochs: int, controls: bool, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Train both networks with every seed and print their scores."""
     logging.disable(logging.WARNING)
@@ -179,10 +186,10 @@ def main(
         changes["model.pretrained"] = pretrained_trunk(folder, pretrain, pretrain_epochs)
     here = folder / f"renderer{renderer_seed}-{identities}-{test_identities}"
     errors, numbers = ([int(number) for number in text.split(",")] for text in (iuv_errors, seeds))
-    alone, guided = compare(here, world, errors, changes, numbers, repeated=repeat_on_main)
+    alone, others = compare(here, world, errors, changes, numbers, controls=controls)
     given = ", ".join(f"{key} {value}" for key, value in changes.items())
     title = f"Two streams against one, renderer seed {world.seed}, {identities} + {test_identities} identities: {given}"
-    print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, guided), ("torch",))
+    print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, others), ("torch",))
 
 
 if __name__ == "__main__":
