@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 from distributed import Client, LocalCluster, Nanny
@@ -49,6 +51,10 @@ class _SeatedNanny(Nanny):
     """Starts a worker in the environment of its number."""
 
     def __init__(self, scheduler: str, *, environments: Sequence[Mapping[str, str]], **options: Any) -> None:
+        # A terminal sends Ctrl-C to every process, and a worker would answer it with a traceback. Workers inherit what
+        # the thread that starts them blocks; starting Python's resource tracker, which they need, would unblock it.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         super().__init__(scheduler, **options, env=dict(environments[int(options["name"])]))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -217,3 +220,18 @@ def test_a_worker_process_has_its_threads_and_its_gpu(monkeypatch: pytest.Monkey
         found = {future.result() for future in [executor.submit(seat, number) for number in range(8)]}
     threads = min(2, usable_cores())  # torch takes no more than there are; Dask's own default would be 1
     assert found == {(threads, "5"), (threads, "7")}
+
+
+def interrupt() -> int:
+    """What a terminal does to each process at Ctrl-C; the process's number."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return os.getpid()
+
+
+def test_ctrl_c_is_for_the_process_that_started_the_workers() -> None:
+    """A worker that answered it would print a traceback over the message."""
+    with shard_executor(workers=1, scheduler=None) as (executor, _):
+        assert executor is not None
+        asked = executor.submit(interrupt).result()
+        time.sleep(0.5)
+        assert executor.submit(os.getpid).result() == asked
