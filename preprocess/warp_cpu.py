@@ -92,7 +92,6 @@ def _compiled(function: Callable[..., Any]) -> Any:
 @_compiled
 def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: ignore[no-untyped-def]
     highest = 0
-    row_bytes = (size + 7) // 8
     for index in range(len(iuv)):
         colours, charts, label, warped, valid = image[index], iuv[index], mask[index], dsap[index], packed[index]
         valid[:] = 0
@@ -103,19 +102,15 @@ def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
             if part > NUM_BODY_PARTS:
                 highest = int(part)
             elif part > 0:
-                row = (part - 1) * size + texel[charts[3 * pixel + 1]]
-                column = texel[charts[3 * pixel + 2]]
-                place = 3 * (row * size + column)
+                place = _mark(charts, pixel, valid, size, texel)
                 for channel in range(3):
-                    warped[place + channel] = colours[3 * pixel + channel]
-                valid[row * row_bytes + (column >> 3)] |= 128 >> (column & 7)
+                    warped[3 * place + channel] = colours[3 * pixel + channel]
     return highest
 
 
 @_compiled
 def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: ignore[no-untyped-def]
     highest = 0
-    row_bytes = (size + 7) // 8
     total = np.zeros(4 * NUM_BODY_PARTS * size * size, np.uint32)  # of each texel: red, green, blue, number of pixels
     hit = np.empty(NUM_BODY_PARTS * size * size + 1, np.int32)  # texels with a pixel; one more, written in vain
     for index in range(len(iuv)):
@@ -129,17 +124,23 @@ def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
             if part > NUM_BODY_PARTS:
                 highest = int(part)
             elif part > 0:
-                row = (part - 1) * size + texel[charts[3 * pixel + 1]]
-                column = texel[charts[3 * pixel + 2]]
-                place = row * size + column
+                place = _mark(charts, pixel, valid, size, texel)
                 for channel in range(3):
                     total[4 * place + channel] += colours[3 * pixel + channel]
                 hit[hits] = place
                 hits += total[4 * place + 3] == 0  # a sum, not a branch that the processor would guess wrong
                 total[4 * place + 3] += 1
-                valid[row * row_bytes + (column >> 3)] |= 128 >> (column & 7)
         _divide(total, hit[:hits], warped)
     return highest
+
+
+@_compiled
+def _mark(charts, pixel, valid, size, texel):  # type: ignore[no-untyped-def]
+    """The texel that a pixel of a body part falls on, which is valid now."""
+    row = (np.int64(charts[3 * pixel]) - 1) * size + texel[charts[3 * pixel + 1]]
+    column = texel[charts[3 * pixel + 2]]
+    valid[row * ((size + 7) // 8) + (column >> 3)] |= 128 >> (column & 7)
+    return row * size + column
 
 
 @_compiled
