@@ -29,17 +29,17 @@ import torch
 
 from bench.gpu import BusyShare
 from bench.report import print_table
-from data_catalog.datasets import Dataset, find_dataset
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import encode_image
-from data_catalog.synthetic.sample import render_sample
-from preprocess.checkpoints import Architecture
-from preprocess.detectron2_densepose import build_network, load_network, missing
-from preprocess.detectron2_estimator import Detectron2Estimator, open_detectron2
-from preprocess.estimator import Crop
-from preprocess.images import read_image
-from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import fill_store
+from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import encode_image
+from densereid.data_catalog.synthetic.sample import render_sample
+from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.detectron2_network import build_network, load_network, missing
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
+from densereid.preprocess.images import read_image
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 
 OURS, THEIRS = 256, 800
 """Short edges: our default and Detectron2's."""

@@ -17,17 +17,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.report import print_table
-from data_catalog.records import ImageRecord
-from data_catalog.schema import Split
-from preprocess.batches import network_input, network_size
-from preprocess.checkpoints import Architecture
-from preprocess.densepose_estimator import DenseposeEstimator
-from preprocess.densepose_network import load_network
-from preprocess.detectron2_densepose import build_network
-from preprocess.detectron2_densepose import load_network as load_detectron2
-from preprocess.detectron2_estimator import Detectron2Estimator
-from preprocess.estimator import Crop
-from preprocess.weights import Weights, file_digest
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.store.schema import Split
+from densereid.preprocess.densepose.batching import network_input, network_size
+from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.detectron2_network import build_network
+from densereid.preprocess.densepose.detectron2_network import load_network as load_detectron2
+from densereid.preprocess.densepose.network import load_network
+from densereid.preprocess.densepose.weights import Weights, file_digest
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.densepose import DenseposeEstimator
+from densereid.preprocess.estimators.detectron2 import Detectron2Estimator
 
 CROP, SIZE = (128, 64), (256, 128)
 

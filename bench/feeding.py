@@ -18,21 +18,21 @@ import numpy as np
 import torch
 
 from bench.report import print_table
-from data_catalog.datasets import find_dataset
-from data_catalog.schema import Split
-from data_catalog.store import FORMATS, Store, open_store
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import write_dataset
-from preprocess.iuv import open_iuv
-from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import fill_store
-from train.config import TrainConfig, load_config
-from train.dataset import StoreDataset
-from train.feeding import decoded_bytes, make_feeder
-from train.loop import fit
-from train.models import network_needs
-from train.progress import Event, StepsDone
-from train.sampler import PKSampler
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.schema import Split
+from densereid.data_catalog.store.store import FORMATS, Store, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.preprocess.estimators.iuv import open_iuv
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.dataset import StoreDataset
+from densereid.train.data.loading import decoded_bytes, make_feeder
+from densereid.train.data.sampler import PKSampler
+from densereid.train.engine.events import Event, StepsDone
+from densereid.train.engine.loop import fit
+from densereid.train.families import network_needs
 
 PER_SAMPLE = ("image", "dsap", "dsap_valid")
 

@@ -26,10 +26,10 @@ import click
 import numpy as np
 
 from bench.report import print_table
-from data_catalog.schema import ARRAYS
-from data_catalog.store import FORMATS, open_store
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import plan_images, write_dataset
+from densereid.data_catalog.store.schema import ARRAYS
+from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import plan_images, write_dataset
 
 _PER_IDENTITY = 16
 _POLL_SECONDS = 0.02

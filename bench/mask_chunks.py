@@ -13,10 +13,10 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from bench.report import print_table, seconds
-from data_catalog.parts import PART_TO_LABEL
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.sample import render_sample
-from pipeline.visibility import visible_share
+from densereid.data_catalog.parts import PART_TO_LABEL
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.sample import render_sample
+from densereid.pipeline.commands.visibility import visible_share
 
 NUM_IMAGES = 32_668
 SHARD_ROWS = 1024

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from bench.report import print_table, seconds
-from data_catalog.parts import NUM_MASK_LABELS
-from train.magnifier_blocks import masked_max_pool
-from train.regions import planes_of
+from densereid.data_catalog.parts import NUM_MASK_LABELS
+from densereid.train.networks.magnifiernet_branches import masked_max_pool
+from densereid.train.networks.regions import planes_of
 
 SHAPES = ((64, 1024, 24, 12), (32, 64, 8, 4))
 """(B, C, h, w) of the papers' configuration and of the small one."""

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from bench.report import print_table
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import plan_images, write_dataset
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import plan_images, write_dataset
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.report import print_table
-from train.metrics import squared_distances
-from train.rerank import Reranking, reranked_distances
+from densereid.train.evaluation.metrics import squared_distances
+from densereid.train.evaluation.reranking import Reranking, reranked_distances
 
 IMAGES, WIDTH, QUERIES = (2000, 4000), 256, 200
 

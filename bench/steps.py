@@ -17,11 +17,11 @@ import torch
 
 from bench.feeding import make_stores
 from bench.report import print_table
-from data_catalog.store import Store
-from train.config import TrainConfig, load_config
-from train.loop import fit
-from train.memory import peak_memory
-from train.progress import Event, StepsDone
+from densereid.data_catalog.store.store import Store
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.engine.events import Event, StepsDone
+from densereid.train.engine.loop import fit
+from densereid.train.engine.memory import peak_memory
 
 MARKET_IMAGES = 12_936
 """Training images of Market-1501: what an epoch of the projected schedule holds."""

@@ -23,20 +23,20 @@ import torch
 from torch import Tensor, nn
 
 from bench.report import print_table
-from data_catalog.datasets import find_dataset
-from data_catalog.store import Store, open_store
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import write_dataset
-from pipeline.training import chosen_settings
-from preprocess.iuv import open_iuv
-from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import fill_store
-from train.backbone import backbone_state
-from train.config import TrainConfig, changed, load_config
-from train.dsa import DSAReid, join
-from train.evaluate import evaluate
-from train.loop import fit
-from train.resume import load_network
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.store import Store, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.pipeline.commands.training import chosen_settings
+from densereid.preprocess.estimators.iuv import open_iuv
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.train.config.train_config import TrainConfig, changed, load_config
+from densereid.train.engine.loop import fit
+from densereid.train.engine.resume import load_network
+from densereid.train.evaluation.evaluate import evaluate
+from densereid.train.networks.backbone import backbone_state
+from densereid.train.networks.dsa_reid import DSAReid, join
 
 PRETRAINING_SEED = 2
 """The renderer's seed of the persons and cameras that the trunk is pretrained on; no other dataset has it."""

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from bench.report import fastest, print_table
-from data_catalog.parts import NUM_BODY_PARTS, PART_TO_LABEL
-from data_catalog.schema import DSAP_FILL, pack_validity
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.sample import render_sample
-from preprocess import warp_cpu
-from preprocess.derive import Collision, derive, dsap_from_iuv, mask_from_iuv
+from densereid.data_catalog.parts import NUM_BODY_PARTS, PART_TO_LABEL
+from densereid.data_catalog.store.schema import DSAP_FILL, pack_validity
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.sample import render_sample
+from densereid.preprocess.semantics import warp_cpu
+from densereid.preprocess.semantics.derive import Collision, derive, dsap_from_iuv, mask_from_iuv
 
 BATCH, SIZE = 64, 32
 BASELINE = "numpy, a loop over 24 parts"

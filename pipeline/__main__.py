@@ -1,6 +1,6 @@
-"""``python -m pipeline``."""
+"""``python -m pipeline``, from the checkout."""
 
-from pipeline.cli import main
+from densereid.pipeline.cli import main
 
 if __name__ == "__main__":
     main()

@@ -14,15 +14,15 @@ from typing import Any
 
 import click
 
-from data_catalog.errors import UserError
-from data_catalog.places import Place
-from data_catalog.schema import schema_table
-from data_catalog.store import FORMATS, convert_store, open_store
-from data_catalog.synthetic.config import SyntheticConfig
-from pipeline import options
-from pipeline.catalog_commands import catalog
-from pipeline.ending import EXIT_SOME_FAILED, failed, interrupted, stop_at_once_when_interrupted_twice
-from pipeline.progress import ProgressReport, say, show
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.store.schema import schema_table
+from densereid.data_catalog.store.store import FORMATS, convert_store, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.pipeline import options
+from densereid.pipeline.commands.catalog import catalog
+from densereid.pipeline.console import ProgressReport, say, show
+from densereid.pipeline.exit import EXIT_SOME_FAILED, failed, interrupted, stop_at_once_when_interrupted_twice
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -57,7 +57,7 @@ cli.add_command(catalog)
 )  # fmt: skip
 def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
     """Render the synthetic pedestrians, with exact IUV maps or with errors, in Market-1501's layout."""
-    from pipeline.stages import synthesize
+    from densereid.pipeline.stores import synthesize
 
     synthesize(data_root / "synthetic", SyntheticConfig(**settings), workers=workers)
     click.echo(data_root / "synthetic")
@@ -68,11 +68,11 @@ def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
 @click.option("--dry-run", is_flag=True, envvar="DRY_RUN", help="Only say what would be done and what it costs.")
 def preprocess(dry_run: bool, **request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
-    from pipeline.stages import StoreRequest, make_store
+    from densereid.pipeline.stores import StoreRequest, make_store
 
     wanted = StoreRequest(**request)
     if dry_run:
-        from pipeline.forecasting import foretell
+        from densereid.pipeline.commands.dry_run import foretell
 
         for subject, sentence in foretell(wanted).items():
             click.echo(f"{subject:<10} {sentence}")
@@ -89,7 +89,7 @@ def preprocess(dry_run: bool, **request: Any) -> None:
 @options.sizes_options
 def densepose_sizes(**request: Any) -> None:
     """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
-    from pipeline.densepose_sizes import compare_densepose_sizes
+    from densereid.pipeline.commands.densepose_sizes import compare_densepose_sizes
 
     click.echo(compare_densepose_sizes(**request))
 
@@ -98,7 +98,7 @@ def densepose_sizes(**request: Any) -> None:
 @options.derive_options
 def derive(source: Place | None, **request: Any) -> None:
     """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
-    from pipeline.stages import StoreRequest, derive_store
+    from densereid.pipeline.stores import StoreRequest, derive_store
 
     wanted = StoreRequest(**request)
     click.echo(derive_store(wanted, source).path)
@@ -118,7 +118,7 @@ def derive(source: Place | None, **request: Any) -> None:
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
-    from pipeline.training import train_model
+    from densereid.pipeline.commands.training import train_model
 
     click.echo(train_model(**request).run_folder)
 
@@ -132,7 +132,7 @@ def train(**request: Any) -> None:
 @options.device
 def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
-    from pipeline.training import choose_reranking, evaluate_run
+    from densereid.pipeline.commands.training import choose_reranking, evaluate_run
 
     evaluate_run(run, reranking=choose_reranking(rerank, keep_junk=keep_junk), **request)
 
@@ -149,7 +149,7 @@ def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
 @click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
-    from pipeline.ablation import run_ablation
+    from densereid.pipeline.commands.ablation import run_ablation
 
     click.echo(run_ablation(**request))
 
@@ -158,7 +158,7 @@ def ablation(**request: Any) -> None:
 @click.argument("run_or_model")
 def describe(run_or_model: str) -> None:
     """Every setting of a run or an experiment with its meaning, and the parameters of its network."""
-    from pipeline.training import describe_model
+    from densereid.pipeline.commands.training import describe_model
 
     describe_model(run_or_model)
 
@@ -168,7 +168,7 @@ def describe(run_or_model: str) -> None:
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
 def export(run: Path, target: Path | None) -> None:
     """Write a run's inference network, without what only trains it, to one file."""
-    from pipeline.training import export_run
+    from densereid.pipeline.commands.training import export_run
 
     click.echo(export_run(run, target))
 
@@ -183,7 +183,7 @@ def export(run: Path, target: Path | None) -> None:
 @click.option("--store-path", type=options.PLACE, help="Another store than the first run's own.")
 def activations(**request: Any) -> None:
     """Draw where the trunks of some runs look, one column a run, for some images of a store."""
-    from pipeline.activations import draw_activations
+    from densereid.pipeline.commands.activations import draw_activations
 
     click.echo(draw_activations(**request))
 
@@ -196,8 +196,8 @@ def activations(**request: Any) -> None:
 @click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
 def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | None, **request: Any) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
-    from pipeline.looking import inspect_store
-    from pipeline.stages import StoreRequest
+    from densereid.pipeline.commands.inspect import inspect_store
+    from densereid.pipeline.stores import StoreRequest
 
     path = store_path or StoreRequest(**request).path()
     inspect_store(open_store(path), run_root / "inspect", images=images, seed=seed)
@@ -208,7 +208,7 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | 
 @options.store_root
 def doctor(data_root: Path, store_root: Place) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
-    from pipeline.doctor import findings, findings_table
+    from densereid.pipeline.commands.doctor import findings, findings_table
 
     show(findings_table(list(findings(data_root, store_root))))
 
@@ -218,7 +218,7 @@ def doctor(data_root: Path, store_root: Place) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
 def status(store_root: Place, as_json: bool) -> None:
     """A table of all stores: what they hold, how much of them is written."""
-    from pipeline.checking import find_stores, stores_table
+    from densereid.pipeline.commands.status import find_stores, stores_table
 
     if as_json:
         click.echo(json.dumps(find_stores(store_root), indent=1))
@@ -232,7 +232,7 @@ def status(store_root: Place, as_json: bool) -> None:
 @options.seed
 def verify(store: Place, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
-    from pipeline.checking import verify_store
+    from densereid.pipeline.commands.status import verify_store
 
     verify_store(open_store(store), sample=sample, seed=seed)
 
@@ -269,7 +269,7 @@ def schema() -> None:
 @options.workers
 def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
     """From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect."""
-    from pipeline.demo import run_demo
+    from densereid.pipeline.commands.demo import run_demo
 
     run_demo(run_root / "demo", seed=seed, store_format=store, workers=workers)
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
-from data_catalog.errors import UserError
-from data_catalog.places import place_of
-from data_catalog.store import FORMATS
-from pipeline.settings import ESTIMATORS, defaults, parse_workers
-from pipeline.tables import TABLES
-from train.config import known_configs
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import place_of
+from densereid.data_catalog.store.store import FORMATS
+from densereid.pipeline.reports.paper_tables import TABLES
+from densereid.pipeline.settings import ESTIMATORS, defaults, parse_workers
+from densereid.train.config.train_config import known_configs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -33,7 +33,7 @@ def _option(name: str, text: str, **settings: Any) -> Callable[[_Command], _Comm
 dataset = _option("dataset", "Dataset: a name of `catalog list`, or folder (any folder of crops).")
 catalog = _option(
     "catalog",
-    "Your own datasets, in a file of the form of data_catalog/catalog.yaml.",
+    "Your own datasets, in a file of the form of data_catalog/datasets/catalog.yaml.",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     default=None,
 )

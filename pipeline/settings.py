@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from data_catalog.errors import UserError
-from data_catalog.places import Place
-from data_catalog.store import FORMATS
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.store.store import FORMATS
 
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError
 
 BEHIND = (255, 255, 255)
 """What lies behind transparent pixels: white, as viewers of images show them."""

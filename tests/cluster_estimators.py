@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.estimator import Charts, Crop
-from preprocess.iuv import IuvEstimator
+from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.iuv import IuvEstimator
 
 
 @dataclass(frozen=True)

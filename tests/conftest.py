@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from reference import random_iuv
 
-from data_catalog.datasets import find_dataset
-from data_catalog.store import FORMATS, open_store
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import write_dataset
-from preprocess.iuv import open_iuv
-from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import fill_store, write_failures
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.preprocess.estimators.iuv import open_iuv
+from densereid.preprocess.writing.fill import fill_store, write_failures
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 
 
 @pytest.fixture(scope="session")

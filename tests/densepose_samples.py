@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from preprocess.checkpoints import Architecture
-from preprocess.densepose_network import DenseposeNetwork
+from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.network import DenseposeNetwork
 
 TINY = Architecture(50, width=16)
 """R_50_FPN_s1x at a quarter of the channels: the whole architecture in a tenth of a second."""

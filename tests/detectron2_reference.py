@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from preprocess.decode import ChartScores
-from preprocess.estimator import Crop
+from densereid.preprocess.densepose.decode import ChartScores
+from densereid.preprocess.estimators.base import Crop
 
 FIELDS = ("coarse", "fine", "u", "v")
 

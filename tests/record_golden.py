@@ -17,7 +17,7 @@ import torch
 from densepose_samples import random_state, smooth_noise
 from detectron2_reference import FIELDS, converted, one_at_a_time, scores_of
 
-from preprocess.checkpoints import Architecture
+from densereid.preprocess.densepose.checkpoints import Architecture
 
 PATH = Path(__file__).parent / "golden" / "densepose.npz"
 SIZES = ((32, 16), (21, 34), (5, 3))
@@ -34,7 +34,7 @@ SEED = 0
 
 
 def _model(architecture: Architecture) -> Any:
-    from preprocess.detectron2_densepose import build_network
+    from densereid.preprocess.densepose.detectron2_network import build_network
 
     model = build_network(architecture, "cpu").eval()
     model.load_state_dict(random_state(model.state_dict(), seed=SEED))
@@ -42,7 +42,7 @@ def _model(architecture: Architecture) -> Any:
 
 
 def _output(model: Any, pixels: np.ndarray) -> Any:
-    from preprocess.estimator import Crop
+    from densereid.preprocess.estimators.base import Crop
 
     return one_at_a_time(model, Crop(None, pixels), min(pixels.shape[:2]))  # type: ignore[arg-type]
 
@@ -84,7 +84,7 @@ def record_networks() -> dict[str, np.ndarray]:
 
 def record() -> None:
     """Write both files and say what is in them."""
-    from preprocess.detectron2_densepose import installed_versions
+    from densereid.preprocess.densepose.detectron2_network import installed_versions
 
     for path, arrays in ((PATH, record_decoding()), (NETWORK_PATH, record_networks())):
         np.savez_compressed(path, versions=np.array(str(installed_versions())), **arrays)

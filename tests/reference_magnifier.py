@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from train.batch import Inputs
-from train.config import TrainConfig, load_config
-from train.magnifier import MagnifierReid
-from train.models import build_network
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.batch import Inputs
+from densereid.train.families import build_network
+from densereid.train.networks.magnifiernet import MagnifierReid
 
 
 def slow_planes(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from data_catalog.synthetic.body import Solid
-from data_catalog.synthetic.charts import Surface
-from data_catalog.synthetic.errors import IuvErrors
-from data_catalog.synthetic.raycast import Camera
+from densereid.data_catalog.synthetic.body import Solid
+from densereid.data_catalog.synthetic.charts import Surface
+from densereid.data_catalog.synthetic.errors import IuvErrors
+from densereid.data_catalog.synthetic.raycast import Camera
 
 
 def texture_pixel(texture: np.ndarray, part: int, qu: int, qv: int) -> list[int]:

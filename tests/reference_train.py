@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
-from data_catalog.schema import Geometry, Split, Status
+from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
+from densereid.data_catalog.store.schema import Geometry, Split, Status
 
 MEAN = np.array([0.485, 0.456, 0.406])
 DEVIATION = np.array([0.229, 0.224, 0.225])

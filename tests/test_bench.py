@@ -12,10 +12,10 @@ from bench import steps
 from bench.densepose import Measured, table_rows
 from bench.interruptions import Moment, different_arrays, different_files, market_config
 from bench.steps import Steps, measure
-from data_catalog.store import FORMATS, Store, open_store, write_shard
-from data_catalog.synthetic.dataset import plan_images
-from train.config import load_config
-from train.progress import OnEvent, StepsDone
+from densereid.data_catalog.store.store import FORMATS, Store, open_store, write_shard
+from densereid.data_catalog.synthetic.dataset import plan_images
+from densereid.train.config.train_config import load_config
+from densereid.train.engine.events import OnEvent, StepsDone
 
 
 @pytest.mark.parametrize("images", [32_668, 1500, 33])

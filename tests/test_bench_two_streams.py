@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from bench.two_streams import GuideAlone, rows
-from train.config import load_config
-from train.dsa import DSAReid, join
+from densereid.train.config.train_config import load_config
+from densereid.train.networks.dsa_reid import DSAReid, join
 
 
 def test_the_guide_alone_is_what_it_adds_to_the_fused_feature() -> None:

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_catalog.attributes import AttributeTable, attribute_matrix, find_attributes, has_attributes, read_attributes
-from data_catalog.errors import UserError
-from data_catalog.matlab import write_matlab
-from data_catalog.synthetic.body import Bag, Hair
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.sample import identity_appearance
+from densereid.data_catalog.datasets.attributes import (
+    AttributeTable,
+    attribute_matrix,
+    find_attributes,
+    has_attributes,
+    read_attributes,
+)
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.matlab import write_matlab
+from densereid.data_catalog.synthetic.body import Bag, Hair
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.sample import identity_appearance
 
 MARKET = (
     "age backpack bag handbag downblack downblue downbrown downgray downgreen downpink downpurple downwhite downyellow "

@@ -12,11 +12,11 @@ import scipy.io
 from click.testing import CliRunner
 from PIL import Image
 
-from data_catalog.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
-from data_catalog.datasets import count_differences, find_dataset
-from data_catalog.errors import UserError
-from data_catalog.hdf5_format import open_matlab
-from pipeline.cli import cli
+from densereid.data_catalog.datasets.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
+from densereid.data_catalog.datasets.lookup import count_differences, find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.hdf5_format import open_matlab
+from densereid.pipeline.cli import cli
 
 Pixels = dict[tuple[int, int, int], np.ndarray]
 """Images by (pair, identity, image), all counted from 1."""

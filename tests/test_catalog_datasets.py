@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.datasets import Dataset, count_differences, find_dataset
-from data_catalog.errors import UserError
-from data_catalog.iuv_files import iuv_path
-from data_catalog.schema import Split
-from data_catalog.specs import DatasetSpec, known_datasets
+from densereid.data_catalog.datasets.iuv_files import iuv_path
+from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_dataset
+from densereid.data_catalog.datasets.specs import DatasetSpec, known_datasets
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
 
 
 def touch(root: Path, *names: str) -> None:

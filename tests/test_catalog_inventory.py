@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_catalog.datasets import find_dataset
-from data_catalog.inventory import missing_images, stray_files
+from densereid.data_catalog.datasets.inventory import missing_images, stray_files
+from densereid.data_catalog.datasets.lookup import find_dataset
 
 
 def touch(root: Path, *names: str) -> Path:

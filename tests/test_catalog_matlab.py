@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data_catalog.errors import UserError
-from data_catalog.matlab import read_matlab
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.matlab import read_matlab
 
 
 def test_structs_come_as_dictionaries_and_vectors_flat(tmp_path: Path) -> None:

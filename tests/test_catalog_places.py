@@ -17,14 +17,21 @@ import pytest
 from test_catalog_store import GEOMETRY, random_rows, write_random_store
 from test_preprocess_run import contents
 
-from data_catalog.errors import UserError
-from data_catalog.places import UrlPath, folder_bytes, free_bytes, place_of
-from data_catalog.schema import ARRAYS
-from data_catalog.store import BELIEVED_SECONDS, convert_store, create_store, exists, open_store, write_shard
-from data_catalog.zarr_format import object_driver
-from pipeline.checking import find_stores, verify_store
-from preprocess.plan import Plan, prepare
-from preprocess.run import fill_shard, fill_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, place_of
+from densereid.data_catalog.store.schema import ARRAYS
+from densereid.data_catalog.store.store import (
+    BELIEVED_SECONDS,
+    convert_store,
+    create_store,
+    exists,
+    open_store,
+    write_shard,
+)
+from densereid.data_catalog.store.zarr_format import object_driver
+from densereid.pipeline.commands.status import find_stores, verify_store
+from densereid.preprocess.writing.fill import fill_shard, fill_store
+from densereid.preprocess.writing.plan import Plan, prepare
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from test_preprocess_run import contents
 
-from data_catalog.errors import UserError
-from data_catalog.places import UrlPath
-from data_catalog.store import exists, open_store
-from pipeline.checking import find_stores, verify_store
-from preprocess.plan import Plan, prepare
-from preprocess.run import fill_shard, fill_store, write_failures
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import UrlPath
+from densereid.data_catalog.store.store import exists, open_store
+from densereid.pipeline.commands.status import find_stores, verify_store
+from densereid.preprocess.writing.fill import fill_shard, fill_store, write_failures
+from densereid.preprocess.writing.plan import Plan, prepare
 
 ROOT = Path(__file__).parents[1]
 

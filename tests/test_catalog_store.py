@@ -16,10 +16,10 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_catalog import hdf5_format
-from data_catalog.errors import UserError
-from data_catalog.parts import BODY_PARTS
-from data_catalog.schema import (
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.parts import BODY_PARTS
+from densereid.data_catalog.store import hdf5_format
+from densereid.data_catalog.store.schema import (
     ARRAYS,
     COORDINATES,
     FORMAT_VERSION,
@@ -30,7 +30,7 @@ from data_catalog.schema import (
     pack_validity,
     unpack_validity,
 )
-from data_catalog.store import FORMATS, convert_store, create_store, open_store, write_shard
+from densereid.data_catalog.store.store import FORMATS, convert_store, create_store, open_store, write_shard
 
 GEOMETRY = Geometry(75, 20, 10, dsap_size=8, shard_rows=32)
 
@@ -272,7 +272,7 @@ def test_rows_are_sorted_by_split_person_camera_path(stores: dict[str, Path]) ->
 
 
 def test_visible_share_counts_images(stores: dict[str, Path]) -> None:
-    from pipeline.visibility import masks, visible_share
+    from densereid.pipeline.commands.visibility import masks, visible_share
 
     for path in stores.values():
         store = open_store(path)

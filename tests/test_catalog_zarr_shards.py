@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from data_catalog.zarr_shards import encode_chunk, encode_shard
+from densereid.data_catalog.store.zarr_shards import encode_chunk, encode_shard
 
 
 def zarr_python_writes(

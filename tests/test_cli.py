@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_catalog.errors import UserError
-from data_catalog.store import open_store
-from pipeline.stages import StoreRequest, find_or_make_store, make_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.stores import StoreRequest, find_or_make_store, make_store
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -288,7 +288,8 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path, wo
 
 _HANGS_WHEN_STOPPED = """
 import sys, time
-from pipeline import cli, progress
+from densereid.pipeline import cli
+from densereid.pipeline import console as progress
 def hanging(**request):
     try:
         progress.say("begun")

@@ -14,21 +14,21 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "preprocess", "train", "data_catalog")
 ONE_MODULE_EACH = {
-    "zarr": "data_catalog/zarr_format.py",
-    "tensorstore": "data_catalog/zarr_format.py",
-    "numcodecs": "data_catalog/zarr_shards.py",
-    "google_crc32c": "data_catalog/zarr_shards.py",
-    "fsspec": "data_catalog/places.py",
-    "h5py": "data_catalog/hdf5_format.py",
-    "scipy": "data_catalog/matlab.py",
-    "numba": "preprocess/warp_cpu.py",
-    "dask": "pipeline/visibility.py",
-    "distributed": "pipeline/cluster.py",
-    "tensorboard": "train/tracking.py",
-    "timm": "train/backbone.py",
-    "matplotlib": "pipeline/densepose_sizes.py",
-    "detectron2": "preprocess/detectron2_densepose.py",
-    "densepose": "preprocess/detectron2_densepose.py",
+    "zarr": "data_catalog/store/zarr_format.py",
+    "tensorstore": "data_catalog/store/zarr_format.py",
+    "numcodecs": "data_catalog/store/zarr_shards.py",
+    "google_crc32c": "data_catalog/store/zarr_shards.py",
+    "fsspec": "data_catalog/files/paths.py",
+    "h5py": "data_catalog/store/hdf5_format.py",
+    "scipy": "data_catalog/files/matlab.py",
+    "numba": "preprocess/semantics/warp_cpu.py",
+    "dask": "pipeline/commands/visibility.py",
+    "distributed": "pipeline/dask_cluster.py",
+    "tensorboard": "train/engine/tracking.py",
+    "timm": "train/networks/backbone.py",
+    "matplotlib": "pipeline/commands/densepose_sizes.py",
+    "detectron2": "preprocess/densepose/detectron2_network.py",
+    "densepose": "preprocess/densepose/detectron2_network.py",
 }
 
 
@@ -63,7 +63,7 @@ def test_our_packages_win_over_strangers(package: str) -> None:
 
 def test_the_catalog_opens_a_store_without_torch(stores: dict[str, Path]) -> None:
     code = (
-        "import sys; from data_catalog.store import open_store; "
+        "import sys; from densereid.data_catalog.store.store import open_store; "
         f"open_store({str(stores['zarr'])!r}).read('mask'); "
         "print([name for name in ('torch', 'dask', 'click') if name in sys.modules])"
     )
@@ -72,7 +72,7 @@ def test_the_catalog_opens_a_store_without_torch(stores: dict[str, Path]) -> Non
 
 
 def test_numba_waits_until_something_is_derived() -> None:
-    code = "import sys, pipeline.cli, pipeline.stages, preprocess.verify; print('numba' in sys.modules)"
+    code = "import sys, densereid.pipeline.cli, densereid.pipeline.stores, densereid.preprocess.writing.verify; print('numba' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == "False"
 

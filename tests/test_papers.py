@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tables import TABLES
+from densereid.pipeline.reports.paper_tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reference import LABEL_OF_PART
 
-from data_catalog.parts import (
+from densereid.data_catalog.parts import (
     BODY_PARTS,
     FRONT_BACK_MERGE,
     LEFT_RIGHT_MERGE,

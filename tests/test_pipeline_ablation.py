@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from reference_train import TINY
 
-from data_catalog.errors import UserError
-from pipeline import ablation
-from pipeline.ablation import row_config, run_ablation
-from pipeline.ablation_report import report
-from pipeline.settings import choose_model
-from pipeline.tables import TABLES, Row, Table
-from train.config import TrainConfig, load_config
-from train.metrics import Scores
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.commands import ablation
+from densereid.pipeline.commands.ablation import row_config, run_ablation
+from densereid.pipeline.reports.ablation_report import report
+from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
+from densereid.pipeline.settings import choose_model
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.evaluation.metrics import Scores
 
 SMALL = "dsa-reid-small"
 FEW = {**TINY, "evaluate_every": 0, "epochs": 1}

@@ -12,15 +12,21 @@ from PIL import Image
 from reference_train import TINY
 from torch import nn
 
-from data_catalog.errors import UserError
-from data_catalog.store import open_store
-from pipeline.activations import activation_sheet, activations, draw_activations, heat_overlay, trunk_of
-from pipeline.cli import cli
-from train.augment import normalise_image
-from train.backbone import Trunk, build_backbone
-from train.config import load_config
-from train.loop import fit
-from train.resume import load_network
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.cli import cli
+from densereid.pipeline.commands.activations import (
+    activation_sheet,
+    activations,
+    draw_activations,
+    heat_overlay,
+    trunk_of,
+)
+from densereid.train.config.train_config import load_config
+from densereid.train.data.augmentation import normalise_image
+from densereid.train.engine.loop import fit
+from densereid.train.engine.resume import load_network
+from densereid.train.networks.backbone import Trunk, build_backbone
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import pytest
 from cluster_estimators import FailsOn, KillsItsWorkerOnce, seat
 from test_preprocess_run import contents
 
-from data_catalog.errors import UserError
-from data_catalog.store import open_store
-from pipeline.cluster import shard_executor, usable_cores, worker_environments
-from pipeline.settings import gpus_to_share, parse_workers
-from preprocess.plan import Plan, prepare
-from preprocess.run import fill_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.dask_cluster import shard_executor, usable_cores, worker_environments
+from densereid.pipeline.settings import gpus_to_share, parse_workers
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, prepare
 
 HERE = Path(__file__).parent
 
@@ -128,7 +128,7 @@ def test_a_shard_that_always_fails_is_reported_and_does_not_stop_the_others(
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("densereid.pipeline.dask_cluster._CONNECT_SECONDS", 1)
     with (
         pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1(.|\n)*dask scheduler"),
         shard_executor(workers=0, scheduler="tcp://127.0.0.1:1"),
@@ -212,7 +212,7 @@ def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.usefixtures("_no_threads_asked_for")
 def test_a_worker_process_has_its_threads_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before torch is imported there, or it would not look."""
-    monkeypatch.setattr("pipeline.cluster.usable_cores", lambda: 4)
+    monkeypatch.setattr("densereid.pipeline.dask_cluster.usable_cores", lambda: 4)
     with shard_executor(workers=2, scheduler=None, gpus=["5", "7"]) as (executor, where):
         assert where == "2 Dask workers on 2 GPUs"
         assert executor is not None

@@ -14,11 +14,11 @@ from PIL import Image
 from reference import random_iuv
 from reference_densepose import agreement_slowly
 
-from data_catalog.datasets import find_dataset
-from data_catalog.errors import UserError
-from pipeline.cli import cli
-from pipeline.densepose_sizes import parse_edges, sample
-from preprocess.densepose_sizes import agreement
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.cli import cli
+from densereid.pipeline.commands.densepose_sizes import parse_edges, sample
+from densereid.preprocess.estimators.input_sizes import agreement
 
 
 def test_agreement_equals_the_slow_version() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.store import FORMATS, open_store
-from pipeline.cli import main
-from preprocess.plan import Plan, prepare
-from preprocess.run import fill_store, write_failures
+from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.pipeline.cli import main
+from densereid.preprocess.writing.fill import fill_store, write_failures
+from densereid.preprocess.writing.plan import Plan, prepare
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,7 +87,7 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 sys.argv[0] = "pipeline"
-from pipeline.cli import main
+from densereid.pipeline.cli import main
 main()
 """
 

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from data_catalog.errors import UserError
-from data_catalog.records import ImageRecord
-from data_catalog.schema import Split
-from preprocess.batches import Size, group_by_network_size, network_input, network_size, run_alone, run_in_batches
-from preprocess.estimator import Crop
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.preprocess.densepose.batching import (
+    Size,
+    group_by_network_size,
+    network_input,
+    network_size,
+    run_alone,
+    run_in_batches,
+)
+from densereid.preprocess.estimators.base import Crop
 
 
 def crop(height: int, width: int, colour: tuple[int, int, int] = (10, 20, 30)) -> Crop:

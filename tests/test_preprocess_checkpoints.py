@@ -16,9 +16,9 @@ import pytest
 import torch
 from densepose_samples import shapes_of
 
-from data_catalog.errors import UserError
-from preprocess.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
-from preprocess.weights import Weights, file_digest
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
+from densereid.preprocess.densepose.weights import Weights, file_digest
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -218,8 +218,8 @@ def test_wrong_keys_are_named() -> None:
 def test_reading_weights_imports_no_more_than_torch_and_numpy(tmp_path: Path) -> None:
     path = zoo_file(tmp_path / "model.pkl")
     code = (
-        "import sys; from pathlib import Path; from preprocess.checkpoints import read_checkpoint; "
-        "from preprocess.weights import Weights; "
+        "import sys; from pathlib import Path; from densereid.preprocess.densepose.checkpoints import read_checkpoint; "
+        "from densereid.preprocess.densepose.weights import Weights; "
         f"read_checkpoint(Weights(Path({str(path)!r}), {file_digest(path)!r})); "
         "print([name for name in ('detectron2', 'densepose', 'fvcore') if name in sys.modules])"
     )

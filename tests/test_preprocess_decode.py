@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess import decode as module
-from preprocess.decode import ChartScores, decode, decode_box
+from densereid.preprocess.densepose import decode as module
+from densereid.preprocess.densepose.decode import ChartScores, decode, decode_box
 
 GOLDEN = Path(__file__).parent / "golden" / "densepose.npz"
 

@@ -15,20 +15,20 @@ from densepose_samples import TINY, Hostile, random_state, shapes_of, smooth_noi
 from PIL import Image
 from test_preprocess_run import contents
 
-from data_catalog.datasets import find_dataset
-from data_catalog.errors import UserError
-from data_catalog.records import ImageRecord
-from data_catalog.schema import Split
-from data_catalog.store import open_store
-from pipeline import stages
-from pipeline.stages import StoreRequest, choose_estimator, make_store
-from preprocess.batches import network_input
-from preprocess.checkpoints import DETECTOR_KEYS
-from preprocess.decode import ChartScores, decode
-from preprocess.densepose_estimator import DenseposeEstimator, open_densepose
-from preprocess.densepose_network import DenseposeNetwork, load_network
-from preprocess.estimator import Crop
-from preprocess.weights import ZOO, PublishedWeights
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline import stores as stages
+from densereid.pipeline.stores import StoreRequest, choose_estimator, make_store
+from densereid.preprocess.densepose.batching import network_input
+from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS
+from densereid.preprocess.densepose.decode import ChartScores, decode
+from densereid.preprocess.densepose.network import DenseposeNetwork, load_network
+from densereid.preprocess.densepose.weights import ZOO, PublishedWeights
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 
 SIZE = (64, 32)
 

@@ -13,15 +13,15 @@ from detectron2_reference import FIELDS, agreement
 from record_golden import NETWORK_CROP, NETWORK_PATH, NETWORK_SIZE, NETWORK_STEP, NETWORKS, SEED
 from reference_densepose import pool_slowly
 
-from data_catalog.errors import UserError
-from preprocess import densepose_network as module
-from preprocess.batches import Precision
-from preprocess.checkpoints import DETECTOR_KEYS, Architecture
-from preprocess.decode import ChartScores, decode
-from preprocess.densepose_backbone import Convolution, FrozenBatchNorm
-from preprocess.densepose_heads import level_of_whole, pool_whole
-from preprocess.densepose_network import DenseposeNetwork, Network, load_network, network_of
-from preprocess.weights import Weights, file_digest
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose import network as module
+from densereid.preprocess.densepose.backbone import Convolution, FrozenBatchNorm
+from densereid.preprocess.densepose.batching import Precision
+from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
+from densereid.preprocess.densepose.decode import ChartScores, decode
+from densereid.preprocess.densepose.heads import level_of_whole, pool_whole
+from densereid.preprocess.densepose.network import DenseposeNetwork, Network, load_network, network_of
+from densereid.preprocess.densepose.weights import Weights, file_digest
 
 
 def loaded(architecture: Architecture, seed: int = 0) -> DenseposeNetwork:

@@ -14,15 +14,15 @@ import torch
 from densepose_samples import random_state, smooth_noise, write_zoo_file
 from detectron2_reference import agreement, converted, one_at_a_time, relative_error, scores_of
 
-from preprocess.batches import network_input, network_size
-from preprocess.checkpoints import DETECTOR_KEYS, Architecture
-from preprocess.decode import decode
-from preprocess.densepose_estimator import open_densepose
-from preprocess.densepose_heads import level_of_whole
-from preprocess.densepose_network import DenseposeNetwork, Network
-from preprocess.detectron2_densepose import build_network, load_network, missing
-from preprocess.detectron2_estimator import open_detectron2
-from preprocess.estimator import Crop
+from densereid.preprocess.densepose.batching import network_input, network_size
+from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
+from densereid.preprocess.densepose.decode import decode
+from densereid.preprocess.densepose.detectron2_network import build_network, load_network, missing
+from densereid.preprocess.densepose.heads import level_of_whole
+from densereid.preprocess.densepose.network import DenseposeNetwork, Network
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.densepose import open_densepose
+from densereid.preprocess.estimators.detectron2 import open_detectron2
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:

@@ -17,9 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_catalog.schema import pack_validity
-from preprocess import warp_cpu
-from preprocess.derive import _packed, derive, dsap_from_iuv, mask_from_iuv
+from densereid.data_catalog.store.schema import pack_validity
+from densereid.preprocess.semantics import warp_cpu
+from densereid.preprocess.semantics.derive import _packed, derive, dsap_from_iuv, mask_from_iuv
 
 ROOT = Path(__file__).parents[1]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -13,16 +13,16 @@ import torch
 from densepose_samples import Hostile, random_state, smooth_noise, write_zoo_file
 from detectron2_reference import agreement, as_iuv, converted, one_at_a_time, relative_error, scores_of
 
-from data_catalog.errors import UserError
-from data_catalog.records import ImageRecord
-from data_catalog.schema import Split
-from preprocess.batches import network_input, network_size
-from preprocess.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
-from preprocess.decode import decode
-from preprocess.detectron2_densepose import Network, build_network, config_of, load_network, missing
-from preprocess.detectron2_estimator import Detectron2Estimator, open_detectron2
-from preprocess.estimator import Crop
-from preprocess.weights import Weights, file_digest
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.preprocess.densepose.batching import network_input, network_size
+from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
+from densereid.preprocess.densepose.decode import decode
+from densereid.preprocess.densepose.detectron2_network import Network, build_network, config_of, load_network, missing
+from densereid.preprocess.densepose.weights import Weights, file_digest
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.checkpoints import Architecture
-from preprocess.detectron2_densepose import config_of, missing
+from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.detectron2_network import config_of, missing
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:

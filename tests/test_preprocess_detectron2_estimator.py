@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from data_catalog.datasets import find_dataset
-from data_catalog.errors import UserError
-from data_catalog.records import ImageRecord
-from data_catalog.schema import Split
-from pipeline import stages
-from pipeline.stages import StoreRequest, choose_estimator
-from preprocess import densepose_crops
-from preprocess import detectron2_estimator as module
-from preprocess.batches import Size, run_in_batches
-from preprocess.checkpoints import Architecture
-from preprocess.decode import ChartScores, decode
-from preprocess.detectron2_densepose import Detection, choose_person
-from preprocess.detectron2_estimator import Detectron2Estimator, open_detectron2
-from preprocess.estimator import Crop
-from preprocess.weights import Weights
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.pipeline import stores as stages
+from densereid.pipeline.stores import StoreRequest, choose_estimator
+from densereid.preprocess.densepose.batching import Size, run_in_batches
+from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.decode import ChartScores, decode
+from densereid.preprocess.densepose.detectron2_network import Detection, choose_person
+from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.estimators import detectron2 as module
+from densereid.preprocess.estimators import network_estimator as densepose_crops
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 
 SIZE = (32, 16)
 

@@ -16,17 +16,17 @@ import pytest
 from test_cli import ROOT, clean_environment, failed, run
 from test_preprocess_run import contents
 
-from data_catalog.errors import UserError
-from data_catalog.places import UrlPath, folder_bytes
-from data_catalog.schema import arrays_written
-from data_catalog.store import FORMATS, open_store
-from pipeline.forecasting import foretell
-from pipeline.stages import StoreRequest
-from preprocess import forecast
-from preprocess.forecast import Nobody, check_space, in_words, is_disk_full, measure, raw_bytes
-from preprocess.plan import Plan, prepare
-from preprocess.provenance import recorded_runs
-from preprocess.run import fill_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import UrlPath, folder_bytes
+from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.pipeline.commands.dry_run import foretell
+from densereid.pipeline.stores import StoreRequest
+from densereid.preprocess.writing import forecast
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.forecast import Nobody, check_space, in_words, is_disk_full, measure, raw_bytes
+from densereid.preprocess.writing.plan import Plan, prepare
+from densereid.preprocess.writing.provenance import recorded_runs
 
 
 def tree(*roots: Path) -> dict[str, tuple[int, int]]:
@@ -98,7 +98,7 @@ import resource, sys
 sys.path[:0] = {path!r}
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 sys.argv = ["pipeline", "preprocess", "--shard-rows", "32"]
-from pipeline.cli import main
+from densereid.pipeline.cli import main
 main()
 """
 

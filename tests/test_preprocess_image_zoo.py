@@ -19,14 +19,14 @@ from click.testing import CliRunner
 from image_zoo import BAD, GOOD, SIZE, huge, picture, plain
 from PIL import Image
 
-from data_catalog.datasets import find_dataset
-from data_catalog.errors import UserError
-from data_catalog.schema import Status
-from data_catalog.store import Store, open_store
-from pipeline.cli import cli
-from pipeline.ending import EXIT_SOME_FAILED
-from preprocess.images import KEPT_PIXELS, read_image, read_reduced
-from preprocess.plan import Plan
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Status
+from densereid.data_catalog.store.store import Store, open_store
+from densereid.pipeline.cli import cli
+from densereid.pipeline.exit import EXIT_SOME_FAILED
+from densereid.preprocess.images import KEPT_PIXELS, read_image, read_reduced
+from densereid.preprocess.writing.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 LOSSY = {"cmyk.jpg", "huge.jpg"}
@@ -247,7 +247,7 @@ def test_many_huge_images_at_once_do_not_fill_the_memory(tmp_path: Path) -> None
     huge(tmp_path / "huge.jpg")
     code = (
         "import resource\nfrom concurrent.futures import ThreadPoolExecutor\nfrom pathlib import Path\n"
-        "from preprocess.images import read_reduced\n"
+        "from densereid.preprocess.images import read_reduced\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with ThreadPoolExecutor(4) as readers:\n"
         f"    kept = list(readers.map(read_reduced, [Path({str(tmp_path / 'huge.jpg')!r})] * 24))\n"

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from reference import random_iuv
 
-from data_catalog.datasets import Dataset, find_dataset
-from data_catalog.errors import UserError
-from preprocess.estimator import Crop
-from preprocess.images import read_image
-from preprocess.iuv import IuvEstimator, detect_order, open_iuv
+from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.estimators.iuv import IuvEstimator, detect_order, open_iuv
+from densereid.preprocess.images import read_image
 
 
 def crops_of(dataset: Dataset) -> list[Crop]:

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from test_preprocess_run import contents
 
-from data_catalog.errors import UserError
-from data_catalog.schema import Geometry, arrays_written
-from data_catalog.store import open_store
-from preprocess import overlap
-from preprocess.overlap import READ_AHEAD, Progress, compute_shards
-from preprocess.plan import Plan, PreprocessConfig
-from preprocess.rows import Charted
-from preprocess.run import fill_shard, fill_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Geometry, arrays_written
+from densereid.data_catalog.store.store import open_store
+from densereid.preprocess.writing import shard_pipeline as overlap
+from densereid.preprocess.writing.batch_rows import Charted
+from densereid.preprocess.writing.fill import fill_shard, fill_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
+from densereid.preprocess.writing.shard_pipeline import READ_AHEAD, Progress, compute_shards
 
 GEOMETRY = Geometry(num_samples=96, height=4, width=2, dsap_size=8, shard_rows=32)
 CONFIG = PreprocessConfig((4, 2), 8, shard_rows=32, batch_size=8)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from test_preprocess_run import contents
 
-from data_catalog.store import convert_store, open_store
-from preprocess.plan import Plan, prepare
-from preprocess.provenance import commit, device_name, record_run, recorded_runs
-from preprocess.run import fill_store
+from densereid.data_catalog.store.store import convert_store, open_store
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, prepare
+from densereid.preprocess.writing.provenance import commit, device_name, record_run, recorded_runs
 
 
 def test_each_run_adds_an_entry_and_the_store_stays_the_same(

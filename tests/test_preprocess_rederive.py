@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_catalog.errors import UserError
-from data_catalog.schema import ARRAYS
-from data_catalog.store import open_store
-from pipeline.stages import StoreRequest, derive_store
-from preprocess.plan import Plan, prepare
-from preprocess.rederive import DerivedPlan, prepare_derived
-from preprocess.run import fill_shard, fill_store, write_failures
-from preprocess.verify import damaged_arrays, differing_rows
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import ARRAYS
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.stores import StoreRequest, derive_store
+from densereid.preprocess.writing.derived_store import DerivedPlan, prepare_derived
+from densereid.preprocess.writing.fill import fill_shard, fill_store, write_failures
+from densereid.preprocess.writing.plan import Plan, prepare
+from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 Fill = Callable[[Plan, str], None]
 

@@ -20,14 +20,14 @@ import reference
 from cluster_estimators import TakesWhole
 from PIL import Image
 
-from data_catalog.datasets import find_dataset
-from data_catalog.errors import UserError
-from data_catalog.schema import Status, unpack_validity
-from data_catalog.store import FORMATS, PROVENANCE, open_store
-from pipeline.checking import find_stores
-from preprocess.images import read_image
-from preprocess.plan import Plan, prepare
-from preprocess.run import Progress, fill_shard
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Status, unpack_validity
+from densereid.data_catalog.store.store import FORMATS, PROVENANCE, open_store
+from densereid.pipeline.commands.status import find_stores
+from densereid.preprocess.images import read_image
+from densereid.preprocess.writing.fill import Progress, fill_shard
+from densereid.preprocess.writing.plan import Plan, prepare
 
 Fill = Callable[[Plan, str], None]
 
@@ -82,10 +82,10 @@ _KILLED_RUN = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {path!r}
-from data_catalog.datasets import find_dataset
-from preprocess.iuv import open_iuv
-from preprocess.plan import Plan, PreprocessConfig, prepare
-from preprocess.run import fill_store
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.preprocess.estimators.iuv import open_iuv
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import fill_store
 dataset = find_dataset("synthetic", Path({data!r}))
 config = PreprocessConfig(size=(64, 32), shard_rows=32, batch_size=16)
 plan = Plan(dataset, Path({store!r}), open_iuv(dataset), config)
@@ -215,9 +215,9 @@ def test_dataset_of_the_rendered_pedestrians_round_trips_exactly(
     tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
 ) -> None:
     """Warping a rendered image by its ground-truth IUV gives back the identity's own texture at every visible texel."""
-    from data_catalog.synthetic.config import exact_config
-    from data_catalog.synthetic.dataset import write_dataset
-    from data_catalog.synthetic.sample import identity_texture
+    from densereid.data_catalog.synthetic.config import exact_config
+    from densereid.data_catalog.synthetic.dataset import write_dataset
+    from densereid.data_catalog.synthetic.sample import identity_texture
 
     config = exact_config(train_identities=3, test_identities=1, images_per_identity=4, distractors=0, junk=0)
     write_dataset(tmp_path / "data" / "synthetic", config)

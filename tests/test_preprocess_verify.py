@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import zarr
 
-from data_catalog.errors import UserError
-from data_catalog.store import open_store
-from pipeline.checking import stores_table, verify_store
-from preprocess.verify import damaged_arrays, differing_rows
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.commands.status import stores_table, verify_store
+from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 
 @pytest.fixture

@@ -9,10 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_catalog.errors import UserError
-from preprocess import weights as module
-from preprocess.checkpoints import read_checkpoint
-from preprocess.weights import ZOO, PublishedWeights, Weights, cache_folder, file_digest, find_weights, pin
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose import weights as module
+from densereid.preprocess.densepose.checkpoints import read_checkpoint
+from densereid.preprocess.densepose.weights import (
+    ZOO,
+    PublishedWeights,
+    Weights,
+    cache_folder,
+    file_digest,
+    find_weights,
+    pin,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pytest
 import reference
 import torch
 
-from data_catalog.synthetic.config import SyntheticConfig, exact_config
-from data_catalog.synthetic.sample import render_sample
-from preprocess.derive import dsap_from_iuv
-from train.augment import mirror_parts
+from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.sample import render_sample
+from densereid.preprocess.semantics.derive import dsap_from_iuv
+from densereid.train.data.augmentation import mirror_parts
 
 
 def warped(image: np.ndarray, iuv: np.ndarray, collision: str = "last") -> tuple[torch.Tensor, torch.Tensor]:

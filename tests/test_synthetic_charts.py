@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from reference_synthetic import mirrored_point
 
-from data_catalog.synthetic.appearance import draw_appearance
-from data_catalog.synthetic.body import body_solids
-from data_catalog.synthetic.charts import mirror_texture, surface_iuv, texel_points
-from data_catalog.synthetic.raycast import Camera, see, view_rotation
-from data_catalog.synthetic.skeleton import Pose
+from densereid.data_catalog.synthetic.appearance import draw_appearance
+from densereid.data_catalog.synthetic.body import body_solids
+from densereid.data_catalog.synthetic.charts import mirror_texture, surface_iuv, texel_points
+from densereid.data_catalog.synthetic.raycast import Camera, see, view_rotation
+from densereid.data_catalog.synthetic.skeleton import Pose
 
 # Signs of (dU/dx, dU/dy, dV/dx, dV/dy), 0 where the demo output does not decide, fitted over each part's pixels of
 # DensePose's published demo output: a man who faces the camera, and one seen from behind.

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_catalog.errors import UserError
-from data_catalog.synthetic.config import SyntheticConfig, exact_config
-from data_catalog.synthetic.dataset import identity_texture, plan_images, write_dataset
-from data_catalog.synthetic.sample import render_sample
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.dataset import identity_texture, plan_images, write_dataset
+from densereid.data_catalog.synthetic.sample import render_sample
 
 SMALL = SyntheticConfig(
     train_identities=3,
@@ -110,7 +110,7 @@ def test_the_exact_dataset_is_png_and_its_pixels_are_texels(tmp_path):
 
 def test_a_complete_dataset_is_left_alone(root, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    monkeypatch.setattr("data_catalog.synthetic.dataset.render_sample", None)
+    monkeypatch.setattr("densereid.data_catalog.synthetic.dataset.render_sample", None)
     write_dataset(root, SMALL)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 

@@ -11,11 +11,11 @@ from PIL import Image
 from reference import random_iuv
 from reference_synthetic import slow_disturb
 
-from data_catalog.errors import UserError
-from data_catalog.synthetic import errors
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.dataset import write_dataset
-from data_catalog.synthetic.sample import render_sample
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.synthetic import errors
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.data_catalog.synthetic.sample import render_sample
 
 SMALL = SyntheticConfig(
     train_identities=2, test_identities=1, images_per_identity=4, distractors=0, junk=0, height=64, width=32

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from reference_synthetic import cast_pixel, mirrored_point, texture_pixel
 
-from data_catalog.errors import UserError
-from data_catalog.synthetic.body import Bag, bag_solids, body_solids
-from data_catalog.synthetic.config import SyntheticConfig, exact_config
-from data_catalog.synthetic.raycast import Camera, see, view_rotation
-from data_catalog.synthetic.sample import Figure, draw_figure, identity_appearance, identity_texture, render_sample
-from data_catalog.synthetic.skeleton import Pose, SidePose, walking_pose
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.synthetic.body import Bag, bag_solids, body_solids
+from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.raycast import Camera, see, view_rotation
+from densereid.data_catalog.synthetic.sample import (
+    Figure,
+    draw_figure,
+    identity_appearance,
+    identity_texture,
+    render_sample,
+)
+from densereid.data_catalog.synthetic.skeleton import Pose, SidePose, walking_pose
 
 SIDE_VIEW = np.pi / 2
 

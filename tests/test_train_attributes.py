@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_catalog.attributes import GROUPS
-from train.attributes import AttributeFacilitator, add_activations, attribute_loss
+from densereid.data_catalog.datasets.attributes import GROUPS
+from densereid.train.networks.attribute_facilitator import AttributeFacilitator, add_activations, attribute_loss
 
 CHANNELS = 16
 MIXED = ("upper", "general", "lower", "upper", "head", "general", "lower", "upper")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from reference_train import random_store, slow_augment, slow_flip_parts, slow_pool
 
-from data_catalog.schema import DSAP_FILL, Split
-from train.augment import (
+from densereid.data_catalog.store.schema import DSAP_FILL, Split
+from densereid.train.config.train_config import AugmentationConfig
+from densereid.train.data.augmentation import (
     augment,
     draw_augmentation,
     mirror_parts,
@@ -16,10 +17,9 @@ from train.augment import (
     normalise_image,
     plain_inputs,
 )
-from train.batch import Batch
-from train.config import AugmentationConfig
-from train.dataset import StoreDataset
-from train.determinism import generator
+from densereid.train.data.batch import Batch
+from densereid.train.data.dataset import StoreDataset
+from densereid.train.data.randomness import generator
 
 HEIGHT, WIDTH, PAD = 32, 16, 5
 

@@ -7,9 +7,17 @@ import pytest
 import torch
 from reference_train import random_store
 
-from data_catalog.errors import UserError
-from train import checkpoint as checkpoint_module
-from train.checkpoint import (
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import load_config
+from densereid.train.data.randomness import (
+    derive_seed,
+    generator,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
+from densereid.train.engine import checkpoint as checkpoint_module
+from densereid.train.engine.checkpoint import (
     Checkpoint,
     describe_store,
     library_versions,
@@ -17,8 +25,6 @@ from train.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from train.config import load_config
-from train.determinism import derive_seed, generator, random_states, restore_random_states, seed_everything
 
 
 @pytest.fixture

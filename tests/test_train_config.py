@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.errors import UserError
-from train.config import (
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import (
     changed_settings,
     describe_settings,
     from_dict,

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from reference_train import random_store, slow_crop_parts
 
-from data_catalog.parts import MIRROR_PART
-from data_catalog.schema import Split
-from train.augment import augment, draw_augmentation, mirror_crops
-from train.config import AugmentationConfig
-from train.crops import crop_parts
-from train.dataset import StoreDataset
-from train.determinism import generator
+from densereid.data_catalog.parts import MIRROR_PART
+from densereid.data_catalog.store.schema import Split
+from densereid.train.config.train_config import AugmentationConfig
+from densereid.train.data.augmentation import augment, draw_augmentation, mirror_crops
+from densereid.train.data.dataset import StoreDataset
+from densereid.train.data.part_crops import crop_parts
+from densereid.train.data.randomness import generator
 
 
 def _image_and_parts(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from reference_train import MemoryStore, random_store
 
-from data_catalog.errors import UserError
-from data_catalog.schema import Split, Status
-from train.dataset import StoreDataset, read_images
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split, Status
+from densereid.train.data.dataset import StoreDataset, read_images
 
 EVERYTHING = ("image", "dsap", "dsap_valid", "mask")
 

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_catalog.errors import UserError
-from data_catalog.parts import FRONT_BACK_MERGE, LEFT_RIGHT_MERGE
-from train import backbone as backbone_module
-from train.backbone import backbone_state, build_backbone
-from train.batch import Inputs
-from train.blocks import Classifier, ResidualBlock
-from train.config import ModelConfig, load_config
-from train.dsa import DSAReid, EmbeddingNetwork
-from train.dsag import GuidingStream, Merge
-from train.models import as_reid, build_network
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.parts import FRONT_BACK_MERGE, LEFT_RIGHT_MERGE
+from densereid.train.config.train_config import ModelConfig, load_config
+from densereid.train.data.batch import Inputs
+from densereid.train.families import as_reid, build_network
+from densereid.train.networks import backbone as backbone_module
+from densereid.train.networks.backbone import backbone_state, build_backbone
+from densereid.train.networks.blocks import Classifier, ResidualBlock
+from densereid.train.networks.dsa_reid import DSAReid, EmbeddingNetwork
+from densereid.train.networks.guiding_stream import GuidingStream, Merge
 
 SMALL = load_config("dsa-reid-small").model
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 from reference_train import TINY, random_store
 
-import train.loop as loop_module
-from data_catalog.errors import UserError
-from data_catalog.schema import Status
-from data_catalog.store import open_store
-from train import checkpoint as checkpoint_module
-from train.checkpoint import load_checkpoint
-from train.config import TrainConfig, load_config
-from train.dataset import StoreReader
-from train.loop import fit
-from train.progress import Event, StepsDone
+import densereid.train.engine.loop as loop_module
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Status
+from densereid.data_catalog.store.store import open_store
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.dataset import StoreReader
+from densereid.train.engine import checkpoint as checkpoint_module
+from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.events import Event, StepsDone
+from densereid.train.engine.loop import fit
 
 
 def _config(**changes: object) -> TrainConfig:

@@ -8,15 +8,15 @@ import pytest
 import torch
 from reference_train import random_store
 
-from data_catalog.errors import UserError
-from data_catalog.schema import Split
-from data_catalog.store import open_store
-from train import feeding
-from train.batch import Batch
-from train.dataset import StoreDataset
-from train.feeding import choose_feed, decode, decoded_bytes, make_feeder
-from train.memory import free_memory, peak_memory
-from train.sampler import PKSampler
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.data_catalog.store.store import open_store
+from densereid.train.data import loading as feeding
+from densereid.train.data.batch import Batch
+from densereid.train.data.dataset import StoreDataset
+from densereid.train.data.loading import choose_feed, decode, decoded_bytes, make_feeder
+from densereid.train.data.sampler import PKSampler
+from densereid.train.engine.memory import free_memory, peak_memory
 
 CPU = torch.device("cpu")
 EVERYTHING = ("image", "dsap", "dsap_valid", "mask")

@@ -10,18 +10,18 @@ import pytest
 import torch
 from reference_train import TINY, MemoryStore, random_store
 
-import train.loop as loop_module
-from data_catalog.errors import UserError
-from data_catalog.schema import Split, Status
-from train.checkpoint import load_checkpoint
-from train.config import TrainConfig, load_config
-from train.evaluate import evaluate, extract, has_protocol
-from train.loop import FitResult, fit
-from train.losses import Loss
-from train.models import build_network
-from train.progress import Evaluated, Event, StepsDone, console_progress, describe_event
-from train.resume import load_network
-from train.tracking import read_metrics
+import densereid.train.engine.loop as loop_module
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split, Status
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.events import Evaluated, Event, StepsDone, console_progress, describe_event
+from densereid.train.engine.loop import FitResult, fit
+from densereid.train.engine.resume import load_network
+from densereid.train.engine.tracking import read_metrics
+from densereid.train.evaluation.evaluate import evaluate, extract, has_protocol
+from densereid.train.families import build_network
+from densereid.train.losses.metric_learning import Loss
 
 
 def _config(**changes: object) -> TrainConfig:

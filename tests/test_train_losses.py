@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_train import slow_identity_loss, slow_triplet_loss
 
-from train.config import LossConfig
-from train.losses import batch_hard_triplet_loss, dsa_loss, identity_loss, pairwise_distances
+from densereid.train.config.train_config import LossConfig
+from densereid.train.losses.metric_learning import batch_hard_triplet_loss, dsa_loss, identity_loss, pairwise_distances
 
 
 @settings(max_examples=30, deadline=None)

@@ -20,13 +20,13 @@ from reference_magnifier import (
 )
 from torch import nn
 
-from data_catalog.parts import LOWER_LABELS, UPPER_LABELS
-from train.config import load_config
-from train.determinism import generator
-from train.magnifier import MagnifierReid
-from train.magnifier_blocks import FusionBranch, RegularisingBranch, masked_max_pool
-from train.models import as_reid, build_empty_network, evaluation_needs, loss_of, network_needs
-from train.regions import draw_regions, mask_target, planes_of, resize_planes
+from densereid.data_catalog.parts import LOWER_LABELS, UPPER_LABELS
+from densereid.train.config.train_config import load_config
+from densereid.train.data.randomness import generator
+from densereid.train.families import as_reid, build_empty_network, evaluation_needs, loss_of, network_needs
+from densereid.train.networks.magnifiernet import MagnifierReid
+from densereid.train.networks.magnifiernet_branches import FusionBranch, RegularisingBranch, masked_max_pool
+from densereid.train.networks.regions import draw_regions, mask_target, planes_of, resize_planes
 
 
 def test_masks_become_shares_of_each_cell() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from data_catalog.errors import UserError
-from train.config import load_config
-from train.describe import dataset_differences
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import load_config
+from densereid.train.engine.describe import dataset_differences
 
 SMALL = "magnifiernet-small"
 

@@ -10,11 +10,11 @@ import torch
 from reference_magnifier import slow_diversity, slow_mask_loss
 from reference_train import slow_identity_loss, slow_triplet_loss
 
-from train.batch import Inputs
-from train.config import TrainConfig, load_config
-from train.magnifier_losses import diversity_loss, magnifier_loss, mask_loss, part_loss
-from train.models import loss_of
-from train.schedule import rate_at, second_stage
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.batch import Inputs
+from densereid.train.engine.schedule import rate_at, second_stage
+from densereid.train.families import loss_of
+from densereid.train.losses.magnifiernet import diversity_loss, magnifier_loss, mask_loss, part_loss
 
 IDENTITY = torch.tensor([0, 0, 1, 1])
 

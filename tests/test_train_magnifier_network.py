@@ -15,14 +15,14 @@ from reference_magnifier import (
 )
 from torch import nn
 
-from train.attributes import add_activations
-from train.batch import Inputs
-from train.config import load_config
-from train.describe import parameter_table
-from train.determinism import generator
-from train.magnifier import MagnifierEmbedding
-from train.models import loss_of
-from train.regions import draw_regions, planes_of, resize_planes
+from densereid.train.config.train_config import load_config
+from densereid.train.data.batch import Inputs
+from densereid.train.data.randomness import generator
+from densereid.train.engine.describe import parameter_table
+from densereid.train.families import loss_of
+from densereid.train.networks.attribute_facilitator import add_activations
+from densereid.train.networks.magnifiernet import MagnifierEmbedding
+from densereid.train.networks.regions import draw_regions, planes_of, resize_planes
 
 
 def test_every_part_has_a_neck_and_a_classifier_of_its_own() -> None:

@@ -15,23 +15,23 @@ import pytest
 import torch
 from reference_train import TINY, MemoryStore, random_store
 
-import train.loop as loop_module
-from data_catalog.attributes import AttributeTable
-from data_catalog.errors import UserError
-from data_catalog.schema import Split
-from data_catalog.store import open_store
-from train import preparation
-from train.augment import normalise_image
-from train.checkpoint import load_checkpoint
-from train.config import TrainConfig, load_config
-from train.dataset import read_images
-from train.describe import parameter_table, settings_table
-from train.evaluate import evaluate, extract
-from train.export import export_network, load_exported
-from train.loop import FitResult, fit
-from train.progress import Event, StepsDone
-from train.resume import load_network
-from train.tracking import read_metrics
+import densereid.train.engine.loop as loop_module
+from densereid.data_catalog.datasets.attributes import AttributeTable
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split
+from densereid.data_catalog.store.store import open_store
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.augmentation import normalise_image
+from densereid.train.data.dataset import read_images
+from densereid.train.engine import checks as preparation
+from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.describe import parameter_table, settings_table
+from densereid.train.engine.events import Event, StepsDone
+from densereid.train.engine.export import export_network, load_exported
+from densereid.train.engine.loop import FitResult, fit
+from densereid.train.engine.resume import load_network
+from densereid.train.engine.tracking import read_metrics
+from densereid.train.evaluation.evaluate import evaluate, extract
 
 ROOT = Path(__file__).parents[1]
 SMALL = "magnifiernet-small"
@@ -240,8 +240,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from reference_train import TINY, random_store
-import train.loop as loop
-from train.config import load_config
+import densereid.train.engine.loop as loop
+from densereid.train.config.train_config import load_config
 folder, drawn, draw = Path(sys.argv[1]), [], loop.draw_batch
 def recording(config, random):
     drawn.append(draw(config, random))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_train import slow_scores
 
-from data_catalog.errors import UserError
-from train.metrics import Labels, score_distances, score_embeddings, squared_distances
+from densereid.data_catalog.errors import UserError
+from densereid.train.evaluation.metrics import Labels, score_distances, score_embeddings, squared_distances
 
 
 def _labels(person: np.ndarray, camera: np.ndarray) -> Labels:

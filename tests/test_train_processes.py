@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from reference_train import TINY, random_store
 
-import train.loop as loop_module
-from train.checkpoint import load_checkpoint
-from train.config import load_config
-from train.loop import fit
-from train.tracking import read_metrics
+import densereid.train.engine.loop as loop_module
+from densereid.train.config.train_config import load_config
+from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.loop import fit
+from densereid.train.engine.tracking import read_metrics
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads({threads})
 from reference_train import TINY, random_store
-import train.loop as loop
-from train.config import load_config
+import densereid.train.engine.loop as loop
+from densereid.train.config.train_config import load_config
 folder = Path(sys.argv[1])
 rows, augment = [], loop.augment
 def recording(batch, *arguments, **options):

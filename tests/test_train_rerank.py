@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from reference_rerank import slow_rerank
 from torch import Tensor
 
-from data_catalog.errors import UserError
-from train.metrics import Labels, score_distances, score_embeddings, squared_distances
-from train.rerank import Reranking, reranked_distances, reranked_scores
+from densereid.data_catalog.errors import UserError
+from densereid.train.evaluation.metrics import Labels, score_distances, score_embeddings, squared_distances
+from densereid.train.evaluation.reranking import Reranking, reranked_distances, reranked_scores
 
 
 def _people(number: int, images: int, noise: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ def test_memory_is_for_neighbours_and_not_for_all_pairs(monkeypatch: pytest.Monk
         asked.append((len(first), len(second)))
         return squared_distances(first, second)
 
-    monkeypatch.setattr("train.rerank.squared_distances", counting)
+    monkeypatch.setattr("densereid.train.evaluation.reranking.squared_distances", counting)
     images, _ = _people(10, 20, 0.5, 6)
     _distances(images[:50], images[50:], Reranking(), chunk=16)
     assert max(rows for rows, _ in asked) == 16

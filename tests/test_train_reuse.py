@@ -8,19 +8,19 @@ import pytest
 import torch
 from reference_train import TINY, random_store
 
-from data_catalog.errors import UserError
-from pipeline import training
-from train.augment import normalise_image
-from train.checkpoint import load_checkpoint
-from train.config import TrainConfig, load_config
-from train.dataset import read_images
-from train.describe import parameter_table, settings_table
-from train.evaluate import extract
-from train.export import export_network, load_exported
-from train.loop import fit
-from train.models import build_network
-from train.rerank import Reranking
-from train.resume import load_network, start_from
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.commands import training
+from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.data.augmentation import normalise_image
+from densereid.train.data.dataset import read_images
+from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.describe import parameter_table, settings_table
+from densereid.train.engine.export import export_network, load_exported
+from densereid.train.engine.loop import fit
+from densereid.train.engine.resume import load_network, start_from
+from densereid.train.evaluation.evaluate import extract
+from densereid.train.evaluation.reranking import Reranking
+from densereid.train.families import build_network
 
 SMALL = "dsa-reid-small"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_catalog.errors import UserError
-from train.sampler import PKSampler
+from densereid.data_catalog.errors import UserError
+from densereid.train.data.sampler import PKSampler
 
 CASES = {
     "counts": st.lists(st.integers(1, 25), min_size=4, max_size=30),

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from train.config import ScheduleConfig, load_config
-from train.schedule import learning_rate
+from densereid.train.config.train_config import ScheduleConfig, load_config
+from densereid.train.engine.schedule import learning_rate
 
 
 @pytest.mark.parametrize(

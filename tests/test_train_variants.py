@@ -11,15 +11,15 @@ import torch
 from reference_train import TINY, random_store
 from torch import nn
 
-from data_catalog.errors import UserError
-from train.batch import Inputs
-from train.config import EvaluateConfig, TrainConfig, known_configs, load_config
-from train.dsa import ConcatenationFusion, DSAReid
-from train.evaluate import evaluate, extract
-from train.loop import fit
-from train.losses import dsa_loss
-from train.models import build_network, evaluation_needs, loss_of, network_needs
-from train.resume import load_network
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import EvaluateConfig, TrainConfig, known_configs, load_config
+from densereid.train.data.batch import Inputs
+from densereid.train.engine.loop import fit
+from densereid.train.engine.resume import load_network
+from densereid.train.evaluation.evaluate import evaluate, extract
+from densereid.train.families import build_network, evaluation_needs, loss_of, network_needs
+from densereid.train.losses.metric_learning import dsa_loss
+from densereid.train.networks.dsa_reid import ConcatenationFusion, DSAReid
 
 VARIANTS = tuple(
     name for name in known_configs() if name.endswith("-small") and load_config(name).model.family == "dsa-reid"
@@ -213,10 +213,10 @@ def test_every_variant_trains_and_is_evaluated(name: str, tmp_path: Path) -> Non
 
 def test_blank_part_images_are_those_of_nobody() -> None:
     """augmentation.blank_parts empties all 24 part images of a sample, as preprocessing does where nobody is found."""
-    from data_catalog.schema import Split
-    from train.augment import augment, draw_augmentation
-    from train.dataset import StoreDataset
-    from train.determinism import generator
+    from densereid.data_catalog.store.schema import Split
+    from densereid.train.data.augmentation import augment, draw_augmentation
+    from densereid.train.data.dataset import StoreDataset
+    from densereid.train.data.randomness import generator
 
     dataset = StoreDataset(random_store(), Split.TRAIN, needs=("image", "dsap", "dsap_valid"), height=32, width=32)
     batch = dataset.__getitems__(list(range(24)))

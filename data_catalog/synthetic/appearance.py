@@ -7,9 +7,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from data_catalog.parts import NUM_BODY_PARTS
-from data_catalog.synthetic.body import Bag, Build, Hair
-from data_catalog.synthetic.charts import TEXTURE_SIZE, Surface, texel_points
+from densereid.data_catalog.parts import NUM_BODY_PARTS
+from densereid.data_catalog.synthetic.body import Bag, Build, Hair
+from densereid.data_catalog.synthetic.charts import TEXTURE_SIZE, Surface, texel_points
 
 Colour = tuple[int, int, int]
 

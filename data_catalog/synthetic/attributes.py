@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from data_catalog.matlab import write_matlab
-from data_catalog.synthetic.appearance import BOTTOM_COLOURS, TOP_COLOURS, Appearance, Bottom
-from data_catalog.synthetic.body import Bag, Hair
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.sample import identity_appearance
+from densereid.data_catalog.files.matlab import write_matlab
+from densereid.data_catalog.synthetic.appearance import BOTTOM_COLOURS, TOP_COLOURS, Appearance, Bottom
+from densereid.data_catalog.synthetic.body import Bag, Hair
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.sample import identity_appearance
 
 FILE_NAME = "synthetic_attribute.mat"
 

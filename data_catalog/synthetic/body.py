@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_catalog.synthetic.charts import Surface
-from data_catalog.synthetic.skeleton import (
+from densereid.data_catalog.synthetic.charts import Surface
+from densereid.data_catalog.synthetic.skeleton import (
     LOWER_ARM_LENGTH,
     LOWER_LEG_LENGTH,
     UPPER_ARM_LENGTH,

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V, NUM_BODY_PARTS
+from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V, NUM_BODY_PARTS
 
 TEXTURE_SIZE = 32
 """Texels along u and along v of each part's texture, as in a DSAP image."""

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_catalog.errors import UserError
-from data_catalog.synthetic.attributes import write_attributes
-from data_catalog.synthetic.config import SyntheticConfig, exact_config
-from data_catalog.synthetic.errors import disturb_iuv, draw_errors
-from data_catalog.synthetic.sample import identity_texture, render_sample
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.synthetic.attributes import write_attributes
+from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.errors import disturb_iuv, draw_errors
+from densereid.data_catalog.synthetic.sample import identity_texture, render_sample
 
 __all__ = ["PlannedImage", "SyntheticConfig", "exact_config", "identity_texture", "plan_images", "write_dataset"]
 
@@ -89,7 +89,7 @@ def write_dataset(
 
     ``bounding_box_train/``, ``query/`` and ``bounding_box_test/`` hold the images, ``iuv/<folder>/<stem>.png`` the
     exact IUV in DensePose's on-disk channel order (OpenCV's B, G, R = I, U, V, so Pillow's RGB reads V, U, I);
-    ``synthetic_attribute.mat`` says what the identities wear (:mod:`data_catalog.attributes`).
+    ``synthetic_attribute.mat`` says what the identities wear (:mod:`densereid.data_catalog.datasets.attributes`).
     ``workers`` processes share the work; 0 uses this one; the bytes are the same. ``on_progress(done, total)`` is
     called in this process. An interrupted dataset of the same config is written again. Raises UserError where
     ``root`` holds something else.

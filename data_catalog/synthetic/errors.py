@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_catalog.parts import MIRROR_PART, NUM_BODY_PARTS
+from densereid.data_catalog.parts import MIRROR_PART, NUM_BODY_PARTS
 
 UNDETECTED = 0.2
 """Share of images without any part."""

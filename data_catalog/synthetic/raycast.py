@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_catalog.synthetic.body import Solid
-from data_catalog.synthetic.charts import Surface, surface_iuv
-from data_catalog.synthetic.skeleton import turn_about_x, turn_about_y
+from densereid.data_catalog.synthetic.body import Solid
+from densereid.data_catalog.synthetic.charts import Surface, surface_iuv
+from densereid.data_catalog.synthetic.skeleton import turn_about_x, turn_about_y
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_catalog.errors import UserError
-from data_catalog.synthetic.appearance import Appearance, draw_appearance, mirrored_build
-from data_catalog.synthetic.body import bag_solids, body_solids
-from data_catalog.synthetic.charts import mirror_texture, texel_colours
-from data_catalog.synthetic.config import SyntheticConfig
-from data_catalog.synthetic.raycast import Camera, outline_boxes, see, view_rotation
-from data_catalog.synthetic.scene import (
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.synthetic.appearance import Appearance, draw_appearance, mirrored_build
+from densereid.data_catalog.synthetic.body import bag_solids, body_solids
+from densereid.data_catalog.synthetic.charts import mirror_texture, texel_colours
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.raycast import Camera, outline_boxes, see, view_rotation
+from densereid.data_catalog.synthetic.scene import (
     Optics,
     background,
     camera_optics,
@@ -22,7 +22,7 @@ from data_catalog.synthetic.scene import (
     photograph,
     shaded,
 )
-from data_catalog.synthetic.skeleton import Pose, walking_pose
+from densereid.data_catalog.synthetic.skeleton import Pose, walking_pose
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data_catalog.synthetic.raycast import Skin
+from densereid.data_catalog.synthetic.raycast import Skin
 
 _PLACE_WIDTH = 12
 """A place is this many crops wide, so that crops of one camera differ."""

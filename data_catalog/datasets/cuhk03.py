@@ -1,0 +1,196 @@
+"""CUHK03 as it is released: ``cuhk-03.mat`` and the new protocol's lists, extracted into the folders of cuhk03-np.
+
+``cuhk-03.mat`` holds, for each of five camera pairs, a table of identities and ten images, the first five of which are
+of the pair's first view. A file of the new protocol (Z. Zhong et al., CVPR 2017) lists image files as pair, identity,
+view and image, all counted from 1. A folder's file ``0002_c1_22.png`` is the 22nd of that list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES
+from densereid.data_catalog.datasets.specs import known_datasets
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.matlab import read_matlab
+from densereid.data_catalog.store.hdf5_format import open_matlab
+
+KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
+"""The variable of ``cuhk-03.mat`` that each dataset is made of."""
+
+IMAGES_FILE = "cuhk-03.mat"
+
+_PLACES = (".", "cuhk03_release", "cuhk03", "cuhk03/cuhk03_release", "CUHK03", "CUHK03/cuhk03_release", "cuhk03-np")
+_SOURCE = re.compile(r"(?P<pair>\d+)_(?P<identity>\d+)_(?P<view>[12])_(?P<image>\d+)\.png")
+_INDICES = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The released files of one dataset that are on disk; ``images`` or ``protocol`` is None where it is not."""
+
+    name: str
+    images: Path | None
+    protocol: Path | None
+
+    @property
+    def protocol_name(self) -> str:
+        """Name of the protocol's file."""
+        return f"cuhk03_new_protocol_config_{KINDS[self.name]}.mat"
+
+    def require(self, data_root: Path) -> tuple[Path, Path]:
+        """Both files; UserError that names those that are missing and where they were looked for."""
+        files = {IMAGES_FILE: self.images, self.protocol_name: self.protocol}
+        missing = [name for name, path in files.items() if path is None]
+        if missing:
+            raise UserError(
+                f"{' and '.join(missing)} not found in {data_root}, nor in its {', '.join(_PLACES[1:])}",
+                f"{IMAGES_FILE} is in CUHK03's own release; the protocol's files are in the repository of its authors, "
+                "https://github.com/zhunzhong07/person-re-ranking; put them into one of those folders",
+            )
+        assert self.images is not None
+        assert self.protocol is not None
+        return self.images, self.protocol
+
+
+def find_release(name: str, data_root: Path) -> Release:
+    """What is on disk of the release that the dataset ``name`` (a key of :data:`KINDS`) is made of."""
+    release = Release(name, None, None)
+    found = {}
+    for file in (IMAGES_FILE, release.protocol_name):
+        paths = (data_root / place / file for place in _PLACES)
+        found[file] = next((path for path in paths if path.is_file()), None)
+    return Release(name, found[IMAGES_FILE], found[release.protocol_name])
+
+
+def read_protocol(name: str, path: Path) -> dict[str, str]:
+    """The new protocol: each image's path in cuhk03-np's folders, and its file in the protocol's own list.
+
+    For example ``bounding_box_train/0002_c1_22.png`` and ``1_002_1_03.png``. Raises UserError where a variable is
+    missing, an index is outside 1..n (MATLAB counts from 1), or a camera is not the view in the file's name.
+    """
+    variables = read_matlab(path)
+    absent = [key for key in ("filelist", "labels", "camId", *_INDICES.values()) if key not in variables]
+    if absent:
+        raise UserError(
+            f"{path} has no {', '.join(absent)}; it has {', '.join(variables) or 'nothing'}",
+            f"expected the new protocol's {path.name}",
+        )
+    folders = {split.name.lower(): folder for split, folder in known_datasets()[name].split_folders.items()}
+    found = {}
+    for split, key in _INDICES.items():
+        for number in np.ravel(variables[key]).tolist():
+            person, camera, source = _listed(path, variables, key, int(number))
+            found[f"{folders[split]}/{person:04d}_c{camera}_{int(number)}.png"] = source
+    return found
+
+
+def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> tuple[int, int, str]:
+    """(person, camera, file) of entry ``number`` of the list, counted from 1."""
+    files = np.ravel(variables["filelist"])
+    if not 1 <= number <= len(files):
+        raise UserError(f"{path}: {key} holds {number}, filelist has the entries 1 to {len(files)}")
+    source = str(files[number - 1]).strip()
+    camera = int(np.ravel(variables["camId"])[number - 1])
+    match = _SOURCE.fullmatch(source)
+    if match is None or int(match["view"]) != camera:
+        raise UserError(
+            f"{path}: entry {number} is {source!r} of camera {camera}",
+            "expected PAIR_IDENTITY_VIEW_IMAGE.png, for example 1_001_2_06.png, and the view as camera",
+        )
+    return int(np.ravel(variables["labels"])[number - 1]), camera, source
+
+
+def extract(release: Release, data_root: Path, target: Path) -> Iterator[str]:
+    """Write every image of the protocol as PNG, without loss, into ``target``'s folders; what is there stays.
+
+    Yields the path of each, also of those that are there already; a killed extraction goes on. Raises UserError for
+    missing files and for an image that ``cuhk-03.mat`` does not hold.
+    """
+    images, protocol = release.require(data_root)
+    wanted = read_protocol(release.name, protocol)
+    for folder in {Path(path).parent for path in wanted}:
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    with open_matlab(images) as read:
+        for path, source in wanted.items():
+            if not (target / path).exists():
+                _write(target / path, _pixels(read, images, KINDS[release.name], source))
+            yield path
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    Image.fromarray(pixels).save(aside, "PNG")
+    aside.replace(path)
+
+
+def _pixels(read: Callable[..., np.ndarray], path: Path, kind: str, source: str) -> np.ndarray:
+    """An image of ``cuhk-03.mat``, uint8 (height, width, 3) RGB, by its name in the protocol's list."""
+    match = _SOURCE.fullmatch(source)
+    assert match is not None
+    pair, identity, image = (int(match[key]) - 1 for key in ("pair", "identity", "image"))
+    pixels = read(kind, (pair, 0), (identity, image))
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise UserError(
+            f"{path} has no image {source} in {kind}: its cell holds shape {pixels.shape}, type {pixels.dtype}",
+            "the two files are not of one release; get both again",
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def release_differences(release: Release, root: Path) -> list[str]:
+    """How the folders at ``root`` differ from the release's files on disk, one sentence each: names, then pixels."""
+    if release.protocol is None:
+        return []
+    wanted = read_protocol(release.name, release.protocol)
+    differences = _name_differences(wanted, root, release.protocol)
+    if release.images is not None:
+        with open_matlab(release.images) as read:
+            for path in sorted(wanted):
+                if (root / path).is_file():
+                    expected = _pixels(read, release.images, KINDS[release.name], wanted[path])
+                    differences += _pixel_difference(root / path, expected, release.images)
+    return differences
+
+
+def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> list[str]:
+    folders = {Path(path).parent for path in wanted}
+    files = (path for folder in folders for path in (root / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = {path.relative_to(root).as_posix() for path in files}
+    jpegs = {path for path in found if path.endswith(".jpg") and f"{path[:-4]}.png" in wanted}
+    place = {Path(path).name: path for path in wanted}
+    differences = [
+        f"{path} is a JPEG, encoded anew: it scores lower than the release's pixels" for path in sorted(jpegs)
+    ]
+    differences += [
+        f"{path} is missing" for path in sorted(set(wanted) - found - {f"{path[:-4]}.png" for path in jpegs})
+    ]
+    for path in sorted(found - set(wanted) - jpegs):
+        belongs = place.get(Path(path).name)
+        where = f"has it in {Path(belongs).parent}" if belongs else "does not have it"
+        differences.append(f"{path}: {protocol.name} {where}")
+    return differences
+
+
+def _pixel_difference(path: Path, expected: np.ndarray, images: Path) -> list[str]:
+    """The sentence about one image whose pixels are not ``expected``'s, with the usual mistake where it is one."""
+    try:
+        with Image.open(path) as image:
+            found = np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        return [f"{path} cannot be read: {error}"]
+    if np.array_equal(found, expected):
+        return []
+    mistakes = {
+        ": rows and columns are exchanged": expected.transpose(1, 0, 2),
+        ": red and blue are exchanged": expected[..., ::-1],
+    }
+    why = next((text for text, pixels in mistakes.items() if np.array_equal(found, pixels)), "")
+    return [f"{path} does not hold the pixels of {images.name}{why}"]

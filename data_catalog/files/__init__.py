@@ -1,0 +1,1 @@
+"""Local and remote paths, files that are whole or absent, MATLAB files."""

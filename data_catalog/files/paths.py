@@ -1,0 +1,230 @@
+"""Where a store lives: a local folder, or a URL that fsspec knows. The only module that imports fsspec.
+
+A local place is a pathlib.Path and everything about it stays pathlib's. A place at a URL is a :class:`UrlPath`,
+which has the few methods of Path that stores use. Credentials and endpoints are read from the environment by
+fsspec's own libraries (s3fs: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...; gcsfs:
+GOOGLE_APPLICATION_CREDENTIALS, ...).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from densereid.data_catalog.errors import UserError
+
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+"""The package that fsspec wants for each protocol of an object store; none is a requirement of ours."""
+
+_CREDENTIALS = {
+    "s3fs": "AWS_PROFILE, or AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL for another server",
+    "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
+    "adlfs": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+_CLIENTS = {"botocore", "aiobotocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp"}
+"""Libraries whose own exceptions mean that a place cannot be reached; not all of them are OSErrors."""
+
+
+@dataclass(frozen=True, order=True)
+class UrlPath:
+    """A file or folder at a URL, with the methods of pathlib.Path that stores use.
+
+    Objects are written whole or not at all, as S3 and Google Cloud Storage do it. It holds nothing but the URL:
+    connections are fsspec's, made per process, so that it may cross a fork and a pickle. Every method raises
+    UserError where the place cannot be reached: a missing package, bucket or permission, or no network.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> UrlPath:
+        return UrlPath(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def protocol(self) -> str:
+        """What stands before ``://``."""
+        return self.url.partition("://")[0]
+
+    @property
+    def name(self) -> str:
+        """The last component."""
+        return PurePosixPath(self.url).name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.url).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's suffix, with its dot."""
+        return PurePosixPath(self.url).suffix
+
+    def absolute(self) -> UrlPath:
+        """Itself: a URL does not depend on the working directory."""
+        return self
+
+    def is_file(self) -> bool:
+        """Whether there is an object."""
+        with explained(self):
+            system, path = self._system()
+            try:
+                return bool(system.info(path)["type"] == "file")
+            except FileNotFoundError:
+                return False
+
+    def glob(self, pattern: str) -> list[UrlPath]:
+        """What is directly in this folder and whose name fits the pattern, sorted; nothing where there is no folder."""
+        with explained(self):
+            system, path = self._system()
+            try:
+                found = system.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
+        names = {PurePosixPath(entry).name for entry in found if entry.rstrip("/") != path.rstrip("/")}
+        return sorted(self / name for name in names if fnmatch(name, pattern))
+
+    def open(self, mode: str = "r", **text: Any) -> Any:
+        """A file object; what is written is there when it is closed, all of it."""
+        with explained(self):
+            system, path = self._system()
+            return system.open(path, mode, **text)
+
+    def read_text(self, encoding: str) -> str:
+        """The object's content."""
+        with explained(self):
+            system, path = self._system()
+            return bytes(system.cat_file(path)).decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Put the object, whole."""
+        with explained(self):
+            system, path = self._system()
+            system.pipe_file(path, content)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the object."""
+        with explained(self):
+            system, path = self._system()
+            try:
+                system.rm_file(path)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def remove(self) -> None:
+        """Delete this folder and everything below it, if it is there."""
+        with explained(self), suppress(FileNotFoundError):
+            system, path = self._system()
+            system.rm(path, recursive=True)
+
+    def num_bytes(self) -> int:
+        """Bytes of everything below this folder."""
+        with explained(self):
+            system, path = self._system()
+            return sum(entry["size"] for entry in system.find(path, detail=True).values())
+
+    def _system(self) -> tuple[Any, str]:
+        # Listings are never remembered: another process may have written a shard since.
+        system, path = fsspec.url_to_fs(self.url, use_listings_cache=False)
+        return system, str(path)
+
+
+Place = Path | UrlPath
+
+
+def place_of(text: str | Place) -> Place:
+    """The place that a path or URL names; ``file://`` URLs are local folders.
+
+    Raises UserError for a protocol that fsspec does not know.
+    """
+    if not isinstance(text, str):
+        return text
+    protocol, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    if protocol in ("file", "local"):
+        return Path(unquote(urlsplit(text).path))
+    if protocol not in fsspec.available_protocols():
+        raise UserError(
+            f"{text}: '{protocol}' is no protocol that fsspec knows",
+            "expected a local folder, or a URL like s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
+        )
+    return UrlPath(text.rstrip("/"))
+
+
+def folder_bytes(place: Place) -> int:
+    """Bytes of all files below a folder."""
+    if isinstance(place, UrlPath):
+        return place.num_bytes()
+    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
+def free_bytes(place: Place) -> int | None:
+    """Free bytes of the disk on which a folder is or would be made; None at a URL, where nobody knows."""
+    if isinstance(place, UrlPath):
+        return None
+    return shutil.disk_usage(nearest_folder(place)).free
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest of those above it that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def upload(place: UrlPath, build: Callable[[Path], None], *, last: str) -> None:
+    """Put the files that ``build`` makes in a temporary folder at ``place``, the file ``last`` after all others."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "store"
+        build(folder)
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: file == folder / last):
+            (place / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
+
+
+@contextmanager
+def explained(place: Place) -> Iterator[None]:
+    """Turn a failure to reach a URL into a UserError that names it; a local folder's errors pass as they are."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(place, Path) or not _is_out_of_reach(error):
+            raise
+        raise _explanation(place, error) from error
+
+
+def _is_out_of_reach(error: Exception) -> bool:
+    return isinstance(error, (OSError, ImportError)) or type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def _explanation(place: UrlPath, error: Exception) -> UserError:
+    package = _PACKAGES.get(place.protocol, "")
+    credentials = _CREDENTIALS.get(package, f"see fsspec's documentation of {place.protocol}://")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError):
+        return UserError(
+            f"{place} needs a package that is not installed: {package or reason}",
+            f"pip install {package}" if package else "install what is named, or use a local folder",
+        )
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{place} is not there: {reason}", "make the bucket first, or correct STORE_ROOT")
+    if isinstance(error, PermissionError) or "credentials" in reason.lower():
+        return UserError(
+            f"{place} may not be used with the credentials that were found: {reason}", f"credentials: {credentials}"
+        )
+    return UserError(
+        f"{place} cannot be reached: {type(error).__name__}: {reason}",
+        f"check the network and the server, then run the same command again; it continues. Credentials: {credentials}",
+    )

@@ -1,0 +1,177 @@
+"""The HDF5 form of a store; the only module that imports h5py.
+
+A store is a folder: one file per shard, written aside and renamed (a killed h5py writer loses its whole
+file), and ``index.h5`` with a virtual dataset over them for h5py and dask users. Our reader opens the
+shard files itself, per process, because an HDF5 handle must not cross a fork. Users of ``index.h5``
+import hdf5plugin first: it brings Zstandard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.atomic import write_bytes
+from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
+
+SUFFIX = ".hdf5"
+MARKER = "index.h5"
+"""The file whose presence makes a folder a store of this format."""
+
+AT_A_URL = False
+"""Whether a store of this format can live at a URL: HDF5 seeks and rewrites, objects are put whole."""
+
+_TEXT = h5py.string_dtype("utf-8")
+
+
+def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
+    """Make the folder and its index: attributes, the arrays known before any shard, virtual datasets for the rest."""
+    path.mkdir(parents=True)
+    (path / "shards").mkdir()
+    with h5py.File(path / MARKER, "w", libver="latest") as index:
+        for key, value in attributes.items():
+            index.attrs[key] = json.dumps(value)
+        for spec in ARRAYS:
+            if spec.written == "shard":
+                dataset = index.create_virtual_dataset(spec.name, _virtual(spec, geometry), fillvalue=spec.fill)
+            else:
+                dtype = _TEXT if spec.dtype == "str" else spec.dtype
+                dataset = index.create_dataset(spec.name, data=rows[spec.name], dtype=dtype)
+            _describe(dataset, spec)
+
+
+def _virtual(spec: ArraySpec, geometry: Geometry) -> h5py.VirtualLayout:
+    shape = spec.shape(geometry)
+    layout = h5py.VirtualLayout(shape, dtype=spec.dtype)
+    layout.dcpl.set_obj_track_times(False)  # the same bytes whenever it is made
+    for shard in range(geometry.num_shards):
+        rows = geometry.shard_slice(shard)
+        layout[rows] = h5py.VirtualSource(_shard_name(shard), spec.name, shape=(rows.stop - rows.start, *shape[1:]))
+    return layout
+
+
+def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
+    for axis, dim in enumerate(spec.dims):
+        dataset.dims[axis].label = dim
+    for key, value in spec.attributes().items():
+        dataset.attrs[key] = value
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The index's attributes."""
+    with h5py.File(path / MARKER, "r") as index:
+        return {key: json.loads(value) for key, value in index.attrs.items()}
+
+
+def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+    """Write one shard's file aside, flush it, and rename it into place.
+
+    HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
+    dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
+    """
+    write_bytes(path / _shard_name(shard), _shard_file(rows))
+
+
+def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
+    with h5py.File("shard.h5", "w", libver="latest", driver="core", backing_store=False) as file:
+        for spec in arrays_written("shard"):
+            values = rows[spec.name]
+            dataset = file.create_dataset(
+                spec.name,
+                data=values,
+                chunks=(min(spec.chunk_rows or len(values), len(values)), *values.shape[1:]),
+                fillvalue=spec.fill,
+                **hdf5plugin.Zstd(clevel=spec.level),
+            )
+            _describe(dataset, spec)
+            # Otherwise chunks are placed when Python happens to collect the dataset, and equal stores are not equal.
+            file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what a killed writer left behind."""
+    for leftover in path.glob("*.partial"):
+        leftover.unlink()
+
+
+class Reader:
+    """Reads rows of a store's arrays; opens shard files on first use, in each process for itself."""
+
+    def __init__(self, path: Path, geometry: Geometry) -> None:
+        self._path = path
+        self._geometry = geometry
+        self._files: dict[int, h5py.File] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path, "_geometry": self._geometry, "_files": {}}
+
+    def array(self, name: str) -> h5py.Dataset:
+        """The index's dataset, which stays open as long as it is referred to."""
+        return h5py.File(self._path / MARKER, "r")[name]
+
+    def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows of one array, in the order given."""
+        if spec.written != "shard":
+            with h5py.File(self._path / MARKER, "r") as index:
+                values = index[spec.name].asstr()[...] if spec.dtype == "str" else index[spec.name][...]
+            return values[rows]
+        wanted = np.arange(self._geometry.num_samples)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        result = np.empty((len(wanted), *spec.shape(self._geometry)[1:]), spec.dtype)
+        # h5py's own fancy indexing is a hundred times slower than one plain read per run of neighbours.
+        for start, stop in _runs(wanted, self._geometry.shard_rows):
+            shard, first = divmod(int(wanted[start]), self._geometry.shard_rows)
+            result[start:stop] = self._file(shard)[spec.name][first : first + stop - start]
+        return result
+
+    def _file(self, shard: int) -> h5py.File:
+        if shard not in self._files:
+            self._files[shard] = h5py.File(self._path / _shard_name(shard), "r")
+        return self._files[shard]
+
+
+def _runs(rows: np.ndarray, shard_rows: int) -> list[tuple[int, int]]:
+    """Half-open ranges of positions whose rows are consecutive and lie in one shard."""
+    if len(rows) == 0:
+        return []
+    breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] % shard_rows == 0)) + 1
+    return list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True))
+
+
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:05d}.h5"
+
+
+@contextmanager
+def open_matlab(path: Path) -> Iterator[Callable[..., np.ndarray]]:
+    """A MATLAB 7.3 file while the block runs: a function of a variable's name and of (row, column) of cells in it.
+
+    ``read("labeled", (0, 0), (5, 3))`` is MATLAB's ``labeled{1, 1}{6, 4}``; arrays come with MATLAB's dimensions, which
+    HDF5 holds in reverse; an empty one has size 0. Raises UserError where the file cannot be read or does not hold it.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a MATLAB 7.3 file: {error}", "get the file again") from error
+    with file:
+        yield partial(_matlab_value, file)
+
+
+def _matlab_value(file: h5py.File, name: str, *cells: tuple[int, int]) -> np.ndarray:
+    try:
+        value = file[name]
+        for row, column in cells:
+            value = file[value[column, row]]
+        return np.empty(0) if value.attrs.get("MATLAB_empty", 0) else value[()].T
+    except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
+        place = "".join(f"{{{row + 1}, {column + 1}}}" for row, column in cells)
+        raise UserError(f"{file.filename}: {name}{place} cannot be read: {error}") from error

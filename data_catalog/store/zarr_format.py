@@ -1,0 +1,179 @@
+"""The zarr form of a store; the only module that imports zarr and tensorstore.
+
+A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
+shuffling makes these bytes larger). zarr-python creates the arrays, :mod:`densereid.data_catalog.store.zarr_shards` encodes
+their shards, and tensorstore reads, because scattered reads through zarr-python are 30 times slower
+(bench/RESULTS.md). At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore
+through its own driver of the protocol where it has one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import FsspecStore
+
+from densereid.data_catalog.files.atomic import write_bytes
+from densereid.data_catalog.files.paths import Place, UrlPath, explained
+from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry
+from densereid.data_catalog.store.zarr_shards import encode_chunk, encode_shard
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".zarr"
+MARKER = "zarr.json"
+"""The file whose presence makes a folder a store of this format."""
+
+AT_A_URL = True
+"""Whether a store of this format can live at a URL."""
+
+
+def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
+    """Make the group and all its arrays; write ``rows``, the arrays known before any shard."""
+    group = zarr.create_group(path, attributes=dict(attributes))
+    for spec in ARRAYS:
+        array = group.create_array(
+            spec.name,
+            shape=spec.shape(geometry),
+            dtype=str if spec.dtype == "str" else spec.dtype,
+            compressors=[ZstdCodec(level=spec.level)],
+            fill_value="" if spec.dtype == "str" else spec.fill,
+            dimension_names=spec.dims,
+            attributes=spec.attributes(),
+            **_chunking(spec, geometry),
+        )
+        if spec.written != "shard":
+            array[...] = rows[spec.name]
+    group.create_group("shards")
+    with warnings.catch_warnings():
+        # xarray looks for consolidated metadata first and warns where there is none; ours never changes again.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path)
+
+
+def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    shape = spec.shape(geometry)
+    if spec.written != "shard":
+        return {"chunks": shape}
+    shard = (geometry.shard_rows, *shape[1:])
+    if spec.chunk_rows is None:
+        return {"chunks": shard}
+    return {"chunks": (spec.chunk_rows, *shape[1:]), "shards": shard}
+
+
+def read_attributes(path: Place) -> dict[str, Any]:
+    """The group's attributes."""
+    with explained(path):
+        return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
+
+
+def _for_zarr(path: Place) -> Path | FsspecStore:
+    return FsspecStore.from_url(path.url) if isinstance(path, UrlPath) else path
+
+
+def write_shard(path: Place, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+    """Write one shard of every array; each is whole or absent."""
+    with explained(path):
+        group = zarr.open_group(_for_zarr(path), mode="r")
+        for name, values in rows.items():
+            _write_array(path, group[name], ARRAY_BY_NAME[name], shard, values)
+
+
+def _write_array(path: Place, array: zarr.Array, spec: ArraySpec, shard: int, values: np.ndarray) -> None:
+    written = path / spec.name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+    rows = array.chunks[0]
+    if array.shards is None:
+        encoded = encode_chunk(values, rows=rows, fill=spec.fill, level=spec.level)
+    else:
+        encoded = encode_shard(values, shard_rows=array.shards[0], chunk_rows=rows, fill=spec.fill, level=spec.level)
+    if encoded is None:  # as zarr has it: what is absent holds the fill value
+        written.unlink(missing_ok=True)
+    else:
+        write_bytes(written, encoded)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what a killed writer left behind; a shard itself is renamed into place and never torn."""
+    for leftover in path.glob("*/c/**/*.partial"):
+        leftover.unlink()
+
+
+class Reader:
+    """Reads rows of a store's arrays; opens them on first use, in each process for itself."""
+
+    def __init__(self, path: Place, geometry: Geometry) -> None:
+        self._path = path
+        self._geometry = geometry
+        self._arrays: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path, "_geometry": self._geometry, "_arrays": {}}
+
+    def array(self, name: str) -> zarr.Array:
+        """The array as zarr-python opens it."""
+        with explained(self._path):
+            return zarr.open_array(_for_zarr(self._path / name), mode="r")
+
+    def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows of one array, in the order given."""
+        if spec.dtype == "str":  # tensorstore does not know zarr's string type
+            strings = self.array(spec.name)[...]
+            return np.asarray(strings, dtype=object)[rows]
+        if spec.name not in self._arrays:
+            self._arrays[spec.name] = self._open(spec)
+        array = self._arrays[spec.name]
+        if isinstance(array, zarr.Array):
+            with explained(self._path):
+                return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
+        return np.asarray(array[rows].read().result())
+
+    def _open(self, spec: ArraySpec) -> Any:
+        place = self._path / spec.name
+        where = {"driver": "file", "path": str(place.absolute())} if isinstance(place, Path) else object_driver(place)
+        if where is not None:
+            return _open_tensorstore(where)
+        if spec.written == "shard":  # the others are small and read whole
+            log.info("%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", place)
+        return self.array(spec.name)
+
+
+def object_driver(place: UrlPath) -> dict[str, Any] | None:
+    """tensorstore's specification of a folder at a URL; None where it has no driver for the protocol.
+
+    Credentials it reads from the environment itself; of S3's other settings it is told those that s3fs reads.
+    """
+    if place.protocol in ("http", "https"):
+        return {"driver": "http", "base_url": place.url}
+    bucket, _, folder = place.url.partition("://")[2].partition("/")
+    if place.protocol in ("gs", "gcs"):
+        return {"driver": "gcs", "bucket": bucket, "path": folder}
+    if place.protocol not in ("s3", "s3a"):
+        return None
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    settings = {"endpoint": endpoint, "aws_region": region or ("us-east-1" if endpoint else None)}
+    given: dict[str, Any] = {key: value for key, value in settings.items() if value}
+    if os.environ.get("AWS_ACCESS_KEY_ID"):  # else it looks for files first, and complains of each that is not there
+        given["aws_credentials"] = {"type": "environment"}
+    return {"driver": "s3", "bucket": bucket, "path": folder, **given}
+
+
+def _open_tensorstore(where: dict[str, Any]) -> Any:
+    specification = {"driver": "zarr3", "kvstore": where}
+    return tensorstore.open(specification, read=True, open=True, context=_context()).result()
+
+
+@cache
+def _context() -> Any:
+    # A cache lets the samples of one mask chunk, read one after another, be decompressed once.
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": 64 << 20}})

@@ -1,0 +1,107 @@
+"""``preprocess --dry-run``: what a run would do and cost, measured on a small sample of it; nothing is written."""
+
+from __future__ import annotations
+
+from densereid.data_catalog.datasets.lookup import Dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import free_bytes
+from densereid.data_catalog.store.store import exists, open_store
+from densereid.pipeline.settings import ESTIMATORS, resolve_device
+from densereid.pipeline.stores import StoreRequest, choose_estimator, counted, is_rendered, make_config, wanted_dataset
+from densereid.preprocess.densepose.weights import first_use
+from densereid.preprocess.estimators.base import Estimator
+from densereid.preprocess.writing.forecast import SHARDS_IN_MEMORY, Nobody, Sample, in_words, measure, raw_bytes
+from densereid.preprocess.writing.plan import Plan, check_same
+
+
+def foretell(request: StoreRequest) -> dict[str, str]:
+    """What a run would do, as a sentence for each of images, store, to do, estimator, on disk, memory and time.
+
+    Raises UserError for what would stop the run before it starts, except an estimator that is not there.
+    """
+    if request.dataset == "synthetic" and not is_rendered(request):
+        raise UserError(
+            "the synthetic pedestrians are not rendered yet, and a dry run writes nothing",
+            "make synthesize renders them; a run does it by itself",
+        )
+    dataset = wanted_dataset(request)
+    device, _ = resolve_device(request.device)
+    estimator, why = _estimator_or_nobody(request, dataset, device)
+    plan = Plan(dataset, request.path(), estimator, make_config(request, device))
+    shards = _missing_shards(plan)
+    rows = [plan.geometry.shard_slice(shard) for shard in shards]
+    images = sum(covered.stop - covered.start for covered in rows)
+    written = plan.geometry.num_shards - len(shards)
+    facts = {
+        "images": f"{counted(dataset)} in {dataset.root}",
+        "store": f"{plan.path}: {written} of {plan.geometry.num_shards} shards are written",
+        "to do": f"{len(shards)} shards, {images:,} images",
+        "estimator": f"{estimator.name} ({why}); device {device}",
+    }
+    return facts | (_cost(plan, images, request) if shards else {})
+
+
+def _estimator_or_nobody(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
+    """The estimator of the run, or one that finds nobody and the reason why the real one cannot be measured now."""
+    from_maps = request.estimator == "iuv" or (request.estimator == "auto" and dataset.iuv_root is not None)
+    if from_maps or request.estimator not in ESTIMATORS:
+        return choose_estimator(request, dataset, device)
+    try:
+        would_write = first_use(request.weights)
+        if would_write is None:
+            return choose_estimator(request, dataset, device)
+        return Nobody(), f"cannot be measured in a dry run: {would_write}"
+    except UserError as error:
+        return Nobody(), f"cannot be run: {error.problem}"
+
+
+def _missing_shards(plan: Plan) -> list[int]:
+    if not exists(plan.path):
+        return list(range(plan.geometry.num_shards))
+    store = open_store(plan.path, incomplete=True)
+    if not isinstance(plan.estimator, Nobody):
+        check_same(plan, store)
+    return store.missing_shards()
+
+
+def _cost(plan: Plan, images: int, request: StoreRequest) -> dict[str, str]:
+    sample = measure(plan)
+    known = not isinstance(plan.estimator, Nobody)
+    return {
+        "on disk": _disk(plan, images, sample, known=known),
+        **_memory_and_time(plan, images, request, sample, known),
+    }
+
+
+def _disk(plan: Plan, images: int, sample: Sample, *, known: bool) -> str:
+    each = sample.num_bytes / sample.images
+    free = free_bytes(plan.path)
+    there = "at a URL, where free space is not known" if free is None else f"{in_words(free)} are free"
+    how = f"measured on {sample.images} images spread over the dataset, compressed in memory"
+    if known:
+        return f"about {in_words(images * each)} more, {in_words(each)} an image ({how}); {there}"
+    most = in_words(raw_bytes(plan, images))
+    return f"between {in_words(images * each)} (the images alone, {how}) and {most} (uncompressed); {there}"
+
+
+def _memory_and_time(plan: Plan, images: int, request: StoreRequest, sample: Sample, known: bool) -> dict[str, str]:
+    shard = raw_bytes(plan, min(plan.geometry.num_samples, plan.geometry.shard_rows))
+    peak = sample.resident_bytes + SHARDS_IN_MEMORY * shard
+    memory = (
+        f"about {in_words(peak)} a process ({in_words(sample.resident_bytes)} after the sample, and "
+        f"{SHARDS_IN_MEMORY} shards of {in_words(shard)})"
+    )
+    if not known:
+        return {"memory": f"{memory}, and the estimator's own", "time": "unknown: the estimator was not measured"}
+    seconds = images * sample.seconds / sample.images
+    time = f"about {_duration(seconds)} by one process ({sample.images / sample.seconds:,.1f} images/s on the sample)"
+    if request.workers or request.scheduler:
+        time += "; more workers on devices of their own divide it"
+    return {"memory": memory, "time": time}
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,42 @@
+"""Looking at a store: a contact sheet, and how often each body part is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from densereid.data_catalog.parts import MASK_LABELS
+from densereid.data_catalog.store.store import Store
+from densereid.pipeline.commands.visibility import masks, visible_share
+from densereid.pipeline.console import say, show
+from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
+
+
+def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
+    """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
+    sheet = write_sheet(store, folder, images=images, seed=seed)
+    show(visibility_table(store))
+    click.echo(f"contact sheet: {sheet}")
+    return sheet
+
+
+def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
+    """Write ``<folder>/<store's file name>.png`` and return its path."""
+    rows = choose_rows(store, images, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{store.path.name}.png"
+    contact_sheet(store, rows).save(path)
+    say(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
+    return path
+
+
+def visibility_table(store: Store) -> Table:
+    """Share of images in which each part of the mask occurs."""
+    table = Table(title=f"{store.geometry.num_samples} images", title_justify="left")
+    table.add_column("part of the mask")
+    table.add_column("seen in", justify="right")
+    for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:
+        table.add_row(name, f"{share:.1%}")
+    return table

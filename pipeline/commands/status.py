@@ -1,0 +1,92 @@
+"""What is there and whether it is whole: the table of all stores, and the verification of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import Place, folder_bytes
+from densereid.data_catalog.store.store import Store, exists, open_store
+from densereid.pipeline.console import ProgressReport, say
+from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+
+
+def find_stores(store_root: Place) -> list[dict[str, Any]]:
+    """The facts of every store directly under ``store_root``, sorted by name (:func:`store_facts`)."""
+    folders: list[Place] = list(store_root.glob("*"))
+    return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
+
+
+def store_facts(path: Place) -> dict[str, Any]:
+    """What a store holds and how much of it is written, in plain JSON types; its ``problem`` if it cannot be read.
+
+    ``no_person``, ``failed`` and ``taken_whole`` count images of the finished shards; ``taken_whole`` are those in
+    which the detector found nobody, so that DensePose was given the whole image.
+    """
+    try:
+        store = open_store(path, incomplete=True)
+    except UserError as error:
+        return {"store": path.name, "problem": error.problem}
+    markers = store.markers().values()
+    return {
+        "store": path.name,
+        "format": store.format,
+        "dataset": store.attributes["dataset"],
+        "estimator": store.attributes["estimator"]["name"],
+        "images": store.geometry.num_samples,
+        "shards": store.geometry.num_shards,
+        "shards_done": len(markers),
+        "no_person": sum(marker.get("no_person", 0) for marker in markers),
+        "taken_whole": sum(marker.get("taken_whole", 0) for marker in markers),
+        "failed": sum(len(marker.get("failures", [])) for marker in markers),
+        "bytes": folder_bytes(path),
+    }
+
+
+def stores_table(store_root: Place) -> Table:
+    """One row a store under ``store_root``: what it holds, how much of it is written, how large it is."""
+    table = Table(title=f"stores in {store_root}", title_justify="left")
+    for column in ("store", "format", "dataset", "estimator"):
+        table.add_column(column)
+    for column in ("images", "shards", "no person", "taken whole", "failed", "on disk"):
+        table.add_column(column, justify="right")
+    for facts in find_stores(store_root):
+        table.add_row(*_cells(facts))
+    return table
+
+
+def _cells(facts: dict[str, Any]) -> list[str]:
+    if "problem" in facts:
+        return [facts["store"], "", facts["problem"]]
+    return [
+        *(str(facts[key]) for key in ("store", "format", "dataset", "estimator")),
+        f"{facts['images']:,}",
+        f"{facts['shards_done']}/{facts['shards']}",
+        *(str(facts[key]) for key in ("no_person", "taken_whole", "failed")),
+        f"{facts['bytes'] / 1e6:,.0f} MB",
+    ]
+
+
+def verify_store(store: Store, *, sample: int, seed: int) -> None:
+    """Check every shard's checksums and recompute ``sample`` rows; UserError that names what is damaged."""
+    problems = []
+    with ProgressReport("verifying", store.geometry.num_samples) as report:
+        for shard, names in damaged_arrays(store):
+            rows = store.geometry.shard_slice(shard)
+            problems += [f"shard {shard}: {name} is damaged" for name in names]
+            report.advance(rows.stop - rows.start, failed=len(names))
+    if not problems:
+        generator = np.random.default_rng(seed)
+        count = min(sample, store.geometry.num_samples)
+        rows_checked = np.sort(generator.choice(store.geometry.num_samples, count, replace=False))
+        for name, rows_differing in differing_rows(store, rows_checked).items():
+            problems += [f"row {row}: {name} does not follow from image and iuv" for row in rows_differing]
+    if problems:
+        raise UserError(
+            f"{store.path} is damaged:\n" + "\n".join(f"  {problem}" for problem in problems[:20]),
+            "delete the marker of each damaged shard (shards/NNNNN.json in the store) and preprocess again",
+        )
+    say(f"{store.path} is whole: {len(store.markers())} shards by checksum, {len(rows_checked)} rows computed again")

@@ -1,0 +1,1 @@
+"""Pictures and tables for people: contact sheets, the papers' tables beside ours."""

@@ -1,0 +1,1 @@
+"""What can give an image its dense pose: existing IUV maps, our DensePose, Detectron2's."""

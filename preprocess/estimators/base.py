@@ -1,0 +1,65 @@
+"""What every dense pose estimator takes and gives: a batch of images in, a batch of charts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.datasets.records import ImageRecord
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One image: the record and its pixels, uint8 (height, width, 3) RGB, as the file holds them.
+
+    Of a huge file the pixels are reduced, and ``file_size`` is the file's own (height, width).
+    """
+
+    record: ImageRecord
+    pixels: np.ndarray
+    file_size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the file, in which boxes are told."""
+        height, width = self.file_size or self.pixels.shape[:2]
+        return height, width
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Dense pose of a batch at the canonical size.
+
+    ``iuv``: uint8 (batch, height, width, 3) in the order I, U, V, on the estimator's device; no part = no person.
+    ``score``: float32 (batch,), 0..1 or NaN. ``box``: float32 (batch, 4), x0 y0 x1 y1 in the file's pixels.
+    ``failures``: reason by position in the batch, for crops the estimator could not treat (their iuv is 0).
+    ``whole``: bool (batch,), the crops in which a detector found nobody, so that they were taken whole; None where no
+    detector is asked.
+    """
+
+    iuv: torch.Tensor
+    score: np.ndarray
+    box: np.ndarray
+    failures: Mapping[int, str] = field(default_factory=dict)
+    whole: np.ndarray | None = None
+
+
+class Estimator(Protocol):
+    """A source of dense pose. Instances pickle, so that worker processes can load their own."""
+
+    @property
+    def name(self) -> str:
+        """The word after ESTIMATOR=."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes the result, in plain JSON types; recorded in the store and compared on resume."""
+        ...
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        """Charts of the crops at the canonical size (height, width)."""
+        ...

@@ -1,0 +1,68 @@
+"""ESTIMATOR=densepose: DensePose of whole crops by our own network, with Detectron2's published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose.batching import Precision, Size, network_input
+from densereid.preprocess.densepose.decode import decode
+from densereid.preprocess.densepose.network import Network, load_network
+from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
+
+
+@dataclass(frozen=True)
+class DenseposeEstimator(NetworkEstimator[Network]):
+    """DensePose of whole crops; a crop's score is the mean foreground probability on the body.
+
+    ``compiled``: the network runs through ``torch.compile``, on a GPU.
+    """
+
+    compiled: bool = False
+    name: str = "densepose"
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the result, and whether the network is compiled."""
+        return super().settings() | {"mode": "crop"} | ({"compiled": True} if self.compiled else {})
+
+    def network(self) -> Network:
+        """The loaded network; the last one asked for is kept."""
+        return load_network(self.weights, self.architecture, self.device, self.precision, self.compiled)
+
+    @torch.inference_mode()
+    def charts(self, network: Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+        """Charts of crops of one input size."""
+        iuv, score = decode(network.scores(network_input(crops, inner, self.device)), size)
+        return Charts(iuv, score.cpu().numpy(), whole_images(crops))
+
+
+def open_densepose(
+    weights: str,
+    *,
+    device: str,
+    mode: str,
+    short_edge: int,
+    precision: Precision,
+    compiled: bool,
+    notify: Callable[[str], None],
+) -> DenseposeEstimator:
+    """The estimator with the weights of that name or path, which are found, pinned and loaded once to be sure of them.
+
+    Raises UserError where a detector is asked for, and for everything that is wrong with the weights.
+    """
+    if mode != "crop":
+        raise UserError(
+            f"ESTIMATOR=densepose takes every crop whole; MODE={mode} was asked for",
+            "use MODE=crop, or ESTIMATOR=detectron2, which has a detector",
+        )
+    if compiled and torch.device(device).type == "cpu":
+        raise UserError("COMPILED=1 was asked for on a CPU", "leave it out; it is for a GPU")
+    found, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
+    estimator = DenseposeEstimator(found, architecture, device, short_edge, precision, compiled)
+    estimator.network()
+    return estimator

@@ -1,0 +1,106 @@
+"""ESTIMATOR=detectron2: DensePose of whole crops, or of the persons detected in them, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose.batching import Precision, Size, network_input, type_of
+from densereid.preprocess.densepose.decode import ChartScores, decode, decode_box
+from densereid.preprocess.densepose.detectron2_network import (
+    Detection,
+    Network,
+    installed_versions,
+    load_network,
+    missing,
+)
+from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
+
+Mode = Literal["crop", "detect"]
+"""``crop``: the whole image is the person's box. ``detect``: RPN and box head find the box."""
+
+GUIDE = "https://github.com/facebookresearch/detectron2/blob/main/INSTALL.md"
+DENSEPOSE_GUIDE = "https://github.com/facebookresearch/detectron2/tree/main/projects/DensePose"
+
+
+@dataclass(frozen=True)
+class Detectron2Estimator(NetworkEstimator[Network]):
+    """DensePose by Detectron2, of the whole image or of the detection chosen in it.
+
+    A score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where nobody is
+    found. ``fallback``: in detect mode, an image without a detection is taken whole; otherwise nobody is in it.
+    """
+
+    mode: Mode = "crop"
+    fallback: bool = True
+    versions: dict[str, str] = field(default_factory=dict)
+    name: str = "detectron2"
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the result, with the mode and the versions of what ran."""
+        detection = {"fallback": self.fallback} if self.mode == "detect" else {}
+        return {**super().settings(), "mode": self.mode, **detection, "versions": self.versions}
+
+    def network(self) -> Network:
+        """The loaded network; the last one asked for is kept."""
+        return load_network(self.weights, self.architecture, self.device)
+
+    @torch.inference_mode()
+    def charts(self, network: Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+        """Charts of crops of one input size."""
+        kind = type_of(self.precision)
+        with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
+            features = network.features(network_input(crops, inner, self.device))
+            sizes = [crop.size for crop in crops]
+            found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
+            scores = network.scores(features, [None if one is None else one.inner for one in found])
+        iuv, score = decode(scores, size)
+        whole = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
+        charts = Charts(iuv, score.cpu().numpy(), whole_images(crops), whole=whole)
+        if self.mode == "detect":
+            for index, one in enumerate(found):
+                self._put_detection(charts, index, one, scores[index : index + 1], sizes[index])
+        return charts
+
+    def _put_detection(
+        self, charts: Charts, index: int, found: Detection | None, scores: ChartScores, image: Size
+    ) -> None:
+        """Replace the whole crop's chart by the detection's, or by nobody where there is none and no fallback."""
+        if found is not None:
+            scale = np.array(charts.iuv.shape[1:3]) / image
+            box = found.box * found.box.new_tensor((*scale[::-1], *scale[::-1]))
+            charts.iuv[index] = decode_box(scores, box, (charts.iuv.shape[1], charts.iuv.shape[2]))
+            charts.score[index], charts.box[index] = found.score, found.box.cpu().numpy()
+        elif not self.fallback:
+            charts.iuv[index], charts.score[index] = 0, 0
+
+
+def open_detectron2(
+    weights: str,
+    *,
+    device: str,
+    mode: Mode,
+    short_edge: int,
+    precision: Precision,
+    fallback: bool,
+    notify: Callable[[str], None],
+) -> Detectron2Estimator:
+    """The estimator with the weights of that name or path, which are found, pinned and read once to be sure of them.
+
+    Raises UserError where Detectron2 or DensePose is missing, and for everything that is wrong with the weights.
+    """
+    reason = missing()
+    if reason is not None:
+        raise UserError(
+            f"ESTIMATOR=detectron2 needs Detectron2 and DensePose: {reason}",
+            f"Detectron2's own guide: {GUIDE}\nDensePose, a separate package of the same repository: {DENSEPOSE_GUIDE}",
+        )
+    found, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
+    versions = installed_versions()
+    return Detectron2Estimator(found, architecture, device, short_edge, precision, mode, fallback, versions)

@@ -1,0 +1,161 @@
+"""ESTIMATOR=iuv: DensePose IUV maps that already exist as PNG files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from densereid.data_catalog.datasets.iuv_files import iuv_path
+from densereid.data_catalog.datasets.lookup import Dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.parts import NUM_BODY_PARTS
+from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.images import resize_iuv
+
+ChannelOrder = Literal["vui", "iuv"]
+"""Channels of an IUV file as Pillow reads it: ``vui`` is what OpenCV and DensePose write (B=I, G=U, R=V)."""
+
+BOXES_FILE = "boxes.csv"
+_DETECTION_FILES = 64
+
+
+@dataclass(frozen=True)
+class IuvEstimator:
+    """Reads each image's IUV map, at the size of the image or of a box listed in ``boxes.csv``.
+
+    ``boxes`` maps an image path to the (x0, y0) of its map's top left corner in the image.
+    """
+
+    root: Path
+    order: ChannelOrder
+    boxes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    name: str = "iuv"
+
+    def settings(self) -> dict[str, Any]:
+        """The channel order and how many maps are box-sized; the folder may move."""
+        return {"order": self.order, "boxes": len(self.boxes)}
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        """Charts of the crops, resized by the nearest pixel; a crop without a usable map is a failure."""
+        iuv = np.zeros((len(crops), *size, 3), np.uint8)
+        box = np.zeros((len(crops), 4), np.float32)
+        failures: dict[int, str] = {}
+        for index, crop in enumerate(crops):
+            try:
+                full, box[index] = self._read(crop)
+                iuv[index] = resize_iuv(full, size)
+            except UserError as error:
+                failures[index] = error.problem
+        score = np.full(len(crops), np.nan, np.float32)
+        return Charts(torch.from_numpy(iuv), score, box, failures)
+
+    def _read(self, crop: Crop) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+        path = iuv_path(self.root, crop.record.path)
+        if path is None:
+            raise UserError(f"no IUV map for {crop.record.path} under {self.root}")
+        stored = _read_png(path)
+        iuv = stored[..., ::-1] if self.order == "vui" else stored
+        if iuv[..., 0].max() > NUM_BODY_PARTS:
+            raise UserError(
+                f"{path}: the part channel goes up to {iuv[..., 0].max()}, expected 0..{NUM_BODY_PARTS} "
+                f"(channel order {self.order})"
+            )
+        height, width = crop.size
+        corner = self.boxes.get(crop.record.path)
+        if corner is not None:
+            return _paste(iuv, corner, (height, width))
+        if iuv.shape[:2] != (height, width):
+            raise UserError(
+                f"{path} is {iuv.shape[0]}x{iuv.shape[1]}, its image {crop.record.path} is {height}x{width}; a map of "
+                f"a box needs a row (path,x0,y0) in {self.root / BOXES_FILE}"
+            )
+        return np.ascontiguousarray(iuv), (0, 0, width, height)
+
+
+def _paste(
+    iuv: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A box's map at its place in an image of (height, width); what hangs over the border is cut off."""
+    (x0, y0), (height, width) = corner, size
+    full = np.zeros((height, width, 3), np.uint8)
+    left, top = max(x0, 0), max(y0, 0)
+    right, bottom = min(x0 + iuv.shape[1], width), min(y0 + iuv.shape[0], height)
+    if left < right and top < bottom:
+        full[top:bottom, left:right] = iuv[top - y0 : bottom - y0, left - x0 : right - x0]
+    return full, (x0, y0, x0 + iuv.shape[1], y0 + iuv.shape[0])
+
+
+def _read_png(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise UserError(f"{path} has shape {pixels.shape} and type {pixels.dtype}; an IUV map has three 8-bit channels")
+    return pixels
+
+
+def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
+    """The IUV maps that belong to ``dataset``, with their channel order found out where ``order`` is ``auto``.
+
+    Raises UserError where there are no maps at all, or where the order cannot be told.
+    """
+    root = dataset.iuv_root
+    paths = [iuv_path(root, record.path) for record in dataset.records] if root else []
+    present = [path for path in paths if path is not None]
+    if root is None or not present:
+        looked = f"none under {root}" if root else "the dataset has no folder of IUV maps"
+        raise UserError(
+            f"{dataset.name} at {dataset.root} has no IUV maps: {looked}",
+            "ESTIMATOR=iuv reads maps that exist: put NAME.png or NAME_IUV.png into the folder `iuv` beside the "
+            "images, or set IUV_ROOT",
+        )
+    if order == "auto":
+        order = detect_order(present)
+    if order not in ("vui", "iuv"):
+        raise UserError(f"IUV_ORDER is '{order}'", "expected auto, vui (as OpenCV and DensePose write) or iuv")
+    return IuvEstimator(root, order, _read_boxes(root / BOXES_FILE))  # type: ignore[arg-type]
+
+
+def detect_order(paths: Sequence[Path]) -> ChannelOrder:
+    """Which channel holds the parts: the one that never exceeds 24 while the other end does.
+
+    Looks at maps spread over the list. Raises UserError when both or neither could be the part channel.
+    """
+    step = max(1, len(paths) // _DETECTION_FILES)
+    highest = np.zeros(3, int)
+    for path in paths[::step]:
+        try:
+            highest = np.maximum(highest, _read_png(path).reshape(-1, 3).max(axis=0))
+        except UserError:
+            continue  # an unreadable map is reported with its image, later
+    first, last = bool(highest[0] <= NUM_BODY_PARTS), bool(highest[2] <= NUM_BODY_PARTS)
+    if first == last:
+        raise UserError(
+            f"the channel order of the IUV maps in {paths[0].parent} cannot be told: the highest values of the "
+            f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
+            f"that stays within {NUM_BODY_PARTS}",
+            "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",
+        )
+    return "iuv" if first else "vui"
+
+
+def _read_boxes(path: Path) -> dict[str, tuple[int, int]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"path", "x0", "y0"} <= set(rows.fieldnames or ()):
+            raise UserError(f"{path} has the columns {rows.fieldnames}", "expected path, x0, y0")
+        try:
+            return {row["path"]: (int(row["x0"]), int(row["y0"])) for row in rows}
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {rows.line_num}: {error}", "x0 and y0 are whole pixels") from error

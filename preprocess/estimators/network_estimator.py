@@ -1,0 +1,97 @@
+"""What the network estimators have in common: their weights, and the charts of crops in groups of one input size."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose.batching import Precision, Size, group_by_network_size, run_in_batches
+from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, read_checkpoint
+from densereid.preprocess.densepose.weights import Weights, find_weights
+from densereid.preprocess.estimators.base import Charts, Crop
+
+
+class _LoadedNetwork(Protocol):
+    batch_limits: dict[Size, int]
+    """Crops of each input size that fitted into memory."""
+
+
+_Network = TypeVar("_Network", bound=_LoadedNetwork)
+
+
+@dataclass(frozen=True)
+class NetworkEstimator(ABC, Generic[_Network]):
+    """DensePose of crops with one checkpoint; the network is loaded once per process, on first use.
+
+    ``short_edge``: pixels of a crop's short edge inside the network.
+    """
+
+    weights: Weights
+    architecture: Architecture
+    device: str = "cpu"
+    short_edge: int = 256
+    precision: Precision = "fp32"
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the result of any network: config, digest of the weights, input size and precision."""
+        return {
+            "config": self.architecture.name,
+            "weights_sha256": self.weights.sha256,
+            "short_edge": self.short_edge,
+            "precision": self.precision,
+        }
+
+    def estimate(self, crops: Sequence[Crop], size: Size) -> Charts:
+        """Charts of the crops at the canonical size, in their order; one person a crop.
+
+        On a CPU the result depends neither on the number of threads nor on the other crops: each is computed alone,
+        several at a time (see ``run_in_batches``). Raises UserError when not even one fits into the device's memory.
+        """
+        network = self.network()
+        whole: np.ndarray | None = None
+        result = Charts(
+            iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
+            score=np.zeros(len(crops), np.float32),
+            box=whole_images(crops),
+        )
+
+        def compute(batch: list[int], inner: Size) -> Charts:
+            return self.charts(network, [crops[index] for index in batch], inner, size)
+
+        groups = group_by_network_size(crops, self.short_edge)
+        for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
+            result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
+            if charts.whole is not None:
+                whole = np.zeros(len(crops), bool) if whole is None else whole
+                whole[batch] = charts.whole
+        return replace(result, whole=whole)
+
+    @abstractmethod
+    def network(self) -> _Network:
+        """The loaded network; cheap after the first time in a process."""
+
+    @abstractmethod
+    def charts(self, network: _Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+        """Charts at the canonical ``size`` of crops that all enter the network at size ``inner``; from any thread."""
+
+
+def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -> tuple[Weights, Architecture]:
+    """The weights of that name or path, pinned, and what they are: they are read once to be sure of them.
+
+    Raises UserError for everything that is wrong with them, and for a short edge without pixels.
+    """
+    if short_edge < 1:
+        raise UserError(f"SHORT_EDGE is {short_edge}", "expected pixels, for example 256 (Detectron2's own is 800)")
+    found = find_weights(name, notify)
+    return found, architecture_of(read_checkpoint(found), found.path)
+
+
+def whole_images(crops: Sequence[Crop]) -> np.ndarray:
+    """The box of each image that its person fills: float32 (crops, 4), x0 y0 x1 y1."""
+    return np.array([(0, 0, *crop.size[::-1]) for crop in crops], np.float32).reshape(-1, 4)

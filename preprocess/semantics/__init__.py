@@ -1,0 +1,1 @@
+"""From IUV maps to 7-part masks and DSAP images."""

@@ -1,0 +1,89 @@
+"""The store's rows of a batch of images: read, estimated, derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Status
+from densereid.preprocess.estimators.base import Crop, Estimator
+from densereid.preprocess.images import read_reduced, resize_image
+from densereid.preprocess.semantics.derive import Collision, derive
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image file as it was read: the crop and its pixels at the canonical size, or the reason why there are none."""
+
+    record: ImageRecord
+    crop: Crop | None = None
+    resized: np.ndarray | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Charted:
+    """A batch of images whose dense pose is known, all that the rest of its rows follows from.
+
+    ``image``: uint8 (batch, height, width, 3) RGB. ``iuv``: of the same shape, I, U, V, on the estimator's device.
+    ``score``: float32 (batch,). ``box``: float32 (batch, 4). ``failures``: path and reason by position in the batch.
+    """
+
+    image: torch.Tensor
+    iuv: torch.Tensor
+    score: np.ndarray
+    box: np.ndarray
+    failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
+    taken_whole: int = 0
+    """How many of the images a detector found nobody in, so that they were taken whole."""
+
+
+def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> Reading:
+    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be had."""
+    try:
+        pixels, file_size = read_reduced(root / record.path)
+    except UserError as error:
+        return Reading(record, reason=error.problem)
+    return Reading(record, Crop(record, pixels, file_size), resize_image(pixels, size))
+
+
+def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Reading]) -> Charted:
+    """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it."""
+    image = torch.zeros(len(readings), *size, 3, dtype=torch.uint8)
+    score = np.full(len(readings), np.nan, np.float32)
+    box = np.full((len(readings), 4), np.nan, np.float32)
+    reasons = {place: reading.reason for place, reading in enumerate(readings) if reading.crop is None}
+    places = [place for place in range(len(readings)) if place not in reasons]
+    crops = [reading.crop for reading in readings if reading.crop is not None]
+    iuv = torch.zeros_like(image)
+    taken_whole = 0
+    if crops:
+        image[places] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
+        charts = estimator.estimate(crops, size)
+        score[places], box[places] = charts.score, charts.box
+        taken_whole = 0 if charts.whole is None else int(charts.whole.sum())
+        reasons |= {places[index]: reason for index, reason in charts.failures.items()}
+        iuv = charts.iuv if len(places) == len(readings) else _spread(charts.iuv, places, len(readings))
+    failures = {place: {"path": readings[place].record.path, "reason": reasons[place]} for place in sorted(reasons)}
+    return Charted(image, iuv, score, box, failures, taken_whole)
+
+
+def _spread(iuv: torch.Tensor, places: list[int], batch: int) -> torch.Tensor:
+    spread = iuv.new_zeros(batch, *iuv.shape[1:])
+    spread[places] = iuv
+    return spread
+
+
+def finish(charted: Charted, *, dsap_size: int, collision: Collision, device: str) -> dict[str, np.ndarray]:
+    """Every ``shard`` array of the batch; mask and DSAP images are computed on ``device``."""
+    derived = derive(charted.image, charted.iuv, size=dsap_size, collision=collision, device=device)
+    found = derived["dsap_valid"].reshape(len(charted.image), -1).any(axis=1)
+    status = np.where(found, Status.OK, Status.NO_PERSON).astype(np.uint8)
+    status[list(charted.failures)] = Status.FAILED
+    return {"image": charted.image.numpy(), **derived, "status": status, "score": charted.score, "box": charted.box}

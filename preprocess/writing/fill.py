@@ -1,0 +1,82 @@
+"""Filling a store: shard by shard, resumable, in this process or by any executor."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Generator, Iterable
+from concurrent.futures import Executor, as_completed
+from contextlib import closing
+from typing import Protocol
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import Store
+from densereid.preprocess.writing.shard_pipeline import STOPPING, OnProgress, Progress, Task, compute_shards
+
+
+class Work(Protocol):
+    """What says which work each shard of a store is, such as a :class:`densereid.preprocess.writing.plan.Plan`."""
+
+    def task(self, shard: int) -> Task:
+        """The work of one shard."""
+        ...
+
+
+def fill_store(
+    plan: Work, shards: list[int], *, executor: Executor | None = None, on_progress: OnProgress | None = None
+) -> None:
+    """Compute and write ``shards``: in this process, or by an executor whose workers each own a whole shard.
+
+    A shard that fails does not stop the others; the UserError at the end names it. An OSError or a UserError
+    of a shard is raised at once: a full disk, or weights that are not there, would fail every shard.
+    """
+    tasks = (plan.task(shard) for shard in shards)
+    outcomes: Generator[tuple[int, Progress | BaseException], None, None]
+    outcomes = compute_shards(tasks, on_progress) if executor is None else _computed_by(executor, tasks)
+    failed: dict[int, BaseException] = {}
+    with closing(outcomes):
+        for shard, outcome in outcomes:
+            if isinstance(outcome, STOPPING):
+                raise outcome
+            if isinstance(outcome, BaseException):
+                failed[shard] = outcome
+            elif executor is not None and on_progress is not None:
+                on_progress(outcome)
+    if failed:
+        reasons = "\n".join(
+            f"  shard {shard}: {type(failed[shard]).__name__}: {failed[shard]}" for shard in sorted(failed)
+        )
+        raise UserError(
+            f"{len(failed)} of {len(shards)} shards failed, the others are written:\n{reasons}",
+            "repair what is named, or ask for fewer WORKERS if memory ran out, and run the same command again",
+        )
+
+
+def _computed_by(
+    executor: Executor, tasks: Iterable[Task]
+) -> Generator[tuple[int, Progress | BaseException], None, None]:
+    futures = {executor.submit(fill_shard, task): task.shard for task in tasks}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.exception() or future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def fill_shard(task: Task, *, on_progress: OnProgress | None = None) -> Progress:
+    """Compute one shard in memory and write it; return its totals."""
+    [(_, outcome)] = compute_shards([task], on_progress)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def write_failures(store: Store) -> list[dict[str, str]]:
+    """Collect the failures of all finished shards into ``failures.csv`` in the store's folder, and return them."""
+    markers = store.markers()
+    failures = [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
+    with (store.path / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["path", "reason"])
+        writer.writeheader()
+        writer.writerows(failures)
+    return failures

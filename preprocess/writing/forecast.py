@@ -1,0 +1,148 @@
+"""What a run will cost, found out before it starts by running a small sample of it into memory.
+
+The sample is a real run - images read, estimated, derived, compressed - whose store lies in fsspec's memory
+filesystem: it is measured with the code that it foretells, and nothing is written to a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
+from densereid.data_catalog.store.schema import MASK_CHUNK_ROWS, arrays_written
+from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, StorePlan, prepare
+
+SAMPLE = 32
+"""Images that are measured: one chunk of masks."""
+
+SHARDS_IN_MEMORY = 2
+"""One that is computed, and one that is written."""
+
+_MARGIN = 1.1
+"""What is asked of the disk beyond the estimate, which a sample of 32 images misses by a few percent."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured sample: images, seconds and bytes of the store for all of them, and the process's peak memory."""
+
+    images: int
+    seconds: float
+    num_bytes: int
+    resident_bytes: int
+
+
+def measure(plan: Plan, images: int = SAMPLE) -> Sample:
+    """Run ``images`` of the plan's dataset, spread evenly over it, into memory; the estimator is loaded before.
+
+    Raises what the estimator raises.
+    """
+    _run_in_memory(_subset(plan, 1))
+    small = _subset(plan, images)
+    seconds, num_bytes = _run_in_memory(small)
+    unit = 1 if sys.platform == "darwin" else 1024
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return Sample(len(small.dataset.records), seconds, num_bytes, resident)
+
+
+def _subset(plan: Plan, images: int) -> Plan:
+    total = len(plan.dataset.records)
+    chosen = np.unique(np.linspace(0, total - 1, min(images, total)).round().astype(int))
+    return replace(
+        plan,
+        dataset=replace(plan.dataset, records=tuple(plan.dataset.records[index] for index in chosen)),
+        path=UrlPath(f"memory://densereid-{uuid4().hex}/sample.zarr"),
+        config=replace(plan.config, shard_rows=MASK_CHUNK_ROWS * ceil(len(chosen) / MASK_CHUNK_ROWS)),
+    )
+
+
+def _run_in_memory(plan: Plan) -> tuple[float, int]:
+    assert isinstance(plan.path, UrlPath)
+    try:
+        shards = prepare(plan, format="zarr")
+        empty = folder_bytes(plan.path)
+        start = time.perf_counter()
+        fill_store(plan, shards)
+        return time.perf_counter() - start, folder_bytes(plan.path) - empty
+    finally:
+        plan.path.remove()
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """Finds nobody: where the estimator cannot be run, the images alone are measured with it."""
+
+    name: str = "nobody"
+
+    def settings(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        """All background."""
+        nothing = np.full(len(crops), np.nan, np.float32)
+        return Charts(torch.zeros(len(crops), *size, 3, dtype=torch.uint8), nothing, np.full((len(crops), 4), np.nan))
+
+
+def raw_bytes(plan: Plan, images: int) -> int:
+    """Uncompressed bytes of the arrays of ``images`` rows: what a store cannot exceed, and a shard's size in memory."""
+    return images * sum(spec.row_bytes(plan.geometry) for spec in arrays_written("shard"))
+
+
+def check_space(plan: Plan, images: int, measured: Callable[[], Sample]) -> None:
+    """Raise UserError where ``images`` more rows will not fit on the disk of the plan's store.
+
+    Where even the uncompressed rows fit, nothing is measured.
+    """
+    free = free_bytes(plan.path)
+    if free is None or raw_bytes(plan, images) < free:
+        return
+    sample = measured()
+    needed = int(_MARGIN * images * sample.num_bytes / sample.images)
+    if needed > free:
+        raise UserError(
+            f"{images:,} images will take about {in_words(needed)} at {plan.path} "
+            f"({in_words(sample.num_bytes / sample.images)} each, measured on {sample.images}); "
+            f"{in_words(free)} are free there",
+            "make room, choose another disk with STORE_ROOT, or a smaller SIZE or DSAP_SIZE; "
+            "IGNORE_SPACE=1 starts all the same, and what is written before the disk is full is kept",
+        )
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error says that a disk, a quota or the size of a file has come to its end."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
+
+
+def disk_full(plan: StorePlan, done: int, error: OSError) -> UserError:
+    """What to tell when the disk has become full during a run, ``done`` shards being written."""
+    free = free_bytes(plan.path)
+    left = "" if free is None else f", {in_words(free)} are free"
+    return UserError(
+        f"the disk of {plan.path} is full: {error.strerror or error}{left}; "
+        f"{done} of {plan.geometry.num_shards} shards are written and kept",
+        "make room (the store may also be moved; set STORE_ROOT then) and run the same command again; it continues",
+    )
+
+
+def in_words(num_bytes: float) -> str:
+    """Bytes as a person reads them: 1.2 GB, 34 MB, 5 kB."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= unit:
+            amount = num_bytes / unit
+            return f"{amount:.1f} {name}" if amount < 10 else f"{amount:,.0f} {name}"
+    return f"{num_bytes:.0f} bytes"

@@ -1,0 +1,89 @@
+"""Who made a store, with what and when: ``provenance.json`` in the store's folder, one entry for each run that wrote.
+
+It stands beside the arrays and their attributes, which are equal for two runs that give equal stores; this file is not.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.store.store import PROVENANCE
+from densereid.preprocess.writing.plan import StorePlan
+
+_PACKAGES = ("densereid", "numpy", "numba", "pillow", "torch", "zarr", "numcodecs", "tensorstore", "h5py", "hdf5plugin")
+_PROJECT = Path(__file__).parents[3]
+
+
+def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> None:
+    """Add an entry for a run that is about to write ``shards`` shards of the plan's store."""
+    entry = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "commit": commit(),
+        "versions": versions(),
+        "device": device_name(plan.config.device),
+        "computed_by": workers,
+        "shards": shards,
+        "config": {**asdict(plan.config), **plan.attributes()},
+    }
+    write_json(plan.path / PROVENANCE, [*recorded_runs(plan.path), entry])
+
+
+def recorded_runs(store: Place) -> list[dict[str, Any]]:
+    """The entries of a store, oldest first; none where nothing was recorded."""
+    file = store / PROVENANCE
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a store's bytes, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # DenseReID itself, where it is run from a folder
+            continue
+    return found
+
+
+def commit(project: Path = _PROJECT) -> dict[str, Any] | None:
+    """The project's git commit and whether files differ from it; None where there is no git checkout, or no git."""
+    if not (project / ".git").exists():  # otherwise git would tell of a repository that happens to lie around it
+        return None
+    try:
+        digest = _git(project, "rev-parse", "HEAD")
+        return {"commit": digest.strip(), "dirty": bool(_git(project, "status", "--porcelain").strip())}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(project: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(project), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+def device_name(device: str) -> str:
+    """What the device calls itself: the GPU's name, or the processor's."""
+    if device != "cpu":
+        return f"{device}: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,249 @@
+"""Shards computed in one process by stages that overlap, so that the estimator waits for no file and no compression.
+
+Threads read files ahead; the caller's thread estimates; one thread derives masks and DSAP images; one compresses and
+writes a shard while the next is computed. At most two shards are in memory. Where a process computes shards in two
+threads, as a Dask worker may, they take turns: one writes while the other computes. The bytes do not depend on any of
+this.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Protocol
+
+import numpy as np
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.store.schema import Geometry, Status, arrays_written
+from densereid.data_catalog.store.store import write_shard
+from densereid.preprocess.writing.batch_rows import Charted, finish
+from densereid.preprocess.writing.plan import PreprocessConfig
+
+READ_AHEAD = 2
+"""Batches read, or being read, before the estimator asks for them."""
+
+_READERS = 4
+"""Threads that read images: Pillow releases the interpreter lock while it decodes."""
+
+_DERIVED_BEHIND = 2
+"""Batches with dense pose that may wait for their masks and DSAP images."""
+
+_COMPUTING = threading.Lock()
+"""Held while a shard is computed: two at once would share a GPU's memory and gain nothing."""
+
+STOPPING = (OSError, UserError)
+"""Errors that every other shard would meet too: a full disk, weights that are not there."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What was just finished: a number of images, how many of them failed, and in how many no person was found."""
+
+    images: int = 0
+    failed: int = 0
+    no_person: int = 0
+
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(self.images + other.images, self.failed + other.failed, self.no_person + other.no_person)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Task(Protocol):
+    """What a process needs to compute and write one shard, such as :class:`densereid.preprocess.writing.plan.ShardTask`; it pickles."""
+
+    @property
+    def shard(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def path(self) -> Place:
+        """The store."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The store's sizes."""
+        ...
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
+        ...
+
+    def read(self, rows: slice, readers: Executor) -> Any:
+        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`chart` takes."""
+        ...
+
+    def chart(self, reading: Any) -> Charted:
+        """The rows that :meth:`read` began to read, with their dense pose."""
+        ...
+
+    def check(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Raise UserError, before it is written, where the whole shard is not what it has to be."""
+        ...
+
+
+def compute_shards(
+    tasks: Iterable[Task], on_progress: OnProgress | None = None
+) -> Generator[tuple[int, Progress | Exception], None, None]:
+    """Compute and write each shard; yield its number with its totals, or with what went wrong.
+
+    A shard that fails does not keep the others from being computed. Whatever ends the iteration, nothing is at work
+    afterwards, and what is written is whole. ``on_progress`` is called in the caller's thread, after each batch.
+    """
+    failed: set[int] = set()
+    writing: _Writing | None = None
+    with _threads(_READERS) as readers, _threads(1) as deriver, _threads(1) as writer:
+        for task, batches in groupby(_read_ahead(tasks, readers, failed), attrgetter("task")):
+            try:
+                with _COMPUTING:
+                    computed = _compute(task, batches, deriver, writing, on_progress)
+            except Exception as error:  # the caller's to report
+                failed.add(task.shard)
+                yield task.shard, _without_frames(error)
+                continue
+            if writing is not None:
+                yield writing.outcome()
+            writing = _Writing(task.shard, writer.submit(computed.write))
+            del computed  # or it would stay in memory beside the two that come
+        if writing is not None:
+            yield writing.outcome()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that at the end, however it comes, drops the jobs that have not begun and waits for the others."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The error without its traceback, whose frames would keep the shard's arrays in memory."""
+    return error.with_traceback(None)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of a shard that are being read."""
+
+    task: Task
+    rows: slice
+    reading: Any
+
+
+def _read_ahead(tasks: Iterable[Task], readers: Executor, failed: Collection[int]) -> Iterator[_Batch]:
+    """Every batch of every shard in order while the next ones are read; no more of a shard that failed."""
+    waiting: deque[_Batch] = deque()
+    for task in tasks:
+        covered = task.geometry.shard_slice(task.shard)
+        images, size = covered.stop - covered.start, task.config.batch_size
+        for start in range(0, images, size):
+            if task.shard in failed:
+                break
+            rows = slice(start, min(start + size, images))
+            waiting.append(_Batch(task, rows, task.read(rows, readers)))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft()
+    yield from waiting
+
+
+def _compute(
+    task: Task,
+    batches: Iterable[_Batch],
+    deriver: Executor,
+    writing: _Writing | None,
+    on_progress: OnProgress | None,
+) -> _Computed:
+    """One shard, charted here and derived by ``deriver``; stops early where ``writing`` failed for good."""
+    computed = _Computed(task)
+    derived: deque[Future[Progress]] = deque()
+
+    def count_one() -> None:
+        progress = derived.popleft().result()
+        computed.total += progress
+        if on_progress is not None:
+            on_progress(progress)
+
+    try:
+        for batch in batches:
+            if writing is not None:
+                writing.raise_if_stopped()
+            charted = task.chart(batch.reading)
+            derived.append(deriver.submit(computed.derive, batch.rows, charted))
+            if len(derived) > _DERIVED_BEHIND:
+                count_one()
+        while derived:
+            count_one()
+    finally:  # a shard that failed leaves the memory before the next one comes
+        for future in derived:
+            future.cancel()
+        wait(derived)
+    return computed
+
+
+class _Computed:
+    """A shard in memory."""
+
+    def __init__(self, task: Task) -> None:
+        self.total = Progress()
+        self._task = task
+        self._failures: list[dict[str, str]] = []
+        self._taken_whole = 0
+        covered = task.geometry.shard_slice(task.shard)
+        self._rows = {
+            spec.name: np.empty((covered.stop - covered.start, *spec.shape(task.geometry)[1:]), spec.dtype)
+            for spec in arrays_written("shard")
+        }
+
+    def derive(self, rows: slice, charted: Charted) -> Progress:
+        """Fill in ``rows``; batches come in order."""
+        config = self._task.config
+        values = finish(charted, dsap_size=config.dsap_size, collision=config.collision, device=config.device)
+        for name, value in values.items():
+            self._rows[name][rows] = value
+        self._failures += [charted.failures[place] for place in sorted(charted.failures)]
+        self._taken_whole += charted.taken_whole
+        no_person = int(np.sum(values["status"] == Status.NO_PERSON))
+        return Progress(len(values["status"]), len(charted.failures), no_person)
+
+    def write(self) -> Progress:
+        """Write the shard and its marker; its totals."""
+        self._task.check(self._rows)
+        notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._taken_whole}
+        write_shard(self._task.path, shard=self._task.shard, rows=self._rows, notes=notes)
+        return self.total
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """A shard that is being written."""
+
+    shard: int
+    written: Future[Progress]
+
+    def outcome(self) -> tuple[int, Progress | Exception]:
+        """Wait for the end; the totals, or what went wrong."""
+        try:
+            return self.shard, self.written.result()
+        except Exception as error:  # the caller's to report
+            return self.shard, _without_frames(error)
+
+    def raise_if_stopped(self) -> None:
+        """Raise what went wrong, where it did already and the other shards would meet it too."""
+        error = self.written.exception() if self.written.done() else None
+        if isinstance(error, STOPPING):
+            raise error

@@ -1,0 +1,38 @@
+"""Checking a finished store: every byte against its checksum, and a sample of rows against a fresh computation."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.store import Store
+from densereid.preprocess.semantics.derive import derive
+
+DERIVED = ("mask", "dsap", "dsap_valid")
+"""Arrays that follow from the stored image and IUV map alone."""
+
+
+def damaged_arrays(store: Store) -> Iterator[tuple[int, list[str]]]:
+    """Each finished shard with the names of its arrays that cannot be read or differ from their CRC-32."""
+    for shard, marker in store.markers().items():
+        yield shard, [name for name, checksum in marker["crc32"].items() if _checksum(store, name, shard) != checksum]
+
+
+def _checksum(store: Store, name: str, shard: int) -> int | None:
+    try:
+        rows = store.read(name, store.geometry.shard_slice(shard))
+    except (OSError, ValueError, KeyError):  # what the formats raise for a torn or missing file
+        return None
+    return zlib.crc32(np.ascontiguousarray(rows).data)
+
+
+def differing_rows(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Which of ``rows`` (increasing) hold another mask or DSAP than their own image and IUV map give, by array."""
+    image, iuv = (torch.from_numpy(store.read(name, rows)) for name in ("image", "iuv"))
+    fresh = derive(image, iuv, size=store.geometry.dsap_size, collision=store.attributes["collision"])
+    axes = {spec.name: tuple(range(1, len(spec.dims))) for spec in arrays_written("shard")}
+    return {name: rows[(fresh[name] != store.read(name, rows)).any(axis=axes[name])] for name in DERIVED}

@@ -1,0 +1,1 @@
+"""The settings of a training run: their meaning, their checks, the experiments that ship with the project."""

@@ -1,1 +1,0 @@
-"""One YAML file per experiment; :func:`train.config.load_config` reads them by name."""

@@ -1,0 +1,182 @@
+"""One split of an open store as a dataset that reads a whole batch at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
+from densereid.train.data.batch import Batch
+from densereid.train.data.part_crops import crop_parts
+
+log = logging.getLogger(__name__)
+
+_REMEDY = (
+    "The store was moved or deleted, or a file in it is damaged: bring it back, or delete it and run "
+    "`make preprocess` again. Finished epochs are kept; the same command continues."
+)
+
+
+class StoreReader(Protocol):
+    """What training needs of a store; ``densereid.data_catalog.store.store.open_store`` returns one."""
+
+    @property
+    def path(self) -> Place:
+        """Where the store lies: a folder or a URL."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The store's own description; ``dataset`` names the data."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Number of samples, image size, DSAP size."""
+
+    def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows of one array, in the given order."""
+
+    def missing_shards(self) -> list[int]:
+        """Shards that are not there; none in a whole store."""
+
+
+class StoreDataset(Dataset[Batch]):
+    """The samples of one split that can be used, in the store's order.
+
+    For training these are the identified persons (``person_id`` > 0; distractors and junk teach
+    nothing) whose image could be read. Raises UserError where nothing is left.
+    """
+
+    def __init__(self, store: StoreReader, split: Split, *, needs: Sequence[str], height: int, width: int) -> None:
+        self.store, self.needs, self.height, self.width = store, tuple(needs), height, width
+        everything = slice(0, store.geometry.num_samples)
+        person_id, camera, role, status = (
+            read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
+        )
+        chosen = role == split
+        self._tell_left_out(chosen, person_id, status, split)
+        chosen = chosen & (person_id > 0) & (status != Status.FAILED)
+        self.rows = np.flatnonzero(chosen)
+        if not len(self.rows):
+            raise UserError(
+                f"{store.path} has no usable image in its {split.name.lower()} split",
+                "Look at the store with `make inspect`, or preprocess a dataset that has this split.",
+            )
+        self.person_ids, self.labels = np.unique(person_id[self.rows], return_inverse=True)
+        self.cameras = camera[self.rows]
+        if (height, width) != (store.geometry.height, store.geometry.width):
+            log.info(
+                "Images of %s are %dx%d; resized to %dx%d as the config asks.",
+                store.path, store.geometry.height, store.geometry.width, height, width,
+            )  # fmt: skip
+
+    @property
+    def num_identities(self) -> int:
+        """Number of persons; identity labels are their ranks in the sorted person ids."""
+        return len(self.person_ids)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one sample."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples at ``indices`` (0..len-1) as one Batch; each array is read in one call."""
+        index = np.asarray(indices, np.int64)
+        rows = self.rows[index]
+        return Batch(
+            identity=torch.from_numpy(self.labels[index].astype(np.int64)),
+            camera=torch.from_numpy(self.cameras[index].astype(np.int64)),
+            row=torch.from_numpy(rows.astype(np.int64)),
+            **read_tensors(self.store, rows, needs=self.needs, height=self.height, width=self.width),
+        )
+
+    @staticmethod
+    def _tell_left_out(chosen: np.ndarray, person_id: np.ndarray, status: np.ndarray, split: Split) -> None:
+        failed = int((chosen & (status == Status.FAILED)).sum())
+        unidentified = int((chosen & (status != Status.FAILED) & (person_id <= 0)).sum())
+        if failed or unidentified:
+            log.info(
+                "Left out of the %s split: %d images that preprocessing could not read, %d distractors or junk.",
+                split.name.lower(), failed, unidentified,
+            )  # fmt: skip
+
+
+def tell_repeated(dataset: StoreDataset, images: int) -> None:
+    """Log how many identities have fewer than ``images`` images: the sampler repeats theirs within a batch."""
+    counts = np.bincount(dataset.labels)
+    few = int((counts < images).sum())
+    if few:
+        log.info(
+            "%d of %d identities have fewer than %d images (the fewest: %d); theirs repeat within a batch.",
+            few, len(counts), images, counts.min(),
+        )  # fmt: skip
+
+
+def read_tensors(
+    store: StoreReader, rows: slice | np.ndarray, *, needs: Sequence[str], height: int, width: int
+) -> dict[str, Tensor]:
+    """The Batch fields image, dsap, valid and mask of ``rows``, as far as ``needs`` asks for them.
+
+    ``needs`` holds names of arrays, or ``crops``: part images cropped from image and iuv instead of
+    warped ones. Raises UserError where the store cannot be read any more.
+    """
+    tensors = {"image": read_images(store, rows, height=height, width=width)}
+    if "dsap" in needs:
+        tensors["dsap"] = torch.from_numpy(read_rows(store, "dsap", rows)).permute(0, 1, 4, 2, 3)
+        tensors["valid"] = torch.from_numpy(unpack_validity(read_rows(store, "dsap_valid", rows)))
+    if "crops" in needs:
+        image, iuv = (torch.from_numpy(read_rows(store, name, rows)) for name in ("image", "iuv"))
+        tensors["dsap"], tensors["valid"] = crop_parts(image, iuv[..., 0], size=store.geometry.dsap_size)
+    if "mask" in needs:
+        tensors["mask"] = _read_mask(store, rows, height, width)
+    return tensors
+
+
+def _check_present(store: StoreReader) -> None:
+    """Raise UserError where shards have gone since the store was opened: zarr reads what is absent as fill values."""
+    missing = store.missing_shards()
+    if missing:
+        raise UserError(f"{store.path} is not whole any more: {len(missing)} of its shards have gone", _REMEDY)
+
+
+def _read_mask(store: StoreReader, rows: slice | np.ndarray, height: int, width: int) -> Tensor:
+    mask = torch.from_numpy(read_rows(store, "mask", rows))
+    if mask.shape[1:] == (height, width):
+        return mask
+    # Nearest: a mean of two labels would be a third part (decisions: resizing masks).
+    return F.interpolate(mask[:, None], (height, width), mode="nearest-exact")[:, 0]
+
+
+def read_images(store: StoreReader, rows: slice | np.ndarray, *, height: int, width: int) -> Tensor:
+    """uint8 (B, 3, height, width) in channels-last memory; another stored size is resized (bilinear, antialiased)."""
+    image = torch.from_numpy(read_rows(store, "image", rows)).permute(0, 3, 1, 2)
+    if image.shape[2:] == (height, width):
+        return image
+    resized = F.interpolate(image.float(), (height, width), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.ndarray:
+    """``store.read``; raises UserError where the store cannot be read any more."""
+    try:
+        values = store.read(name, rows)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats' libraries raise
+        where = f"{rows.start}..{rows.stop}" if isinstance(rows, slice) else f"{rows.min()}..{rows.max()}"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"'{name}' of {store.path} cannot be read (rows {where}): {reason}",
+            _REMEDY,
+        ) from error
+    _check_present(store)
+    return values

@@ -1,0 +1,118 @@
+"""Checkpoints: written whole or not at all, read without running code, checked before they are used."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.atomic import publish
+from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
+from densereid.train.data.dataset import StoreReader, read_rows
+
+CHECKPOINT_VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after ``epoch`` finished epochs: everything needed to go on as if it had not stopped."""
+
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+    epoch: int
+    step: int
+    best: float
+    """Best mAP so far; -1 before the first evaluation."""
+    scores: dict[str, float]
+    """Scores of the last evaluation by name; empty before the first."""
+    scores_epoch: int
+    """Finished epochs at that evaluation; -1 before the first."""
+    seed: int
+    random: dict[str, Any]
+    config: TrainConfig
+    num_identities: int
+    store: dict[str, str]
+    """``dataset``, ``path`` and ``digest`` of the store it was trained on."""
+    versions: dict[str, str]
+
+
+def describe_store(store: StoreReader) -> dict[str, str]:
+    """Dataset, path and a SHA-256 over the store's geometry, identities, cameras and splits."""
+    digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
+    everything = slice(0, store.geometry.num_samples)
+    for name in ("person_id", "camera_id", "split", "status"):
+        digest.update(np.ascontiguousarray(read_rows(store, name, everything)).astype("<i8").tobytes())
+    dataset = str(store.attributes.get("dataset", "unknown"))
+    return {"dataset": dataset, "path": str(store.path), "digest": digest.hexdigest()}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that can change a run's numbers."""
+    return {"torch": str(torch.__version__), "numpy": np.__version__, "config": str(CONFIG_VERSION)}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write ``path`` so that a crash at any moment leaves the old file or the new one.
+
+    Raises UserError where the disk is full or the folder cannot be written; the old file stays.
+    """
+    values = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
+    values |= {"config": to_dict(checkpoint.config), "checkpoint_version": CHECKPOINT_VERSION}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(values, file)
+        publish(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
+        raise UserError(
+            f"checkpoint {path} could not be written: {error}",
+            "Free some space or make the folder writable, then run the same command again: it continues.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``, on the CPU. Raises UserError where it is missing, damaged or of another version."""
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist", "Train first, or give the folder of a run.")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a truncated or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"checkpoint {path} cannot be read: {reason}", "It is damaged: remove it and train again."
+        ) from error
+    if not isinstance(values, dict) or "checkpoint_version" not in values:
+        raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
+    found = values.pop("checkpoint_version")
+    if found != CHECKPOINT_VERSION or values["versions"]["config"] != str(CONFIG_VERSION):
+        raise UserError(
+            f"checkpoint {path} has version {found}, config version {values['versions']['config']}; "
+            f"this code reads {CHECKPOINT_VERSION} and {CONFIG_VERSION}",
+            "Use the release that wrote it, or train again.",
+        )
+    return Checkpoint(**{**values, "config": from_dict(values["config"])})
+
+
+def load_weights(network: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
+    """Put the checkpoint's weights into ``network``; raises UserError where they belong to another architecture."""
+    try:
+        network.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise UserError(
+            f"the weights in {source} belong to another architecture: {reason}",
+            "Use the config the run was trained with, or another run folder.",
+        ) from error

@@ -1,0 +1,85 @@
+"""What is checked and looked up before a run starts: a store that has what the network learns from, attributes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from densereid.data_catalog.datasets.attributes import (
+    attribute_matrix,
+    find_attributes,
+    has_attributes,
+    read_attributes,
+)
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import TrainConfig, changed
+from densereid.train.data.dataset import StoreDataset, StoreReader
+from densereid.train.families import network_needs
+from densereid.train.networks.magnifiernet import MagnifierReid
+
+_LOOKED_AT = 64
+
+
+def check_store(config: TrainConfig, dataset: StoreDataset) -> None:
+    """Raise UserError where the store's arrays cannot teach the config's network."""
+    needs = network_needs(config)
+    if "dsap" in needs or "crops" in needs:
+        _check_dsap_size(config, dataset.store)
+    if "mask" in needs:
+        _check_masks(config, dataset)
+
+
+def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
+    stored, asked = store.geometry.dsap_size, config.model.dsap_size
+    if asked > stored or stored % asked:
+        raise UserError(
+            f"model.dsap_size is {asked}, the store's DSAP images are {stored}x{stored}",
+            f"Set model.dsap_size to {stored} or a divisor, or derive another store: make derive DSAP_SIZE={asked}.",
+        )
+
+
+def _check_masks(config: TrainConfig, dataset: StoreDataset) -> None:
+    """Look at some training images' masks: they must be there, and somebody must be in one."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, _LOOKED_AT).astype(np.int64))
+    remedy = "Preprocess the dataset with an estimator that finds persons, or train magnifiernet-global, without masks."
+    try:
+        masks = dataset.store.read("mask", dataset.rows[chosen])
+    except (UserError, OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{config.name} learns from masks, and {dataset.store.path} has none: {reason}", remedy
+        ) from error
+    if not masks.any():
+        raise UserError(
+            f"{config.name} learns from masks, and {len(chosen)} of {dataset.store.path} that were looked at show "
+            "background alone",
+            remedy,
+        )
+
+
+def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
+    """The config with the groups of its attribute file's attributes; the same without a facilitator.
+
+    ``dataset`` is the store's. Raises UserError where a facilitator lacks its file.
+    """
+    magnifier = config.magnifier
+    if not config.has_facilitator:
+        return config
+    if not magnifier.attributes:
+        if not has_attributes(dataset):
+            find_attributes(dataset, ())
+        raise UserError(
+            f"{config.name} has an attribute facilitator, and magnifier.attributes names no file",
+            f"Give the attribute file of {dataset}: --set magnifier.attributes=FILE.mat",
+        )
+    table = read_attributes(Path(magnifier.attributes))
+    return changed(config, {"magnifier.attribute_groups": "".join(group[0] for group in table.groups)})
+
+
+def teach_attributes(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:
+    """Tell a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
+    if config.has_facilitator:
+        assert isinstance(network, MagnifierReid)
+        network.know_attributes(attribute_matrix(read_attributes(Path(config.magnifier.attributes)), person_ids))

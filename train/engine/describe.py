@@ -1,0 +1,66 @@
+"""What a config means and what its network weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from densereid.train.config.per_dataset import tuned_datasets
+from densereid.train.config.train_config import (
+    TrainConfig,
+    changed_settings,
+    describe_settings,
+    load_config,
+    setting_values,
+)
+from densereid.train.families import as_reid, build_empty_network
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting of a config."""
+
+    key: str
+    value: object
+    changed: bool
+    """Whether it differs from the default."""
+    help: str
+
+
+def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
+    """Every setting with its value and its help, in the order of the config."""
+    values, changed = setting_values(config), changed_settings(config, TrainConfig())
+    return tuple(SettingRow(key, values[key], key in changed, text) for key, _, text in describe_settings())
+
+
+def dataset_differences(model: str) -> dict[str, dict[str, object]]:
+    """What differs from the experiment's own settings on each dataset it was tuned for; empty for most experiments."""
+    plain, differences = load_config(model), {}
+    for dataset in tuned_datasets():
+        tuned = load_config(model, dataset=dataset)
+        if tuned.tuned_for:
+            differences[dataset] = {key: setting_values(tuned)[key] for key in changed_settings(plain, tuned)}
+            del differences[dataset]["tuned_for"]
+    return differences
+
+
+def parameter_table(config: TrainConfig, num_identities: int) -> tuple[tuple[str, int], ...]:
+    """Parameters of the network's modules, two levels deep, then of the whole and of what inference keeps.
+
+    The network is built without memory or arithmetic, so the paper's takes no longer than the small one.
+    """
+    with torch.device("meta"):
+        network = build_empty_network(config, num_identities)
+    rows = []
+    for name, module in network.named_children():
+        rows.append((name, _count(module)))
+        rows += [(f"  {name}.{child}", _count(part)) for child, part in module.named_children()]
+    kept = _count(as_reid(network).inference_network())
+    weighing = [(name, number) for name, number in rows if number]
+    return (*weighing, ("in training", _count(network)), ("in inference", kept))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,68 @@
+"""The trained network as a file of its own: what inference needs, and nothing that only trains it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.atomic import publish
+from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
+from densereid.train.engine.checkpoint import Checkpoint
+from densereid.train.families import as_reid, build_empty_network
+
+EXPORT_FORMAT = "densereid-embedding"
+EXPORT_VERSION = 1
+
+
+def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    """Write the network's inference part to ``path``: weights, config and where they come from.
+
+    The file is read by :func:`load_exported`, or with torch.load(path, weights_only=True) as plain
+    tensors and values. It appears whole or not at all.
+    """
+    values = {
+        "format": EXPORT_FORMAT,
+        "version": EXPORT_VERSION,
+        "config": to_dict(checkpoint.config),
+        "weights": as_reid(network).inference_network().state_dict(),
+        "trained_on": checkpoint.store["dataset"],
+        "epoch": checkpoint.epoch,
+        "scores": checkpoint.scores,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(values, aside)
+        publish(aside, path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"{path} could not be written: {error}", "Free some space, or choose another file.") from error
+
+
+def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
+    """The network of an exported file on the CPU, in evaluation mode, and its config.
+
+    It takes normalised images, float32 (B, 3, config.height, config.width)
+    (:func:`densereid.train.data.augmentation.normalise_image`), and gives L2-normalised embeddings (B, D). Raises
+    UserError where the file is missing, damaged or something else.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", "Write it with `python -m pipeline export RUN`.") from error
+    except Exception as error:  # torch raises many types for a truncated or foreign file
+        raise UserError(f"{path} cannot be read: {error}", "Export the run again.") from error
+    if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
+        raise UserError(f"{path} is no exported network", "Write one with `python -m pipeline export RUN`.")
+    if values["version"] != EXPORT_VERSION:
+        raise UserError(
+            f"{path} has version {values['version']}, this code reads {EXPORT_VERSION}", "Export the run again."
+        )
+    config = from_dict(values["config"])
+    network = as_reid(build_empty_network(config, num_identities=1)).inference_network()
+    network.load_state_dict(values["weights"])
+    return network.eval(), config

@@ -1,0 +1,232 @@
+"""Training, read top to bottom: fit, one epoch, one step, what is logged and saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from densereid.data_catalog.errors import UserError
+from densereid.train.config.train_config import TrainConfig
+from densereid.train.data.augmentation import augment, draw_augmentation
+from densereid.train.data.batch import Batch
+from densereid.train.data.dataset import StoreReader, tell_repeated
+from densereid.train.data.loading import Feeder, choose_feed, make_feeder
+from densereid.train.data.randomness import Purpose, generator
+from densereid.train.data.sampler import PKSampler
+from densereid.train.engine.checkpoint import BEST, LAST
+from densereid.train.engine.events import Evaluated, OnEvent, StepsDone, console_progress
+from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
+from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
+from densereid.train.engine.schedule import rate_at, tell_stages
+from densereid.train.engine.tracking import Tracker
+from densereid.train.evaluation.evaluate import evaluate, has_protocol
+from densereid.train.evaluation.metrics import Scores
+from densereid.train.families import draw_batch, loss_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished run: its folder and checkpoints, and the last scores where the store can be evaluated."""
+
+    run_folder: Path
+    epochs: int
+    steps: int
+    scores: Scores | None
+    last_path: Path
+    best_path: Path | None
+    seconds: float
+    """Of this call."""
+
+
+def fit(
+    config: TrainConfig,
+    store: StoreReader,
+    run_folder: Path,
+    *,
+    device: torch.device | str = "auto",
+    workers: int = 0,
+    feed: str = "auto",
+    seed: int = 0,
+    resume: bool = True,
+    on_event: OnEvent | None = None,
+) -> FitResult:
+    """Train ``config`` on the store's training split, in ``run_folder``.
+
+    Goes on from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
+    starts again and discards the folder's checkpoints. ``feed`` is how batches come
+    (:mod:`densereid.train.data.loading`); ``workers`` processes read ahead, 0 reads in this one. Under torchrun each
+    process trains on its share of every batch, and the first one writes. Events go to ``on_event``, or
+    to the console. Ctrl-C loses at most the epoch in progress. Raises UserError for mistakes in the
+    config or the store, another run's folder, a store that cannot be read any more, too little memory,
+    and a loss that is not a number.
+    """
+    started = perf_counter()
+    keep_freed_memory()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with console_progress() if on_event is None else nullcontext(on_event) as told:
+        run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=told)
+        _train(run, feed, workers)
+    log.info("Peak memory: %.1f GB on %s.", peak_memory(run.fabric.device) / 1e9, run.fabric.device)
+    best = run_folder / BEST
+    scores = Scores(**run.scores) if run.scores else None  # type: ignore[arg-type]
+    best_path = best if best.is_file() else None
+    return FitResult(run_folder, run.epoch, run.step, scores, run_folder / LAST, best_path, perf_counter() - started)
+
+
+def _train(run: Run, feed: str, workers: int) -> None:
+    """Evaluate and train in turn until every epoch is done; each finished epoch is saved."""
+    config, can_evaluate = run.config, has_protocol(run.store)
+    sampler = PKSampler(
+        run.dataset.labels,
+        identities=config.sampling.identities,
+        images=config.sampling.images,
+        seed=run.seed,
+        rank=run.fabric.global_rank,
+        world_size=run.fabric.world_size,
+    )
+    tell_repeated(run.dataset, config.sampling.images)
+    tell_stages(config)
+    tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
+    feeder: Feeder | None = None
+    try:
+        while True:
+            if can_evaluate and _evaluation_is_due(run):
+                _evaluate(run, tracker)
+            if run.epoch >= config.epochs:
+                return
+            feeder = feeder or _feeder(run, sampler, feed, workers)
+            sampler.set_epoch(run.epoch)
+            _train_epoch(run, feeder, tracker)
+            save_run(run, LAST)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(run, str(error)) from error
+        raise
+    finally:
+        if tracker is not None:
+            tracker.close()
+
+
+def _feeder(run: Run, sampler: PKSampler, feed: str, workers: int) -> Feeder:
+    device = run.fabric.device
+    chosen = choose_feed(feed, run.dataset, device, processes=run.fabric.world_size)
+    log.info("Feeding: %s (%s).", chosen.mode, chosen.reason)
+    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=workers, seed=run.seed)
+
+
+def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
+    run.network.train()
+    steps = len(feeder)
+    window: list[dict[str, Tensor]] = []
+    images, waited, began = 0, 0.0, perf_counter()
+    for index, (batch, wait) in enumerate(_timed(feeder)):
+        rate = rate_at(run.config, run.epoch + index / steps)
+        window.append(_step(run, batch, rate))
+        images, waited = images + len(batch), waited + wait
+        if (index + 1) % run.config.log_every == 0 or index + 1 == steps:
+            means = _means(run, window)
+            seconds = perf_counter() - began
+            run.step_seconds.append(seconds / len(window))
+            left = steps * (run.config.epochs - run.epoch) - index - 1
+            event = StepsDone(
+                run.epoch + 1, run.config.epochs, index + 1, steps, means.pop("loss"), means, rate,
+                images / seconds, waited / seconds, left * sum(run.step_seconds[-10:]) / len(run.step_seconds[-10:]),
+            )  # fmt: skip
+            _report(run, event, tracker)
+            window, images, waited, began = [], 0, 0.0, perf_counter()
+    run.epoch += 1
+
+
+def _timed(feeder: Feeder) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds spent waiting for it."""
+    batches = iter(feeder)
+    while True:
+        began = perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        if isinstance(batch, UserError):  # from a worker
+            raise batch
+        yield batch, perf_counter() - began
+
+
+def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
+    """One optimiser step; the loss and its terms stay on the device, so nothing waits for it."""
+    config = run.config
+    drawn = draw_augmentation(
+        len(batch),
+        config.augmentation,
+        height=config.height,
+        width=config.width,
+        # Seeded by the step, so that a resumed run draws what the uninterrupted one would have drawn.
+        generator=generator(run.seed, Purpose.AUGMENTATION, run.step, run.fabric.global_rank),
+    )
+    inputs = augment(
+        batch.to(run.fabric.device),
+        drawn,
+        pad=config.augmentation.pad,
+        dsap_size=config.model.dsap_size,
+        part_images=config.model.part_images,
+    )
+    # Of the whole batch, so that every process draws the same.
+    regions = draw_batch(config, generator(run.seed, Purpose.REGIONS, run.step))
+    inputs.regions = None if regions is None else regions.to(run.fabric.device, non_blocking=True)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    loss = loss_of(config, run.network(inputs), inputs, epoch=run.epoch)
+    run.optimiser.zero_grad(set_to_none=True)
+    run.fabric.backward(loss.total)
+    run.optimiser.step()
+    run.step += 1
+    return {"loss": loss.total.detach(), **loss.terms}
+
+
+def _means(run: Run, window: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean of each value over the window; raises UserError where one is not a number."""
+    stacked = torch.stack([torch.stack(tuple(values.values())) for values in window]).mean(0).tolist()
+    means = dict(zip(window[0], stacked, strict=True))
+    if not all(isfinite(value) for value in stacked):
+        stop_not_finite(run, f"the loss is {means['loss']}")
+    return means
+
+
+def _report(run: Run, event: StepsDone, tracker: Tracker | None) -> None:
+    values = {"loss": event.loss, **{f"loss/{name}": value for name, value in event.terms.items()}}
+    values |= {
+        "learning_rate": event.learning_rate,
+        "images_per_second": event.images_per_second,
+        "data_wait": event.data_wait,
+    }
+    if tracker is not None:
+        tracker.write(values, step=run.step, epoch=run.epoch + event.step / event.steps)
+        run.on_event(event)
+
+
+def _evaluation_is_due(run: Run) -> bool:
+    every, epoch = run.config.evaluate_every, run.epoch
+    wanted = epoch == run.config.epochs or (every > 0 and epoch > 0 and epoch % every == 0)
+    return wanted and run.scores_epoch < epoch
+
+
+def _evaluate(run: Run, tracker: Tracker | None) -> None:
+    scores = evaluate(run.module, run.store, config=run.config, device=run.fabric.device)
+    run.scores, run.scores_epoch = asdict(scores), run.epoch
+    if tracker is not None:
+        named = {f"scores/{name}": value for name, value in run.scores.items()}
+        tracker.write(named, step=run.step, epoch=run.epoch)
+    if scores.mean_average_precision > run.best:
+        run.best = scores.mean_average_precision
+        save_run(run, BEST)
+    save_run(run, LAST)
+    if tracker is not None:
+        run.on_event(Evaluated(run.epoch, scores))

@@ -1,0 +1,1 @@
+"""Embeddings, distances, CMC, mAP and re-ranking."""

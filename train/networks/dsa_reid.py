@@ -1,0 +1,185 @@
+"""DSA-reID (CVPR 2019): the main stream that is kept, the guiding stream that only trains it, their fusion.
+
+The variants of the paper's tables 3 to 5 are the same network with streams, branches or a fusion of
+another kind (``model.streams``, ``model.branches``, ``model.fusion``).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from densereid.train.config.train_config import ModelConfig
+from densereid.train.data.batch import Inputs
+from densereid.train.networks.backbone import build_backbone
+from densereid.train.networks.blocks import Classifier, join
+from densereid.train.networks.guiding_stream import NUM_REGIONS, GuidingStream
+
+GLOBAL, LOCAL = "global", "local"
+
+
+def branch_names(config: ModelConfig) -> tuple[str, ...]:
+    """The branches of each stream: ``global`` and ``local``, or one of them."""
+    return (GLOBAL, LOCAL) if config.branches == "both" else (config.branches,)
+
+
+class MainStream(nn.Module):
+    """MF-Stream (section 3.2.2): the trunk's map F, a global branch and eight part-aware branches."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        # Section 4.2: the trunk starts from ImageNet, the head at random, although it equals conv5_x.
+        backbone = build_backbone(
+            config.backbone, pretrained=config.pretrained, conv5_pretrained=config.conv5 == "imagenet"
+        )
+        self.channels = backbone.channels
+        self.trunk = backbone.trunk
+        if GLOBAL in branch_names(config):
+            self.global_branch = backbone.conv5
+        if LOCAL in branch_names(config):
+            self.part_branches = backbone.branch_stage(branches=NUM_REGIONS)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """f_G (B, 2 * channels) as ``global`` and f_L (B, 8, channels / 4) as ``local``.
+
+        ``image``: normalised (B, 3, H, W).
+        """
+        shared = self.trunk(image)
+        features = {}
+        if hasattr(self, "global_branch"):
+            features[GLOBAL] = self.global_branch(shared).mean((2, 3))
+        if hasattr(self, "part_branches"):
+            features[LOCAL] = self.part_branches(shared).mean((2, 3)).unflatten(1, (NUM_REGIONS, -1))
+        return features
+
+
+class EmbeddingNetwork(nn.Module):
+    """What remains for inference: images in, embeddings out; no weight of the guiding stream."""
+
+    def __init__(self, main: MainStream) -> None:
+        super().__init__()
+        self.main = main
+
+    def forward(self, image: Tensor) -> Tensor:
+        """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch."""
+        return join(self.main(image))
+
+
+class ConcatenationFusion(nn.Module):
+    """Table 5's rejected design: concat(f, d) through a fully connected layer, for each of ``branches`` vectors.
+
+    For f_L the layer sees the whole concatenated vector (section 4.4: "for either branch").
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2 * width, width)
+
+    def forward(self, main: Tensor, guide: Tensor) -> Tensor:
+        """z (B, width) of f and d (B, width) each."""
+        fused: Tensor = self.layer(torch.cat((main, guide), 1))
+        return fused
+
+
+class AdditionFusion(nn.Module):
+    """z = f + d on the pooled vectors (section 3.2.3)."""
+
+    def forward(self, main: Tensor, guide: Tensor) -> Tensor:
+        """z, of the shape of both."""
+        return main + guide
+
+
+def _fusion(kind: str, width: int) -> nn.Module:
+    return ConcatenationFusion(width) if kind == "concat" else AdditionFusion()
+
+
+class DSAReid(nn.Module):
+    """The network that is trained.
+
+    ``forward`` gives the named features and logits that :func:`densereid.train.losses.metric_learning.dsa_loss` reads, for each
+    branch: z_global and z_local (B, 2 * channels); logits_f_global, logits_z_global and logits_z_local
+    (B, 1, num_identities); logits_f_local (B, 8, num_identities). Without a guiding stream z is f, so
+    that a baseline has the same losses with the same weights and differs by the guide alone.
+
+    With ``repeat_on_main`` (``loss.repeat_on_main``; not the paper's) also f_global and f_local (B, 2 * channels),
+    logits_whole_f_global and logits_whole_f_local (B, 1, num_identities), for the losses that z has.
+    """
+
+    def __init__(self, config: ModelConfig, num_identities: int, *, repeat_on_main: bool = False) -> None:
+        super().__init__()
+        self.needs = network_needs(config)
+        self.branches = branch_names(config)
+        self.main = MainStream(config)
+        width = 2 * self.main.channels
+        self.branch_width = width
+        self.embedding_width = width * len(self.branches)
+        self.guide = GuidingStream(self.main.channels, branches=self.branches) if config.streams == "two" else None
+
+        def classifier(in_features: int, branches: int = 1) -> Classifier:
+            return Classifier(
+                in_features,
+                num_identities,
+                hidden=config.classifier_hidden,
+                slope=config.classifier_slope,
+                dropout=config.classifier_dropout,
+                branches=branches,
+            )
+
+        if GLOBAL in self.branches:
+            self.classify_f_global, self.classify_z_global = classifier(width), classifier(width)
+        if LOCAL in self.branches:
+            self.classify_f_local = classifier(width // NUM_REGIONS, NUM_REGIONS)
+            self.classify_z_local = classifier(width)
+        fused = self.branches if config.streams == "two" else ()
+        self.fusion = nn.ModuleDict({name: _fusion(config.fusion, width) for name in fused})
+        repeated = self.branches if repeat_on_main else ()
+        self.classify_whole = nn.ModuleDict({name: classifier(width) for name in repeated})
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Features and logits of a training batch."""
+        main = self.main(inputs.image)
+        fused = self.fuse(main, inputs.dsap)
+        outputs = {f"z_{name}": z for name, z in fused.items()}
+        if GLOBAL in main:
+            outputs["logits_f_global"] = self.classify_f_global(main[GLOBAL][:, None])
+            outputs["logits_z_global"] = self.classify_z_global(fused[GLOBAL][:, None])
+        if LOCAL in main:
+            outputs["logits_f_local"] = self.classify_f_local(main[LOCAL])
+            outputs["logits_z_local"] = self.classify_z_local(fused[LOCAL][:, None])
+        for name, classify in self.classify_whole.items():
+            outputs[f"f_{name}"] = main[name].flatten(1)
+            outputs[f"logits_whole_f_{name}"] = classify(outputs[f"f_{name}"][:, None])
+        return outputs
+
+    def fuse(self, main: dict[str, Tensor], dsap: Tensor | None) -> dict[str, Tensor]:
+        """z of each branch, (B, 2 * channels), from the main stream's features and the part images."""
+        if self.guide is None:
+            return {name: f.flatten(1) for name, f in main.items()}
+        assert dsap is not None, "a network with a guiding stream needs part images"
+        guide = self.guide(dsap)
+        return {name: self.fusion[name](f.flatten(1), guide[name].flatten(1)) for name, f in main.items()}
+
+    def embed(self, image: Tensor, dsap: Tensor | None = None, *, feature: str = "f") -> Tensor:
+        """The named feature, L2-normalised (B, D); the network must be in evaluation mode.
+
+        ``f``: as :class:`EmbeddingNetwork`, from the image alone. ``z``: of both streams fused, which
+        needs ``dsap``. ``f_global``, ``z_local``, ...: one branch of them.
+        """
+        stream, _, branch = feature.partition("_")
+        features: dict[str, Tensor] = self.main(image)
+        if stream == "z":
+            features = self.fuse(features, dsap)
+        return join({name: value for name, value in features.items() if branch in ("", name)})
+
+    def inference_network(self) -> EmbeddingNetwork:
+        """A copy for inference, in evaluation mode."""
+        return EmbeddingNetwork(copy.deepcopy(self.main)).eval()
+
+
+def network_needs(config: ModelConfig) -> tuple[str, ...]:
+    """The arrays that training reads; :class:`densereid.train.data.dataset.StoreDataset` makes ``crops`` from image and iuv."""
+    if config.streams == "mf":
+        return ("image",)
+    return ("image", "crops") if config.part_images == "crops" else ("image", "dsap", "dsap_valid")

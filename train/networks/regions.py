@@ -1,0 +1,63 @@
+"""The body regions of MagnifierNet: masks at the size of a feature map, and which regions a batch keeps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densereid.data_catalog.parts import LOWER_LABELS, NUM_MASK_LABELS, UPPER_LABELS
+from densereid.train.config.magnifiernet import MagnifierConfig
+
+
+def planes_of(labels: Tensor) -> Tensor:
+    """float32 (B, 8, h, w) of label maps (B, h, w), integers 0..7: plane i is 1 where the label is i, else 0."""
+    numbers = torch.arange(NUM_MASK_LABELS, device=labels.device, dtype=labels.dtype)
+    return (labels[:, None] == numbers[:, None, None]).float()
+
+
+def resize_planes(planes: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
+    """(B, 8, *size) of planes (B, 8, h, w); at every place they go on summing to 1.
+
+    ``area``: each part's share of a cell, from which no third part can come, as from interpolated
+    label numbers. ``nearest``: the plane at the cell's centre.
+    """
+    if resize == "area":
+        return F.adaptive_avg_pool2d(planes, size)
+    rows, columns = (
+        ((torch.arange(new, device=planes.device) + 0.5) * (old / new)).long()
+        for new, old in zip(size, planes.shape[2:], strict=True)
+    )
+    return planes[:, :, rows[:, None], columns]
+
+
+def mask_target(planes: Tensor) -> Tensor:
+    """int64 (B, h, w): the part with the largest share at each place, of equal ones the lowest label."""
+    return planes.argmax(1)
+
+
+def draw_regions(config: MagnifierConfig, random: torch.Generator) -> Tensor | None:
+    """bool (8,) on the CPU: the regions that the regularising branch sees of every image of a batch.
+
+    The background is always kept. SAB, Random-torso: keep / 2 of each torso group; Random-baseline:
+    keep of all seven parts (v2, section 3.2). SRB: keep_upper and keep_lower of the groups (v1,
+    section 3.2), 0 being all of a group. None without a regularising branch.
+    """
+    if config.regularisation == "none":
+        return None
+    kept = torch.zeros(NUM_MASK_LABELS, dtype=torch.bool)
+    kept[0] = True
+    for labels, number in _groups(config):
+        order = torch.randperm(len(labels), generator=random)
+        kept[torch.tensor(labels)[order[:number]]] = True
+    return kept
+
+
+def _groups(config: MagnifierConfig) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """(labels, how many of them are kept) of each group that is drawn from."""
+    if config.regularisation == "srb":
+        upper, lower = config.keep_upper or len(UPPER_LABELS), config.keep_lower or len(LOWER_LABELS)
+        return ((UPPER_LABELS, upper), (LOWER_LABELS, lower))
+    if config.sampling == "baseline":
+        return ((UPPER_LABELS + LOWER_LABELS, config.keep),)
+    return ((UPPER_LABELS, config.keep // 2), (LOWER_LABELS, config.keep // 2))
