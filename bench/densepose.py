@@ -35,9 +35,8 @@ from densereid.data_catalog.synthetic.dataset import encode_image
 from densereid.data_catalog.synthetic.sample import render_sample
 from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.detectron2_network import build_network, load_network, missing
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
-from densereid.preprocess.images import read_image
+from densereid.preprocess.images import Crop, read_image
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 

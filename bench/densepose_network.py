@@ -25,9 +25,9 @@ from densereid.preprocess.densepose.detectron2_network import build_network
 from densereid.preprocess.densepose.detectron2_network import load_network as load_detectron2
 from densereid.preprocess.densepose.network import load_network
 from densereid.preprocess.densepose.weights import Weights, file_digest
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator
+from densereid.preprocess.images import Crop
 
 CROP, SIZE = (128, 64), (256, 128)
 

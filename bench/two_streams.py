@@ -32,8 +32,8 @@ from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 from densereid.train.config.train_config import TrainConfig, changed, load_config
+from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.loop import fit
-from densereid.train.engine.resume import load_network
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.networks.backbone import backbone_state
 from densereid.train.networks.dsa_reid import DSAReid, join

@@ -1,13 +1,15 @@
-"""Reading one image file, whatever it is, and bringing it to the canonical size."""
+"""Reading one image file, whatever it is, and bringing it to the canonical size; the crop that an estimator sees."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 
 BEHIND = (255, 255, 255)
@@ -106,3 +108,21 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], method: Image.Resampling)
         return pixels
     height, width = size
     return np.asarray(Image.fromarray(pixels).resize((width, height), method))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One image: the record and its pixels, uint8 (height, width, 3) RGB, as the file holds them.
+
+    Of a huge file the pixels are reduced, and ``file_size`` is the file's own (height, width).
+    """
+
+    record: ImageRecord
+    pixels: np.ndarray
+    file_size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the file, in which boxes are told."""
+        height, width = self.file_size or self.pixels.shape[:2]
+        return height, width

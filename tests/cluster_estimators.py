@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.iuv import IuvEstimator
+from densereid.preprocess.images import Crop
 
 
 @dataclass(frozen=True)

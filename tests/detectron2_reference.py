@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from densereid.preprocess.densepose.decode import ChartScores
-from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.images import Crop
 
 FIELDS = ("coarse", "fine", "u", "v")
 

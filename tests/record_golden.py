@@ -42,7 +42,7 @@ def _model(architecture: Architecture) -> Any:
 
 
 def _output(model: Any, pixels: np.ndarray) -> Any:
-    from densereid.preprocess.estimators.base import Crop
+    from densereid.preprocess.images import Crop
 
     return one_at_a_time(model, Crop(None, pixels), min(pixels.shape[:2]))  # type: ignore[arg-type]
 

@@ -11,8 +11,7 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
 from densereid.data_catalog.store.schema import Status, pack_validity
-from densereid.preprocess.estimators.base import Crop
-from densereid.preprocess.images import read_image, resize_image
+from densereid.preprocess.images import Crop, read_image, resize_image
 
 FILL = (124, 116, 104)
 

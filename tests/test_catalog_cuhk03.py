@@ -15,7 +15,7 @@ from PIL import Image
 from densereid.data_catalog.datasets.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
 from densereid.data_catalog.datasets.lookup import count_differences, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.store.hdf5_format import open_matlab
+from densereid.data_catalog.files.matlab import open_matlab
 from densereid.pipeline.cli import cli
 
 Pixels = dict[tuple[int, int, int], np.ndarray]

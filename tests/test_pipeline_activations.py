@@ -24,8 +24,8 @@ from densereid.pipeline.commands.activations import (
 )
 from densereid.train.config.train_config import load_config
 from densereid.train.data.augmentation import normalise_image
+from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.loop import fit
-from densereid.train.engine.resume import load_network
 from densereid.train.networks.backbone import Trunk, build_backbone
 
 

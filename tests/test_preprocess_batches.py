@@ -21,7 +21,7 @@ from densereid.preprocess.densepose.batching import (
     run_alone,
     run_in_batches,
 )
-from densereid.preprocess.estimators.base import Crop
+from densereid.preprocess.images import Crop
 
 
 def crop(height: int, width: int, colour: tuple[int, int, int] = (10, 20, 30)) -> Crop:

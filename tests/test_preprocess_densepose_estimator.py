@@ -27,8 +27,8 @@ from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS
 from densereid.preprocess.densepose.decode import ChartScores, decode
 from densereid.preprocess.densepose.network import DenseposeNetwork, load_network
 from densereid.preprocess.densepose.weights import ZOO, PublishedWeights
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
+from densereid.preprocess.images import Crop
 
 SIZE = (64, 32)
 

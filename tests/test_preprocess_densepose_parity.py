@@ -20,9 +20,9 @@ from densereid.preprocess.densepose.decode import decode
 from densereid.preprocess.densepose.detectron2_network import build_network, load_network, missing
 from densereid.preprocess.densepose.heads import level_of_whole
 from densereid.preprocess.densepose.network import DenseposeNetwork, Network
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.densepose import open_densepose
 from densereid.preprocess.estimators.detectron2 import open_detectron2
+from densereid.preprocess.images import Crop
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:

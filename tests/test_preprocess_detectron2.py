@@ -21,8 +21,8 @@ from densereid.preprocess.densepose.checkpoints import Architecture, architectur
 from densereid.preprocess.densepose.decode import decode
 from densereid.preprocess.densepose.detectron2_network import Network, build_network, config_of, load_network, missing
 from densereid.preprocess.densepose.weights import Weights, file_digest
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
+from densereid.preprocess.images import Crop
 
 pytestmark = pytest.mark.detectron2
 if (reason := missing()) is not None:

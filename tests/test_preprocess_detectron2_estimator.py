@@ -25,8 +25,8 @@ from densereid.preprocess.densepose.detectron2_network import Detection, choose_
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.estimators import detectron2 as module
 from densereid.preprocess.estimators import network_estimator as densepose_crops
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
+from densereid.preprocess.images import Crop
 
 SIZE = (32, 16)
 

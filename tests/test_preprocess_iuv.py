@@ -11,9 +11,8 @@ from reference import random_iuv
 
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.iuv import IuvEstimator, detect_order, open_iuv
-from densereid.preprocess.images import read_image
+from densereid.preprocess.images import Crop, read_image
 
 
 def crops_of(dataset: Dataset) -> list[Crop]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from densereid.data_catalog.datasets.attributes import GROUPS
-from densereid.train.networks.attribute_facilitator import AttributeFacilitator, add_activations, attribute_loss
+from densereid.train.losses.magnifiernet import attribute_loss
+from densereid.train.networks.attribute_facilitator import AttributeFacilitator, add_activations
 
 CHANNELS = 16
 MIXED = ("upper", "general", "lower", "upper", "head", "general", "lower", "upper")

@@ -14,9 +14,9 @@ from densereid.data_catalog.store.store import open_store
 from densereid.train.data import loading as feeding
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
-from densereid.train.data.loading import choose_feed, decode, decoded_bytes, make_feeder
+from densereid.train.data.loading import choose_feed, decode, decoded_bytes, free_memory, make_feeder
 from densereid.train.data.sampler import PKSampler
-from densereid.train.engine.memory import free_memory, peak_memory
+from densereid.train.engine.memory import peak_memory
 
 CPU = torch.device("cpu")
 EVERYTHING = ("image", "dsap", "dsap_valid", "mask")

@@ -14,10 +14,9 @@ import densereid.train.engine.loop as loop_module
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.train.config.train_config import TrainConfig, load_config
-from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.checkpoint import load_checkpoint, load_network
 from densereid.train.engine.events import Evaluated, Event, StepsDone, console_progress, describe_event
 from densereid.train.engine.loop import FitResult, fit
-from densereid.train.engine.resume import load_network
 from densereid.train.engine.tracking import read_metrics
 from densereid.train.evaluation.evaluate import evaluate, extract, has_protocol
 from densereid.train.families import build_network

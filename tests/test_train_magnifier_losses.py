@@ -10,9 +10,9 @@ import torch
 from reference_magnifier import slow_diversity, slow_mask_loss
 from reference_train import slow_identity_loss, slow_triplet_loss
 
-from densereid.train.config.train_config import TrainConfig, load_config
+from densereid.train.config.train_config import TrainConfig, load_config, second_stage
 from densereid.train.data.batch import Inputs
-from densereid.train.engine.schedule import rate_at, second_stage
+from densereid.train.engine.schedule import rate_at
 from densereid.train.families import loss_of
 from densereid.train.losses.magnifiernet import diversity_loss, magnifier_loss, mask_loss, part_loss
 

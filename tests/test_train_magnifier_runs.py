@@ -24,12 +24,11 @@ from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
 from densereid.train.engine import checks as preparation
-from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.checkpoint import load_checkpoint, load_network
 from densereid.train.engine.describe import parameter_table, settings_table
 from densereid.train.engine.events import Event, StepsDone
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.engine.loop import FitResult, fit
-from densereid.train.engine.resume import load_network
 from densereid.train.engine.tracking import read_metrics
 from densereid.train.evaluation.evaluate import evaluate, extract
 

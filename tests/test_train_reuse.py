@@ -13,11 +13,11 @@ from densereid.pipeline.commands import training
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.checkpoint import load_checkpoint, load_network
 from densereid.train.engine.describe import parameter_table, settings_table
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.engine.loop import fit
-from densereid.train.engine.resume import load_network, start_from
+from densereid.train.engine.resume import start_from
 from densereid.train.evaluation.evaluate import extract
 from densereid.train.evaluation.reranking import Reranking
 from densereid.train.families import build_network

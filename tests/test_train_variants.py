@@ -14,8 +14,8 @@ from torch import nn
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import EvaluateConfig, TrainConfig, known_configs, load_config
 from densereid.train.data.batch import Inputs
+from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.loop import fit
-from densereid.train.engine.resume import load_network
 from densereid.train.evaluation.evaluate import evaluate, extract
 from densereid.train.families import build_network, evaluation_needs, loss_of, network_needs
 from densereid.train.losses.metric_learning import dsa_loss

@@ -9,10 +9,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from densereid.train.config.train_config import TrainConfig
+from densereid.train.config.train_config import TrainConfig, second_stage
 from densereid.train.data.batch import Inputs
 from densereid.train.data.randomness import seed_everything
-from densereid.train.engine.schedule import second_stage
 from densereid.train.losses.magnifiernet import magnifier_loss
 from densereid.train.losses.metric_learning import Loss, dsa_loss
 from densereid.train.networks import dsa_reid as dsa

@@ -19,8 +19,7 @@ from PIL import Image
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import read_matlab
-from densereid.data_catalog.store.hdf5_format import open_matlab
+from densereid.data_catalog.files.matlab import open_matlab, read_matlab
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
 """The variable of ``cuhk-03.mat`` that each dataset is made of."""

@@ -50,8 +50,8 @@ def find_dataset(
 ) -> Dataset:
     """The dataset ``name`` under ``data_root``; for ``folder``, ``data_root`` itself holds the images.
 
-    ``pattern`` is for ``folder`` (see :func:`densereid.data_catalog.datasets.folders.read_folder`); ``catalog`` is a user's own
-    YAML file of datasets. Raises UserError for an unknown name, a dataset that is not there, and a layout
+    ``pattern`` is for ``folder`` (see :mod:`densereid.data_catalog.datasets.folders`); ``catalog`` is a user's
+    own YAML file of datasets. Raises UserError for an unknown name, a dataset that is not there, and a layout
     that is not the dataset's.
     """
     if name == FOLDER:

@@ -9,9 +9,7 @@ import hdf5plugin first: it brings Zstandard.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 
@@ -149,29 +146,3 @@ def _runs(rows: np.ndarray, shard_rows: int) -> list[tuple[int, int]]:
 
 def _shard_name(shard: int) -> str:
     return f"shard-{shard:05d}.h5"
-
-
-@contextmanager
-def open_matlab(path: Path) -> Iterator[Callable[..., np.ndarray]]:
-    """A MATLAB 7.3 file while the block runs: a function of a variable's name and of (row, column) of cells in it.
-
-    ``read("labeled", (0, 0), (5, 3))`` is MATLAB's ``labeled{1, 1}{6, 4}``; arrays come with MATLAB's dimensions, which
-    HDF5 holds in reverse; an empty one has size 0. Raises UserError where the file cannot be read or does not hold it.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as a MATLAB 7.3 file: {error}", "get the file again") from error
-    with file:
-        yield partial(_matlab_value, file)
-
-
-def _matlab_value(file: h5py.File, name: str, *cells: tuple[int, int]) -> np.ndarray:
-    try:
-        value = file[name]
-        for row, column in cells:
-            value = file[value[column, row]]
-        return np.empty(0) if value.attrs.get("MATLAB_empty", 0) else value[()].T
-    except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
-        place = "".join(f"{{{row + 1}, {column + 1}}}" for row, column in cells)
-        raise UserError(f"{file.filename}: {name}{place} cannot be read: {error}") from error

@@ -1,10 +1,10 @@
 """The zarr form of a store; the only module that imports zarr and tensorstore.
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
-shuffling makes these bytes larger). zarr-python creates the arrays, :mod:`densereid.data_catalog.store.zarr_shards` encodes
-their shards, and tensorstore reads, because scattered reads through zarr-python are 30 times slower
-(bench/RESULTS.md). At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore
-through its own driver of the protocol where it has one.
+shuffling makes these bytes larger). zarr-python creates the arrays,
+:mod:`densereid.data_catalog.store.zarr_shards` encodes their shards, and tensorstore reads, because scattered
+reads through zarr-python are 30 times slower (bench/RESULTS.md). At a URL all go to the same objects:
+zarr-python and the shards through fsspec, tensorstore through its own driver of the protocol where it has one.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class SyntheticConfig:
     bad_crops: bool = True
     """Boxes that are off-centre, too loose or too tight."""
     iuv_errors: int = 0
-    """Errors of DensePose's kinds in the written IUV, percent of :mod:`densereid.data_catalog.synthetic.errors`; 0 is exact."""
+    """Errors of DensePose's kinds in the written IUV, percent of a modelled estimator's (errors.py); 0 is exact."""
     jpeg_quality: int | None = 90
     """1..95 writes .jpg files; None writes .png files, whose pixels are exact."""
 

@@ -19,9 +19,8 @@ from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.stores import StoreRequest, find_or_make_store
 from densereid.train.config.train_config import TrainConfig, changed, load_config
-from densereid.train.engine.checkpoint import LAST
+from densereid.train.engine.checkpoint import LAST, load_network
 from densereid.train.engine.loop import fit
-from densereid.train.engine.resume import load_network
 from densereid.train.evaluation.evaluate import evaluate, has_protocol
 from densereid.train.evaluation.metrics import Scores
 

@@ -25,7 +25,7 @@ from densereid.pipeline.settings import resolve_device
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.resume import load_network
+from densereid.train.engine.checkpoint import load_network
 from densereid.train.families import as_reid
 from densereid.train.networks.backbone import Trunk
 

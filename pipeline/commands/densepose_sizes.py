@@ -19,10 +19,9 @@ from densereid.data_catalog.errors import UserError
 from densereid.pipeline.console import ProgressReport, say, show
 from densereid.pipeline.settings import parse_size, resolve_device
 from densereid.preprocess.densepose.batching import Precision
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE, SizeResult, compare_sizes
-from densereid.preprocess.images import read_reduced
+from densereid.preprocess.images import Crop, read_reduced
 
 _COLUMNS = ("short edge", "images/s", "against 800", "foreground IoU", "part accuracy", "median UV distance")
 

@@ -16,10 +16,10 @@ from densereid.pipeline.console import say, show
 from densereid.pipeline.settings import choose_model, parse_size, resolve_device
 from densereid.pipeline.stores import StoreRequest, find_or_make_store
 from densereid.train.config.train_config import TrainConfig, changed, load_config
+from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.describe import dataset_differences, parameter_table, settings_table
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
-from densereid.train.engine.resume import load_network
 from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
 from densereid.train.evaluation.metrics import Scores, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.estimators.base import Crop
-from densereid.preprocess.images import resize_image
+from densereid.preprocess.images import Crop, resize_image
 
 MAX_LONG_EDGE = 1333
 """Detectron2's INPUT.MAX_SIZE_TEST."""

@@ -9,25 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from densereid.data_catalog.datasets.records import ImageRecord
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One image: the record and its pixels, uint8 (height, width, 3) RGB, as the file holds them.
-
-    Of a huge file the pixels are reduced, and ``file_size`` is the file's own (height, width).
-    """
-
-    record: ImageRecord
-    pixels: np.ndarray
-    file_size: tuple[int, int] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the file, in which boxes are told."""
-        height, width = self.file_size or self.pixels.shape[:2]
-        return height, width
+from densereid.preprocess.images import Crop
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, network_input
 from densereid.preprocess.densepose.decode import decode
 from densereid.preprocess.densepose.network import Network, load_network
-from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
+from densereid.preprocess.images import Crop
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from densereid.preprocess.densepose.detectron2_network import (
     load_network,
     missing,
 )
-from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
+from densereid.preprocess.images import Crop
 
 Mode = Literal["crop", "detect"]
 """``crop``: the whole image is the person's box. ``detect``: RPN and box head find the box."""

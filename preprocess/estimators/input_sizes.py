@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from densereid.preprocess.estimators.base import Crop
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
+from densereid.preprocess.images import Crop
 
 REFERENCE_SHORT_EDGE = 800
 """Detectron2's INPUT.MIN_SIZE_TEST, at which DensePose's own figures are given."""

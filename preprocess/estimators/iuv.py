@@ -16,8 +16,8 @@ from densereid.data_catalog.datasets.iuv_files import iuv_path
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_BODY_PARTS
-from densereid.preprocess.estimators.base import Charts, Crop
-from densereid.preprocess.images import resize_iuv
+from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.images import Crop, resize_iuv
 
 ChannelOrder = Literal["vui", "iuv"]
 """Channels of an IUV file as Pillow reads it: ``vui`` is what OpenCV and DensePose write (B=I, G=U, R=V)."""

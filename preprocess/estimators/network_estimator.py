@@ -14,7 +14,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, group_by_network_size, run_in_batches
 from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, read_checkpoint
 from densereid.preprocess.densepose.weights import Weights, find_weights
-from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.images import Crop
 
 
 class _LoadedNetwork(Protocol):

@@ -12,8 +12,8 @@ import torch
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Status
-from densereid.preprocess.estimators.base import Crop, Estimator
-from densereid.preprocess.images import read_reduced, resize_image
+from densereid.preprocess.estimators.base import Estimator
+from densereid.preprocess.images import Crop, read_reduced, resize_image
 from densereid.preprocess.semantics.derive import Collision, derive
 
 

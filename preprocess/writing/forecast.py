@@ -22,7 +22,8 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
 from densereid.data_catalog.store.schema import MASK_CHUNK_ROWS, arrays_written
-from densereid.preprocess.estimators.base import Charts, Crop
+from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, StorePlan, prepare
 

@@ -59,7 +59,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Task(Protocol):
-    """What a process needs to compute and write one shard, such as :class:`densereid.preprocess.writing.plan.ShardTask`; it pickles."""
+    """What a process needs to compute and write one shard; it pickles."""
 
     @property
     def shard(self) -> int:

@@ -196,3 +196,8 @@ def _config_path(name_or_path: str | Path) -> Path:
         raise UserError(f"unknown model {name!r}", f"{hint}Known: {known}; or give the path of a .yaml file.")
     file = _FOLDER / f"{name}.yaml"
     return file if file.is_file() else _FOLDER / f"{name.removesuffix(_SMALL)}.yaml"
+
+
+def second_stage(config: TrainConfig, epoch: float) -> bool:
+    """Whether ``epoch`` lies in MagnifierNet's second stage (v1, section 4.2; v2, section 4.1)."""
+    return config.two_stages and epoch >= config.stages.first_epochs

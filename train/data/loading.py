@@ -7,8 +7,10 @@ index there, and no worker exists. Augmentation follows on the device in every c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +22,6 @@ from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
-from densereid.train.engine.memory import free_memory
 
 FEEDS = ("auto", "disk", "memory", "device")
 
@@ -181,3 +182,21 @@ def _is_picture(values: Tensor) -> bool:
 
 def _gigabytes(number: int) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
+
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: of the GPU, or of this machine's RAM within the container's limit; 0 = unknown."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    found = []
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit, is no number
+        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
+        found.append(max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="utf-8"))))
+    return min(found, default=0)

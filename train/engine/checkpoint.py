@@ -18,6 +18,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import publish
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_rows
+from densereid.train.families import build_empty_network
 
 CHECKPOINT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -116,3 +117,24 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, source: Path) -> No
             f"the weights in {source} belong to another architecture: {reason}",
             "Use the config the run was trained with, or another run folder.",
         ) from error
+
+
+def load_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
+    """The trained network on the CPU in evaluation mode, and the checkpoint it is from.
+
+    A run folder gives its ``best.pt``, or ``last.pt`` where nothing was evaluated. Raises UserError
+    where there is no checkpoint or it cannot be used.
+    """
+    path = checkpoint_path(run_or_file)
+    checkpoint = load_checkpoint(path)
+    network = build_empty_network(checkpoint.config, checkpoint.num_identities)
+    load_weights(network, checkpoint, path)
+    return network.eval(), checkpoint
+
+
+def checkpoint_path(run_or_file: Path) -> Path:
+    """The checkpoint that a run folder or a file names: a folder's ``best.pt``, else its ``last.pt``."""
+    if not run_or_file.is_dir():
+        return run_or_file
+    best = run_or_file / BEST
+    return best if best.is_file() else run_or_file / LAST

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import resource
-from pathlib import Path
 
 import torch
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def keep_freed_memory() -> None:
@@ -24,21 +22,6 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, _NEVER)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken: of the GPU, or of this machine's RAM within the container's limit; 0 = unknown."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free
-    found = []
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit, is no number
-        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
-        found.append(max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="utf-8"))))
-    return min(found, default=0)
 
 
 def peak_memory(device: torch.device) -> int:

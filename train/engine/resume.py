@@ -1,4 +1,4 @@
-"""Going back to a saved run: to continue it, or to use its network."""
+"""Going back to a saved run: to continue it, or to start another network from its weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import nn
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import TrainConfig, changed_settings
 from densereid.train.data.randomness import restore_random_states
-from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, load_weights
-from densereid.train.families import build_empty_network
+from densereid.train.engine.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -56,26 +55,13 @@ def resume_run(
     return checkpoint
 
 
-def load_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
-    """The trained network on the CPU in evaluation mode, and the checkpoint it is from.
-
-    A run folder gives its ``best.pt``, or ``last.pt`` where nothing was evaluated. Raises UserError
-    where there is no checkpoint or it cannot be used.
-    """
-    path = _checkpoint_path(run_or_file)
-    checkpoint = load_checkpoint(path)
-    network = build_empty_network(checkpoint.config, checkpoint.num_identities)
-    load_weights(network, checkpoint, path)
-    return network.eval(), checkpoint
-
-
 def start_from(network: nn.Module, run_or_file: Path) -> None:
     """Give a new network the weights of a trained one, but for its classifiers: other persons, other classes.
 
     DSA-reID's CUHK01 (section 4.3) starts from CUHK03 so. The guiding stream comes along where both have
     one. Raises UserError where the checkpoint is missing or its main stream is of another architecture.
     """
-    path = _checkpoint_path(run_or_file)
+    path = checkpoint_path(run_or_file)
     checkpoint = load_checkpoint(path)
     wanted = {name: value for name, value in network.state_dict().items() if not name.startswith(_OF_ITS_PERSONS)}
     taken = {name: value for name, value in checkpoint.model.items() if name in wanted}
@@ -92,10 +78,3 @@ def start_from(network: nn.Module, run_or_file: Path) -> None:
         "Starting from %s (%s, epoch %d): %d of %d tensors; the classifiers are new.",
         path, checkpoint.config.name, checkpoint.epoch, len(taken), len(network.state_dict()),
     )  # fmt: skip
-
-
-def _checkpoint_path(run_or_file: Path) -> Path:
-    if not run_or_file.is_dir():
-        return run_or_file
-    best = run_or_file / BEST
-    return best if best.is_file() else run_or_file / LAST

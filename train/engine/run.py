@@ -63,7 +63,7 @@ def prepare_run(
     resume: bool,
     on_event: OnEvent,
 ) -> Run:
-    """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as :func:`densereid.train.engine.loop.fit`."""
+    """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s."""
     fabric = start_fabric(device, precision=config.precision)
     needs = network_needs(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import logging
 from math import cos, floor, pi
 
-from densereid.train.config.train_config import ScheduleConfig, TrainConfig
+from densereid.train.config.train_config import ScheduleConfig, TrainConfig, second_stage
 
 log = logging.getLogger(__name__)
-
-
-def second_stage(config: TrainConfig, epoch: float) -> bool:
-    """Whether ``epoch`` lies in MagnifierNet's second stage (v1, section 4.2; v2, section 4.1)."""
-    return config.two_stages and epoch >= config.stages.first_epochs
 
 
 def tell_stages(config: TrainConfig) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.losses.metric_learning import Loss, batch_hard_triplet_loss, identity_loss, weighted_sum
-from densereid.train.networks.attribute_facilitator import attribute_loss
 from densereid.train.networks.regions import planes_of
 
 _EPSILON = 1e-6
@@ -78,3 +77,8 @@ def magnifier_loss(
     if second_stage and "parts" in outputs:
         terms["diversity"] = weights.diversity * diversity_loss(outputs["parts"])
     return weighted_sum(terms)
+
+
+def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy, a scalar: the mean over the batch and its attributes; both (B, A), targets 0 or 1."""
+    return F.binary_cross_entropy_with_logits(logits.float(), targets.float())

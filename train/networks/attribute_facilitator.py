@@ -68,8 +68,3 @@ def add_activations(part_masks: Tensor, activations: Tensor) -> Tensor:
     nothing = torch.zeros_like(shared[:, 0])
     groups = [_group_of_label(label) for label in range(NUM_MASK_LABELS)]
     return part_masks + torch.stack([nothing if group is None else shared[:, group] for group in groups], 1)
-
-
-def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy, a scalar: the mean over the batch and its attributes; both (B, A), targets 0 or 1."""
-    return F.binary_cross_entropy_with_logits(logits.float(), targets.float())

@@ -98,7 +98,7 @@ def _fusion(kind: str, width: int) -> nn.Module:
 class DSAReid(nn.Module):
     """The network that is trained.
 
-    ``forward`` gives the named features and logits that :func:`densereid.train.losses.metric_learning.dsa_loss` reads, for each
+    ``forward`` gives the named features and logits that ``dsa_loss`` reads, for each
     branch: z_global and z_local (B, 2 * channels); logits_f_global, logits_z_global and logits_z_local
     (B, 1, num_identities); logits_f_local (B, 8, num_identities). Without a guiding stream z is f, so
     that a baseline has the same losses with the same weights and differs by the guide alone.
@@ -179,7 +179,7 @@ class DSAReid(nn.Module):
 
 
 def network_needs(config: ModelConfig) -> tuple[str, ...]:
-    """The arrays that training reads; :class:`densereid.train.data.dataset.StoreDataset` makes ``crops`` from image and iuv."""
+    """The arrays that training reads; the dataset makes ``crops`` from image and iuv."""
     if config.streams == "mf":
         return ("image",)
     return ("image", "crops") if config.part_images == "crops" else ("image", "dsap", "dsap_valid")

@@ -112,7 +112,7 @@ def _chosen(outputs: Mapping[str, Tensor], widths: Mapping[str, int], feature: s
 
 
 class MagnifierReid(nn.Module):
-    """The network that is trained; ``forward`` gives what :func:`densereid.train.losses.magnifiernet.magnifier_loss` reads."""
+    """The network that is trained; ``forward`` gives what ``magnifier_loss`` reads."""
 
     attribute_targets: Tensor
 
