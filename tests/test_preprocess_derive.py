@@ -140,9 +140,8 @@ def test_a_read_only_installation_compiles_for_itself(tmp_path: Path) -> None:
     """Where numba can keep what it compiled neither beside the module nor in the user's folder."""
     package = tmp_path / "densereid"
     shutil.copytree(ROOT / "densereid", package, ignore=shutil.ignore_patterns("__pycache__"))
-    (
-        package / "preprocess" / "semantics" / "__pycache__"
-    ).touch()  # root writes into read-only folders, not into a file
+    module = package / "preprocess" / "semantics" / "warp_cpu.py"
+    module.with_name("__pycache__").touch()  # root writes into read-only folders, but not into a file
     code = (
         "import numpy as np; from densereid.preprocess.semantics import warp_cpu; print(warp_cpu.__file__); "
         "iuv = np.full((1, 1, 1, 3), 3, np.uint8); "
@@ -152,9 +151,7 @@ def test_a_read_only_installation_compiles_for_itself(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **nowhere}, capture_output=True, text=True
     )
-    assert result.stdout.split("\n") == [str(package / "preprocess" / "semantics" / "warp_cpu.py"), "[[[4]]]", ""], (
-        result.stderr
-    )
+    assert result.stdout.split("\n") == [str(module), "[[[4]]]", ""], result.stderr
 
 
 @pytest.mark.parametrize("device", DEVICES)
