@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import schema_table
 from densereid.data_catalog.store.store import FORMATS, convert_store, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -96,7 +96,7 @@ def densepose_sizes(**request: Any) -> None:
 
 @cli.command()
 @options.derive_options
-def derive(source: Place | None, **request: Any) -> None:
+def derive(source: AnyPath | None, **request: Any) -> None:
     """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
     from densereid.pipeline.stores import StoreRequest, derive_store
 
@@ -114,7 +114,7 @@ def derive(source: Place | None, **request: Any) -> None:
 @options.initial
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
-@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PATH_OR_URL, help="This store, whatever its size or name.")
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
 def train(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
@@ -125,7 +125,7 @@ def train(**request: Any) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
-@click.option("--store-path", type=options.PLACE, help="Another store than the one of the training.")
+@click.option("--store-path", type=options.PATH_OR_URL, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
@@ -146,7 +146,7 @@ def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
 @options.feed
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
-@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
+@click.option("--store-path", type=options.PATH_OR_URL, help="This store, whatever its size or name.")
 def ablation(**request: Any) -> None:
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from densereid.pipeline.commands.ablation import run_ablation
@@ -180,7 +180,7 @@ def export(run: Path, target: Path | None) -> None:
 @options.seed
 @options.device
 @click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
-@click.option("--store-path", type=options.PLACE, help="Another store than the first run's own.")
+@click.option("--store-path", type=options.PATH_OR_URL, help="Another store than the first run's own.")
 def activations(**request: Any) -> None:
     """Draw where the trunks of some runs look, one column a run, for some images of a store."""
     from densereid.pipeline.commands.activations import draw_activations
@@ -193,8 +193,8 @@ def activations(**request: Any) -> None:
 @options.run_root
 @options.rows
 @options.seed
-@click.option("--store-path", type=options.PLACE, help="This store, whatever its size or name.")
-def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | None, **request: Any) -> None:
+@click.option("--store-path", type=options.PATH_OR_URL, help="This store, whatever its size or name.")
+def inspect_command(run_root: Path, images: int, seed: int, store_path: AnyPath | None, **request: Any) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
     from densereid.pipeline.commands.inspect import inspect_store
     from densereid.pipeline.stores import StoreRequest
@@ -206,7 +206,7 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: Place | 
 @cli.command()
 @options.data_root
 @options.store_root
-def doctor(data_root: Path, store_root: Place) -> None:
+def doctor(data_root: Path, store_root: AnyPath) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
     from densereid.pipeline.commands.doctor import findings, findings_table
 
@@ -216,7 +216,7 @@ def doctor(data_root: Path, store_root: Place) -> None:
 @cli.command()
 @options.store_root
 @click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
-def status(store_root: Place, as_json: bool) -> None:
+def status(store_root: AnyPath, as_json: bool) -> None:
     """A table of all stores: what they hold, how much of them is written."""
     from densereid.pipeline.commands.status import find_stores, stores_table
 
@@ -227,10 +227,10 @@ def status(store_root: Place, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("store", type=options.PLACE)
+@click.argument("store", type=options.PATH_OR_URL)
 @click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
-def verify(store: Place, sample: int, seed: int) -> None:
+def verify(store: AnyPath, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
     from densereid.pipeline.commands.status import verify_store
 
@@ -238,9 +238,9 @@ def verify(store: Place, sample: int, seed: int) -> None:
 
 
 @cli.command()
-@click.argument("source", type=options.PLACE)
-@click.argument("target", type=options.PLACE)
-def convert(source: Place, target: Place) -> None:
+@click.argument("source", type=options.PATH_OR_URL)
+@click.argument("target", type=options.PATH_OR_URL)
+def convert(source: AnyPath, target: AnyPath) -> None:
     """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
     suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
     if target.suffix not in suffixes:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import place_of
+from densereid.data_catalog.files.paths import parse_path
 from densereid.data_catalog.store.store import FORMATS
 from densereid.pipeline.reports.paper_tables import TABLES
 from densereid.pipeline.settings import ESTIMATORS, defaults, parse_workers
@@ -19,8 +19,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-PLACE = click.types.FuncParamType(place_of)
-PLACE.name = "place"
+PATH_OR_URL = click.types.FuncParamType(parse_path)
+PATH_OR_URL.name = "path or URL"
 """A local folder, or a URL such as s3://BUCKET/FOLDER."""
 
 
@@ -38,7 +38,7 @@ catalog = _option(
     default=None,
 )
 data_root = _option("data-root", "Folder that contains the datasets; for folder, the images themselves.", type=_FOLDER)
-store_root = _option("store-root", "Folder of the stores, or a URL like s3://BUCKET/FOLDER.", type=PLACE)
+store_root = _option("store-root", "Folder of the stores, or a URL like s3://BUCKET/FOLDER.", type=PATH_OR_URL)
 run_root = _option("run-root", "Folder of training runs and pictures.", type=_FOLDER)
 store = _option("store", "Store format.", type=click.Choice(list(FORMATS)))
 size = _option("size", "Canonical image size, HEIGHTxWIDTH.")
@@ -88,7 +88,7 @@ ignore_space = _option(
 source = _option(
     "source",
     "The store to derive from; the one of DATASET, SIZE and STORE with the usual DSAP images unless given.",
-    type=PLACE,
+    type=PATH_OR_URL,
     default=None,
 )
 scheduler = _option("scheduler", "Address of a Dask scheduler that computes the shards, tcp://HOST:PORT.", default=None)

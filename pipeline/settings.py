@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import FORMATS
 
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
@@ -33,8 +33,8 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def store_path(
-    store_root: Place, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
-) -> Place:
+    store_root: AnyPath, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
+) -> AnyPath:
     """Where the store of a dataset at one canonical size lives: its name says both.
 
     It also says how its DSAP images are made where that is not the default: ``-dsap64``, ``-mean``.

@@ -9,7 +9,7 @@ from typing import Any
 
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -37,7 +37,7 @@ class StoreRequest:
 
     dataset: str
     data_root: Path
-    store_root: Place
+    store_root: AnyPath
     store: str
     size: str
     dsap_size: int
@@ -59,13 +59,13 @@ class StoreRequest:
     compiled: bool = False
     ignore_space: bool = False
 
-    def path(self) -> Place:
+    def path(self) -> AnyPath:
         """Where the store lives, or will."""
         name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
         size = parse_size(self.size)
         return store_path(self.store_root, name, size, self.store, dsap_size=self.dsap_size, collision=self.collision)
 
-    def usual_path(self) -> Place:
+    def usual_path(self) -> AnyPath:
         """Where the same store with the usual DSAP images lives, or would."""
         return replace(self, **{name: defaults()[name] for name in ("dsap_size", "collision")}).path()
 
@@ -106,7 +106,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     return store, _report_failures(store)
 
 
-def derive_store(request: StoreRequest, source: Place | None = None) -> Store:
+def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     """The request's store, its masks and DSAP images computed from the images and IUV maps of a finished store.
 
     ``source`` is that store; the request's own with the usual DSAP images unless given.

@@ -33,7 +33,7 @@ BATCHES = 4
 SOON = 30.0
 """Seconds after which something that is waited for is taken not to come."""
 
-Place = tuple[str, int, int]
+AnyPath = tuple[str, int, int]
 """A moment of the work: the stage, the shard, the batch."""
 
 
@@ -41,9 +41,9 @@ Place = tuple[str, int, int]
 class Journal:
     """What happened, in order; an action may be hung on any moment."""
 
-    happened: list[Place] = field(default_factory=list)
-    actions: dict[Place, Callable[[], object]] = field(default_factory=dict)
-    events: dict[Place, threading.Event] = field(default_factory=dict)
+    happened: list[AnyPath] = field(default_factory=list)
+    actions: dict[AnyPath, Callable[[], object]] = field(default_factory=dict)
+    events: dict[AnyPath, threading.Event] = field(default_factory=dict)
 
     def reach(self, stage: str, shard: int, batch: int = 0) -> None:
         self.happened.append((stage, shard, batch))
@@ -53,7 +53,7 @@ class Journal:
     def event(self, *place: Any) -> threading.Event:
         return self.events.setdefault(place, threading.Event())
 
-    def wait_at(self, place: Place, for_place: Place) -> None:
+    def wait_at(self, place: AnyPath, for_place: AnyPath) -> None:
         """Hold the work up at ``place`` until ``for_place`` is reached, which must not need what is held up."""
 
         def wait() -> None:
@@ -61,7 +61,7 @@ class Journal:
 
         self.actions[place] = wait
 
-    def fail_at(self, place: Place, error: BaseException) -> None:
+    def fail_at(self, place: AnyPath, error: BaseException) -> None:
         def fail() -> None:
             raise error
 

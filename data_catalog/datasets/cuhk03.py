@@ -26,7 +26,7 @@ KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
 
 IMAGES_FILE = "cuhk-03.mat"
 
-_PLACES = (".", "cuhk03_release", "cuhk03", "cuhk03/cuhk03_release", "CUHK03", "CUHK03/cuhk03_release", "cuhk03-np")
+_FOLDERS = (".", "cuhk03_release", "cuhk03", "cuhk03/cuhk03_release", "CUHK03", "CUHK03/cuhk03_release", "cuhk03-np")
 _SOURCE = re.compile(r"(?P<pair>\d+)_(?P<identity>\d+)_(?P<view>[12])_(?P<image>\d+)\.png")
 _INDICES = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
 
@@ -50,7 +50,7 @@ class Release:
         missing = [name for name, path in files.items() if path is None]
         if missing:
             raise UserError(
-                f"{' and '.join(missing)} not found in {data_root}, nor in its {', '.join(_PLACES[1:])}",
+                f"{' and '.join(missing)} not found in {data_root}, nor in its {', '.join(_FOLDERS[1:])}",
                 f"{IMAGES_FILE} is in CUHK03's own release; the protocol's files are in the repository of its authors, "
                 "https://github.com/zhunzhong07/person-re-ranking; put them into one of those folders",
             )
@@ -64,7 +64,7 @@ def find_release(name: str, data_root: Path) -> Release:
     release = Release(name, None, None)
     found = {}
     for file in (IMAGES_FILE, release.protocol_name):
-        paths = (data_root / place / file for place in _PLACES)
+        paths = (data_root / folder / file for folder in _FOLDERS)
         found[file] = next((path for path in paths if path.is_file()), None)
     return Release(name, found[IMAGES_FILE], found[release.protocol_name])
 
@@ -164,7 +164,7 @@ def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> 
     files = (path for folder in folders for path in (root / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     found = {path.relative_to(root).as_posix() for path in files}
     jpegs = {path for path in found if path.endswith(".jpg") and f"{path[:-4]}.png" in wanted}
-    place = {Path(path).name: path for path in wanted}
+    path_of_name = {Path(path).name: path for path in wanted}
     differences = [
         f"{path} is a JPEG, encoded anew: it scores lower than the release's pixels" for path in sorted(jpegs)
     ]
@@ -172,7 +172,7 @@ def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> 
         f"{path} is missing" for path in sorted(set(wanted) - found - {f"{path[:-4]}.png" for path in jpegs})
     ]
     for path in sorted(found - set(wanted) - jpegs):
-        belongs = place.get(Path(path).name)
+        belongs = path_of_name.get(Path(path).name)
         where = f"has it in {Path(belongs).parent}" if belongs else "does not have it"
         differences.append(f"{path}: {protocol.name} {where}")
     return differences

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from densereid.data_catalog.files.paths import Place, UrlPath, upload
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, upload
 
 
-def write_json(path: Place, content: Any) -> None:
+def write_json(path: AnyPath, content: Any) -> None:
     """Write JSON so that ``path`` holds either its old content or all of the new one, whatever happens."""
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def write_bytes(path: Place, content: bytes) -> None:
+def write_bytes(path: AnyPath, content: bytes) -> None:
     """Write a file, and its folders, so that ``path`` holds either its old content or all of the new one.
 
     Where it cannot be written (OSError), nothing is left behind.
@@ -35,7 +35,7 @@ def write_bytes(path: Place, content: bytes) -> None:
         raise
 
 
-def make_folder(path: Place, build: Callable[[Path], None], *, last: str) -> None:
+def make_folder(path: AnyPath, build: Callable[[Path], None], *, last: str) -> None:
     """Make the folder ``path`` by ``build(aside)``; it appears whole or not at all.
 
     Local folders are renamed. At a URL there is no renaming: ``last`` is the file whose presence makes the folder

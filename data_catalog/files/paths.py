@@ -1,6 +1,6 @@
 """Where a store lives: a local folder, or a URL that fsspec knows. The only module that imports fsspec.
 
-A local place is a pathlib.Path and everything about it stays pathlib's. A place at a URL is a :class:`UrlPath`,
+A local path is a pathlib.Path and everything about it stays pathlib's. A path at a URL is a :class:`UrlPath`,
 which has the few methods of Path that stores use. Credentials and endpoints are read from the environment by
 fsspec's own libraries (s3fs: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...; gcsfs:
 GOOGLE_APPLICATION_CREDENTIALS, ...).
@@ -32,7 +32,7 @@ _CREDENTIALS = {
 }
 
 _CLIENTS = {"botocore", "aiobotocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp"}
-"""Libraries whose own exceptions mean that a place cannot be reached; not all of them are OSErrors."""
+"""Libraries whose own exceptions mean that a URL cannot be reached; not all of them are OSErrors."""
 
 
 @dataclass(frozen=True, order=True)
@@ -41,7 +41,7 @@ class UrlPath:
 
     Objects are written whole or not at all, as S3 and Google Cloud Storage do it. It holds nothing but the URL:
     connections are fsspec's, made per process, so that it may cross a fork and a pickle. Every method raises
-    UserError where the place cannot be reached: a missing package, bucket or permission, or no network.
+    UserError where the URL cannot be reached: a missing package, bucket or permission, or no network.
     """
 
     url: str
@@ -142,11 +142,11 @@ class UrlPath:
         return system, str(path)
 
 
-Place = Path | UrlPath
+AnyPath = Path | UrlPath
 
 
-def place_of(text: str | Place) -> Place:
-    """The place that a path or URL names; ``file://`` URLs are local folders.
+def parse_path(text: str | AnyPath) -> AnyPath:
+    """The path that a text names; ``file://`` URLs are local folders.
 
     Raises UserError for a protocol that fsspec does not know.
     """
@@ -165,18 +165,18 @@ def place_of(text: str | Place) -> Place:
     return UrlPath(text.rstrip("/"))
 
 
-def folder_bytes(place: Place) -> int:
+def folder_bytes(path: AnyPath) -> int:
     """Bytes of all files below a folder."""
-    if isinstance(place, UrlPath):
-        return place.num_bytes()
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    if isinstance(path, UrlPath):
+        return path.num_bytes()
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def free_bytes(place: Place) -> int | None:
+def free_bytes(path: AnyPath) -> int | None:
     """Free bytes of the disk on which a folder is or would be made; None at a URL, where nobody knows."""
-    if isinstance(place, UrlPath):
+    if isinstance(path, UrlPath):
         return None
-    return shutil.disk_usage(nearest_folder(place)).free
+    return shutil.disk_usage(nearest_folder(path)).free
 
 
 def nearest_folder(path: Path) -> Path:
@@ -184,47 +184,47 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def upload(place: UrlPath, build: Callable[[Path], None], *, last: str) -> None:
-    """Put the files that ``build`` makes in a temporary folder at ``place``, the file ``last`` after all others."""
+def upload(path: UrlPath, build: Callable[[Path], None], *, last: str) -> None:
+    """Put the files that ``build`` makes in a temporary folder at ``path``, the file ``last`` after all others."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "store"
         build(folder)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         for file in sorted(files, key=lambda file: file == folder / last):
-            (place / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
+            (path / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
 
 
 @contextmanager
-def explained(place: Place) -> Iterator[None]:
+def explained(path: AnyPath) -> Iterator[None]:
     """Turn a failure to reach a URL into a UserError that names it; a local folder's errors pass as they are."""
     try:
         yield
     except Exception as error:
-        if isinstance(place, Path) or not _is_out_of_reach(error):
+        if isinstance(path, Path) or not _is_out_of_reach(error):
             raise
-        raise _explanation(place, error) from error
+        raise _explanation(path, error) from error
 
 
 def _is_out_of_reach(error: Exception) -> bool:
     return isinstance(error, (OSError, ImportError)) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
-def _explanation(place: UrlPath, error: Exception) -> UserError:
-    package = _PACKAGES.get(place.protocol, "")
-    credentials = _CREDENTIALS.get(package, f"see fsspec's documentation of {place.protocol}://")
+def _explanation(path: UrlPath, error: Exception) -> UserError:
+    package = _PACKAGES.get(path.protocol, "")
+    credentials = _CREDENTIALS.get(package, f"see fsspec's documentation of {path.protocol}://")
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError):
         return UserError(
-            f"{place} needs a package that is not installed: {package or reason}",
+            f"{path} needs a package that is not installed: {package or reason}",
             f"pip install {package}" if package else "install what is named, or use a local folder",
         )
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{place} is not there: {reason}", "make the bucket first, or correct STORE_ROOT")
+        return UserError(f"{path} is not there: {reason}", "make the bucket first, or correct STORE_ROOT")
     if isinstance(error, PermissionError) or "credentials" in reason.lower():
         return UserError(
-            f"{place} may not be used with the credentials that were found: {reason}", f"credentials: {credentials}"
+            f"{path} may not be used with the credentials that were found: {reason}", f"credentials: {credentials}"
         )
     return UserError(
-        f"{place} cannot be reached: {type(error).__name__}: {reason}",
+        f"{path} cannot be reached: {type(error).__name__}: {reason}",
         f"check the network and the server, then run the same command again; it continues. Credentials: {credentials}",
     )

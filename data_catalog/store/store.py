@@ -18,7 +18,7 @@ import numpy as np
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import make_folder, write_json
-from densereid.data_catalog.files.paths import Place, UrlPath, place_of
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.store import hdf5_format, zarr_format
 from densereid.data_catalog.store.schema import (
     ARRAY_BY_NAME,
@@ -40,7 +40,7 @@ FORMATS: dict[str, ModuleType] = {"zarr": zarr_format, "hdf5": hdf5_format}
 
 
 def create_store(
-    path: Place, *, format: str, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+    path: AnyPath, *, format: str, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]
 ) -> None:
     """Make an empty store at ``path``, which must not exist; it appears whole or not at all.
 
@@ -62,7 +62,7 @@ def create_store(
     make_folder(path, build, last=module.MARKER)
 
 
-def _check_place(path: Place, format: str) -> None:
+def _check_place(path: AnyPath, format: str) -> None:
     if isinstance(path, UrlPath) and not FORMATS[format].AT_A_URL:
         raise UserError(
             f"an {format} store cannot live at {path}: it needs a local folder",
@@ -71,7 +71,7 @@ def _check_place(path: Place, format: str) -> None:
 
 
 def write_shard(
-    path: Place, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
+    path: AnyPath, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
 ) -> None:
     """Write every array of one shard, then the shard's marker with ``notes`` and each array's CRC-32.
 
@@ -87,7 +87,7 @@ def write_shard(
     write_json(_marker_path(path, shard), marker)
 
 
-def remove_leftovers(path: Place) -> None:
+def remove_leftovers(path: AnyPath) -> None:
     """Delete temporary files that a killed writer left in a store; call it when no writer is at work."""
     if isinstance(path, UrlPath):  # objects are put whole: nothing is ever written aside
         return
@@ -100,7 +100,7 @@ def remove_leftovers(path: Place) -> None:
 class Store:
     """An open store; reads rows of any array and pickles to other processes (open one with :func:`open_store`)."""
 
-    def __init__(self, path: Place) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
         module, self.attributes = _recognise(path)
         self.format = next(name for name, known in FORMATS.items() if known is module)
@@ -138,18 +138,18 @@ class Store:
             self._whole_until = time.monotonic() + BELIEVED_SECONDS
         return missing
 
-    def _marker_files(self) -> list[Place]:
-        files: list[Place] = list((self.path / "shards").glob("[0-9]*.json"))
+    def _marker_files(self) -> list[AnyPath]:
+        files: list[AnyPath] = list((self.path / "shards").glob("[0-9]*.json"))
         return sorted(files, key=lambda file: file.name)
 
 
-def open_store(path: str | Place, *, incomplete: bool = False) -> Store:
+def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
     """Open the zarr or HDF5 store in the folder or at the URL ``path``.
 
     Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, and,
     unless ``incomplete`` is given, where shards are missing.
     """
-    store = Store(place_of(path))
+    store = Store(parse_path(path))
     missing = store.missing_shards()
     if missing and not incomplete:
         raise UserError(
@@ -159,12 +159,12 @@ def open_store(path: str | Place, *, incomplete: bool = False) -> Store:
     return store
 
 
-def exists(path: Place) -> bool:
+def exists(path: AnyPath) -> bool:
     """Whether a store of any format is at ``path``."""
     return any((path / module.MARKER).is_file() for module in FORMATS.values())
 
 
-def convert_store(source: Store, path: Place, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
+def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
     """Copy a complete store into ``format`` at ``path``, shard by shard; continues an interrupted copy.
 
     Arrays, attributes and markers are equal afterwards. ``on_shard(shard)`` is called after each.
@@ -191,11 +191,11 @@ def convert_store(source: Store, path: Place, *, format: str, on_shard: Callable
             on_shard(shard)
 
 
-def _marker_path(path: Place, shard: int) -> Place:
+def _marker_path(path: AnyPath, shard: int) -> AnyPath:
     return path / "shards" / f"{shard:05d}.json"
 
 
-def _recognise(path: Place) -> tuple[ModuleType, dict[str, Any]]:
+def _recognise(path: AnyPath) -> tuple[ModuleType, dict[str, Any]]:
     """The format module and the attributes of the store at ``path``; UserError where there is no readable store."""
     for name, module in FORMATS.items():
         if (path / module.MARKER).is_file():

@@ -24,7 +24,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore
 
 from densereid.data_catalog.files.atomic import write_bytes
-from densereid.data_catalog.files.paths import Place, UrlPath, explained
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, explained
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry
 from densereid.data_catalog.store.zarr_shards import encode_chunk, encode_shard
 
@@ -71,17 +71,17 @@ def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]
     return {"chunks": (spec.chunk_rows, *shape[1:]), "shards": shard}
 
 
-def read_attributes(path: Place) -> dict[str, Any]:
+def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The group's attributes."""
     with explained(path):
         return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
 
 
-def _for_zarr(path: Place) -> Path | FsspecStore:
+def _for_zarr(path: AnyPath) -> Path | FsspecStore:
     return FsspecStore.from_url(path.url) if isinstance(path, UrlPath) else path
 
 
-def write_shard(path: Place, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard of every array; each is whole or absent."""
     with explained(path):
         group = zarr.open_group(_for_zarr(path), mode="r")
@@ -89,7 +89,7 @@ def write_shard(path: Place, shard: int, rows: Mapping[str, np.ndarray]) -> None
             _write_array(path, group[name], ARRAY_BY_NAME[name], shard, values)
 
 
-def _write_array(path: Place, array: zarr.Array, spec: ArraySpec, shard: int, values: np.ndarray) -> None:
+def _write_array(path: AnyPath, array: zarr.Array, spec: ArraySpec, shard: int, values: np.ndarray) -> None:
     written = path / spec.name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
     rows = array.chunks[0]
     if array.shards is None:
@@ -111,7 +111,7 @@ def remove_leftovers(path: Path) -> None:
 class Reader:
     """Reads rows of a store's arrays; opens them on first use, in each process for itself."""
 
-    def __init__(self, path: Place, geometry: Geometry) -> None:
+    def __init__(self, path: AnyPath, geometry: Geometry) -> None:
         self._path = path
         self._geometry = geometry
         self._arrays: dict[str, Any] = {}
@@ -138,26 +138,32 @@ class Reader:
         return np.asarray(array[rows].read().result())
 
     def _open(self, spec: ArraySpec) -> Any:
-        place = self._path / spec.name
-        where = {"driver": "file", "path": str(place.absolute())} if isinstance(place, Path) else object_driver(place)
+        array_path = self._path / spec.name
+        where = (
+            {"driver": "file", "path": str(array_path.absolute())}
+            if isinstance(array_path, Path)
+            else object_driver(array_path)
+        )
         if where is not None:
             return _open_tensorstore(where)
         if spec.written == "shard":  # the others are small and read whole
-            log.info("%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", place)
+            log.info(
+                "%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", array_path
+            )
         return self.array(spec.name)
 
 
-def object_driver(place: UrlPath) -> dict[str, Any] | None:
+def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
     """tensorstore's specification of a folder at a URL; None where it has no driver for the protocol.
 
     Credentials it reads from the environment itself; of S3's other settings it is told those that s3fs reads.
     """
-    if place.protocol in ("http", "https"):
-        return {"driver": "http", "base_url": place.url}
-    bucket, _, folder = place.url.partition("://")[2].partition("/")
-    if place.protocol in ("gs", "gcs"):
+    if array_path.protocol in ("http", "https"):
+        return {"driver": "http", "base_url": array_path.url}
+    bucket, _, folder = array_path.url.partition("://")[2].partition("/")
+    if array_path.protocol in ("gs", "gcs"):
         return {"driver": "gcs", "bucket": bucket, "path": folder}
-    if place.protocol not in ("s3", "s3a"):
+    if array_path.protocol not in ("s3", "s3a"):
         return None
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

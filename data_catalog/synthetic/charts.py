@@ -93,7 +93,7 @@ def surface_iuv(surface: np.ndarray, left: np.ndarray, theta: np.ndarray, along:
     """Part, u and v of N skin points: (N, 3) uint8 in the order I, U, V, with U and V = round(255 x value).
 
     ``surface`` (N,) holds Surface values other than OBJECT, ``left`` (N,) bool the person's own left,
-    ``theta`` (N,) degrees and ``along`` (N,) 0..1 the place on the surface, both as the module describes.
+    ``theta`` (N,) degrees and ``along`` (N,) 0..1 the position on the surface, both as the module describes.
     """
     first = _SURFACE_CHARTS[surface, 0]
     from_centre = (theta - _CENTRE[first] + 180.0) % 360.0 - 180.0

@@ -102,8 +102,8 @@ def _hit(solid: Solid, camera: Camera, rows: np.ndarray, columns: np.ndarray) ->
     inside = half * half - square * constant
     # The root with +sqrt is where the surface faces the camera, whatever the sign of the square term.
     depth = (np.sqrt(np.maximum(inside, 0.0)) - half) / square
-    place = t + dt * depth
-    return (inside >= 0.0) & (place >= solid.clip[0]) & (place <= solid.clip[1]), depth
+    height = t + dt * depth
+    return (inside >= 0.0) & (height >= solid.clip[0]) & (height <= solid.clip[1]), depth
 
 
 @dataclass(frozen=True)

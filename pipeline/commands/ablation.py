@@ -9,7 +9,7 @@ from typing import Any
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
 from densereid.data_catalog.datasets.lookup import find_spec, locate
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.commands.training import chosen_settings
 from densereid.pipeline.console import say
@@ -33,7 +33,7 @@ def run_ablation(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Place | None,
+    store_path: AnyPath | None,
     size: str | None,
     feed: str,
     **store_request: Any,
@@ -120,7 +120,7 @@ def _folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
     return [own, root] if own is not None else [root]
 
 
-def _ranked_store(config: TrainConfig, store_path: Place | None, store_request: dict[str, Any]) -> Store:
+def _ranked_store(config: TrainConfig, store_path: AnyPath | None, store_request: dict[str, Any]) -> Store:
     if store_path is not None:
         store = open_store(store_path)
     else:

@@ -1,8 +1,8 @@
 """Where networks look: the trunk's activation for images under several runs (MagnifierNet v1 Figure 3, v2 Figure 2).
 
 The trunk ends after ResNet's stage 3 (conv4_x), which is where the papers look. An activation is the Euclidean norm
-over the trunk map's channels at each place, scaled so that each picture's smallest is 0 and its largest is 1: colours
-compare places of one picture, not pictures.
+over the trunk map's channels at each position, scaled so that each picture's smallest is 0 and its largest is 1:
+colours compare positions in one picture, not pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import say
 from densereid.pipeline.options import whole_numbers
@@ -41,7 +41,7 @@ def draw_activations(
     images: int,
     rows: str | None,
     seed: int,
-    store_path: Place | None,
+    store_path: AnyPath | None,
     run_root: Path,
     device: str,
 ) -> Path:
@@ -109,16 +109,16 @@ def activation_sheet(store: Store, rows: np.ndarray, maps: dict[str, np.ndarray]
         )
         lines.append(stack(_text([caption]), grid(panels, len(panels))))
     legend = [f"{number}: {run}" for number, run in enumerate(maps, start=1)]
-    return stack(_text([*legend, "blue: the image's least active place, red: its most active"]), grid(lines, 1))
+    return stack(_text([*legend, "blue: the image's least active position, red: its most active"]), grid(lines, 1))
 
 
 def heat_overlay(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
     """The image, uint8 (height, width, 3) RGB, under the colours of an activation, float (h, w) in 0..1."""
     height, width = image.shape[:2]
     smooth = Image.fromarray(activation.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    place = np.asarray(smooth) * (len(_COLOURS) - 1)
+    level = np.asarray(smooth) * (len(_COLOURS) - 1)
     steps = np.arange(len(_COLOURS))
-    colour = np.stack([np.interp(place, steps, channel) for channel in _COLOURS.T], -1)
+    colour = np.stack([np.interp(level, steps, channel) for channel in _COLOURS.T], -1)
     return np.rint((1 - _OPACITY) * image + _OPACITY * colour).astype(np.uint8)
 
 

@@ -86,10 +86,10 @@ def parse_edges(text: str) -> list[int]:
 def sample(dataset: Dataset, images: int) -> list[Crop]:
     """That many images spread evenly over the dataset's order, without those that cannot be read."""
     count = min(images, len(dataset.records))
-    places = np.linspace(0, len(dataset.records) - 1, count).round().astype(int)
+    indices = np.linspace(0, len(dataset.records) - 1, count).round().astype(int)
     readable: list[Crop] = []
     reasons: list[str] = []
-    for record in (dataset.records[place] for place in places):
+    for record in (dataset.records[index] for index in indices):
         try:
             readable.append(Crop(record, *read_reduced(dataset.root / record.path)))
         except UserError as error:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from densereid.data_catalog.datasets.lookup import locate
 from densereid.data_catalog.datasets.specs import known_datasets
-from densereid.data_catalog.files.paths import Place, UrlPath, free_bytes, nearest_folder
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, free_bytes, nearest_folder
 from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.densepose.detectron2_network import installed_versions, missing
 from densereid.preprocess.densepose.weights import ZOO, cache_folder
@@ -29,7 +29,7 @@ class Finding:
     remedy: str = ""
 
 
-def findings(data_root: Path, store_root: Place) -> Iterator[Finding]:
+def findings(data_root: Path, store_root: AnyPath) -> Iterator[Finding]:
     """Everything that decides what can be run here."""
     yield Finding("Python", True, platform.python_version())
     yield from _packages()
@@ -53,7 +53,7 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, False, "not installed", "make clean-env, then make again; or pip install --editable .")
 
 
-def _disk(store_root: Place) -> Finding:
+def _disk(store_root: AnyPath) -> Finding:
     free = free_bytes(store_root)
     if free is None or isinstance(store_root, UrlPath):
         return Finding("free disk", True, f"stores are kept at {store_root}, whose free space is not known")

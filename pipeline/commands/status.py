@@ -8,19 +8,19 @@ import numpy as np
 from rich.table import Table
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place, folder_bytes
+from densereid.data_catalog.files.paths import AnyPath, folder_bytes
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import ProgressReport, say
 from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 
-def find_stores(store_root: Place) -> list[dict[str, Any]]:
+def find_stores(store_root: AnyPath) -> list[dict[str, Any]]:
     """The facts of every store directly under ``store_root``, sorted by name (:func:`store_facts`)."""
-    folders: list[Place] = list(store_root.glob("*"))
+    folders: list[AnyPath] = list(store_root.glob("*"))
     return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
 
 
-def store_facts(path: Place) -> dict[str, Any]:
+def store_facts(path: AnyPath) -> dict[str, Any]:
     """What a store holds and how much of it is written, in plain JSON types; its ``problem`` if it cannot be read.
 
     ``no_person``, ``failed`` and ``taken_whole`` count images of the finished shards; ``taken_whole`` are those in
@@ -46,7 +46,7 @@ def store_facts(path: Place) -> dict[str, Any]:
     }
 
 
-def stores_table(store_root: Place) -> Table:
+def stores_table(store_root: AnyPath) -> Table:
     """One row a store under ``store_root``: what it holds, how much of it is written, how large it is."""
     table = Table(title=f"stores in {store_root}", title_justify="left")
     for column in ("store", "format", "dataset", "estimator"):

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import say, show
@@ -36,7 +36,7 @@ def train_model(
     epochs: int | None,
     run_root: Path,
     overrides: Sequence[str],
-    store_path: Place | None,
+    store_path: AnyPath | None,
     size: str | None,
     fresh: bool,
     feed: str,
@@ -87,7 +87,7 @@ def chosen_settings(
 def evaluate_run(
     run: Path,
     *,
-    store_path: Place | None,
+    store_path: AnyPath | None,
     device: str,
     feature: str | None = None,
     reranking: Reranking | None = None,

@@ -119,16 +119,16 @@ def run_alone(
     order by every division of the work. On a CPU a batch is no faster than its crops one by one.
     """
     threads = torch.get_num_threads()
-    places = [(index, size) for size, indices in groups.items() for index in indices]
+    jobs = [(index, size) for size, indices in groups.items() for index in indices]
 
-    def alone(place: tuple[int, Size]) -> _Result:
+    def alone(job: tuple[int, Size]) -> _Result:
         torch.set_num_threads(1)  # of this thread
-        return compute([place[0]], place[1])
+        return compute([job[0]], job[1])
 
     try:
         # Detectron2 catches warnings in every convolution, which threads at once would leave switched off for good.
         with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-            for (index, _), result in zip(places, pool.map(alone, places), strict=True):
+            for (index, _), result in zip(jobs, pool.map(alone, jobs), strict=True):
                 yield [index], result
     finally:
         torch.set_num_threads(threads)  # threads begun later take the number that was set last, in whatever thread

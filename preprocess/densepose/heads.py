@@ -66,9 +66,9 @@ def pool_whole(features: torch.Tensor, extent: tuple[float, float], cells: int) 
 def _pooling_matrix(length: int, extent: float, cells: int, device: torch.device) -> torch.Tensor:
     """Weight of each of ``length`` features in each cell, float32 (cells, length); rows sum to 1."""
     step = max(extent, 1.0) / (cells * _SAMPLES)
-    places = ((torch.arange(cells * _SAMPLES, device=device) + 0.5) * step).clamp(max=length - 1)
-    # Linear interpolation: a feature's weight falls from 1 at its own place to 0 at its neighbours'.
-    near = 1 - (places[:, None] - torch.arange(length, device=device)).abs()
+    positions = ((torch.arange(cells * _SAMPLES, device=device) + 0.5) * step).clamp(max=length - 1)
+    # Linear interpolation: a feature's weight falls from 1 at its own position to 0 at its neighbours'.
+    near = 1 - (positions[:, None] - torch.arange(length, device=device)).abs()
     return near.clamp(min=0).reshape(cells, _SAMPLES, length).mean(dim=1)
 
 

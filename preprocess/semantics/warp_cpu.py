@@ -102,9 +102,9 @@ def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
             if part > NUM_BODY_PARTS:
                 highest = int(part)
             elif part > 0:
-                place = _mark(charts, pixel, valid, size, texel)
+                target = _mark(charts, pixel, valid, size, texel)
                 for channel in range(3):
-                    warped[3 * place + channel] = colours[3 * pixel + channel]
+                    warped[3 * target + channel] = colours[3 * pixel + channel]
     return highest
 
 
@@ -124,12 +124,12 @@ def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
             if part > NUM_BODY_PARTS:
                 highest = int(part)
             elif part > 0:
-                place = _mark(charts, pixel, valid, size, texel)
+                target = _mark(charts, pixel, valid, size, texel)
                 for channel in range(3):
-                    total[4 * place + channel] += colours[3 * pixel + channel]
-                hit[hits] = place
-                hits += total[4 * place + 3] == 0  # a sum, not a branch that the processor would guess wrong
-                total[4 * place + 3] += 1
+                    total[4 * target + channel] += colours[3 * pixel + channel]
+                hit[hits] = target
+                hits += total[4 * target + 3] == 0  # a sum, not a branch that the processor would guess wrong
+                total[4 * target + 3] += 1
         _divide(total, hit[:hits], warped)
     return highest
 
@@ -145,25 +145,25 @@ def _mark(charts, pixel, valid, size, texel):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _blank(warped, fill):  # type: ignore[no-untyped-def]
-    for place in range(len(warped) // 3):  # written out: a loop over the channels takes twenty times longer
-        warped[3 * place] = fill[0]
-        warped[3 * place + 1] = fill[1]
-        warped[3 * place + 2] = fill[2]
+    for target in range(len(warped) // 3):  # written out: a loop over the channels takes twenty times longer
+        warped[3 * target] = fill[0]
+        warped[3 * target + 1] = fill[1]
+        warped[3 * target + 2] = fill[2]
 
 
 @_compiled
 def _divide(total, hit, warped):  # type: ignore[no-untyped-def]
     """The means of one image's texels; ``total`` is zero again afterwards."""
     for index in range(len(hit)):
-        place = np.int64(hit[index])
-        count = total[4 * place + 3]
+        target = np.int64(hit[index])
+        count = total[4 * target + 3]
         # (2 t + n) // 2 n, the mean with halves rounded up. The half in the numerator keeps the product with the
         # rounded reciprocal away from whole numbers, so cutting off its fraction is exact.
         half, reciprocal = count + 0.5, 0.5 / count
         for channel in range(3):
-            warped[3 * place + channel] = np.uint8((2 * total[4 * place + channel] + half) * reciprocal)
-            total[4 * place + channel] = 0
-        total[4 * place + 3] = 0
+            warped[3 * target + channel] = np.uint8((2 * total[4 * target + channel] + half) * reciprocal)
+            total[4 * target + channel] = 0
+        total[4 * target + 3] = 0
 
 
 _KERNELS = {"last": _last, "mean": _mean}

@@ -58,25 +58,25 @@ def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Rea
     image = torch.zeros(len(readings), *size, 3, dtype=torch.uint8)
     score = np.full(len(readings), np.nan, np.float32)
     box = np.full((len(readings), 4), np.nan, np.float32)
-    reasons = {place: reading.reason for place, reading in enumerate(readings) if reading.crop is None}
-    places = [place for place in range(len(readings)) if place not in reasons]
+    reasons = {index: reading.reason for index, reading in enumerate(readings) if reading.crop is None}
+    indices = [index for index in range(len(readings)) if index not in reasons]
     crops = [reading.crop for reading in readings if reading.crop is not None]
     iuv = torch.zeros_like(image)
     taken_whole = 0
     if crops:
-        image[places] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
+        image[indices] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
         charts = estimator.estimate(crops, size)
-        score[places], box[places] = charts.score, charts.box
+        score[indices], box[indices] = charts.score, charts.box
         taken_whole = 0 if charts.whole is None else int(charts.whole.sum())
-        reasons |= {places[index]: reason for index, reason in charts.failures.items()}
-        iuv = charts.iuv if len(places) == len(readings) else _spread(charts.iuv, places, len(readings))
-    failures = {place: {"path": readings[place].record.path, "reason": reasons[place]} for place in sorted(reasons)}
+        reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
+        iuv = charts.iuv if len(indices) == len(readings) else _spread(charts.iuv, indices, len(readings))
+    failures = {index: {"path": readings[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
     return Charted(image, iuv, score, box, failures, taken_whole)
 
 
-def _spread(iuv: torch.Tensor, places: list[int], batch: int) -> torch.Tensor:
+def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:
     spread = iuv.new_zeros(batch, *iuv.shape[1:])
-    spread[places] = iuv
+    spread[indices] = iuv
     return spread
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.semantics.derive import Collision
@@ -30,7 +30,7 @@ class DerivedPlan:
     """The store ``source`` (complete; its path absolute) into one at ``path`` with other DSAP images."""
 
     source: Store
-    path: Place
+    path: AnyPath
     dsap_size: int
     collision: Collision
     device: str = "cpu"
@@ -78,7 +78,7 @@ class DerivedTask:
     """All that a worker needs to derive one shard: see :class:`densereid.preprocess.writing.shard_pipeline.Task`."""
 
     shard: int
-    path: Place
+    path: AnyPath
     geometry: Geometry
     config: PreprocessConfig
     source: Store
@@ -141,5 +141,5 @@ def prepare_derived(plan: DerivedPlan, *, format: str) -> list[int]:
     return missing
 
 
-def _resolved(place: Place) -> Place:
+def _resolved(place: AnyPath) -> AnyPath:
     return place.resolve() if isinstance(place, Path) else place

@@ -13,7 +13,7 @@ import numpy as np
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.store import Store, create_store, exists, open_store, remove_leftovers
 from densereid.preprocess.estimators.base import Estimator
@@ -38,7 +38,7 @@ class Plan:
     """One dataset into one store."""
 
     dataset: Dataset
-    path: Place
+    path: AnyPath
     estimator: Estimator
     config: PreprocessConfig
 
@@ -85,7 +85,7 @@ class ShardTask:
     shard: int
     records: tuple[ImageRecord, ...]
     root: Path
-    path: Place
+    path: AnyPath
     geometry: Geometry
     estimator: Estimator
     config: PreprocessConfig
@@ -106,7 +106,7 @@ class StorePlan(Protocol):
     """What is decided about a store before it is made; :class:`Plan` is one."""
 
     @property
-    def path(self) -> Place:
+    def path(self) -> AnyPath:
         """Where the store lives, or will."""
         ...
 
@@ -164,5 +164,5 @@ def check_same(plan: StorePlan, store: Store) -> None:
     if different:
         raise UserError(
             f"{plan.path} was made otherwise: {'; '.join(different)}",
-            "delete it to make it anew, or choose another place with STORE_ROOT",
+            "delete it to make it anew, or choose another folder with STORE_ROOT",
         )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from densereid.data_catalog.files.atomic import write_json
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import PROVENANCE
 from densereid.preprocess.writing.plan import StorePlan
 
@@ -40,7 +40,7 @@ def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> N
     write_json(plan.path / PROVENANCE, [*recorded_runs(plan.path), entry])
 
 
-def recorded_runs(store: Place) -> list[dict[str, Any]]:
+def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
     """The entries of a store, oldest first; none where nothing was recorded."""
     file = store / PROVENANCE
     return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []

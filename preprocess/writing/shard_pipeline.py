@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Status, arrays_written
 from densereid.data_catalog.store.store import write_shard
 from densereid.preprocess.writing.batch_rows import Charted, finish
@@ -67,7 +67,7 @@ class Task(Protocol):
         ...
 
     @property
-    def path(self) -> Place:
+    def path(self) -> AnyPath:
         """The store."""
         ...
 
@@ -215,7 +215,7 @@ class _Computed:
         values = finish(charted, dsap_size=config.dsap_size, collision=config.collision, device=config.device)
         for name, value in values.items():
             self._rows[name][rows] = value
-        self._failures += [charted.failures[place] for place in sorted(charted.failures)]
+        self._failures += [charted.failures[index] for index in sorted(charted.failures)]
         self._taken_whole += charted.taken_whole
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
         return Progress(len(values["status"]), len(charted.failures), no_person)

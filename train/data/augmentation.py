@@ -105,11 +105,11 @@ def augment(batch: Batch, draw: Draw, *, pad: int, dsap_size: int | None = None,
     y, x = _source_pixels(draw, height, width, pad)
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
     sample = torch.arange(len(batch), device=y.device)[:, None, None]
-    place = (sample, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :])
+    source = (sample, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :])
     kept = inside & ~_rectangles(draw.erase, height, width)
-    pixels = batch.image.permute(0, 2, 3, 1)[place]
+    pixels = batch.image.permute(0, 2, 3, 1)[source]
     image = normalise_image(pixels.permute(0, 3, 1, 2)) * kept[:, None]
-    mask = None if batch.mask is None else batch.mask[place] * inside
+    mask = None if batch.mask is None else batch.mask[source] * inside
     mirror = mirror_crops if part_images == "crops" else mirror_parts
     return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, draw, dsap_size, mirror), mask)
 

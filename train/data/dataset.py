@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import Place
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
 from densereid.train.data.batch import Batch
 from densereid.train.data.part_crops import crop_parts
@@ -30,7 +30,7 @@ class StoreReader(Protocol):
     """What training needs of a store; ``densereid.data_catalog.store.store.open_store`` returns one."""
 
     @property
-    def path(self) -> Place:
+    def path(self) -> AnyPath:
         """Where the store lies: a folder or a URL."""
 
     @property

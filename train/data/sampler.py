@@ -16,7 +16,7 @@ from densereid.train.data.randomness import Purpose, generator
 class PKSampler(Sampler[list[int]]):
     """Yields lists of P*K dataset indices, the K images of one identity together, P different identities.
 
-    An epoch gives each identity one place per K images it has (at least one), so frequent persons are
+    An epoch gives each identity one slot per K images it has (at least one), so frequent persons are
     seen more often, as in the samplers of torchreid and the strong baseline; unlike theirs its length
     is exact, equal in every epoch, and every identity appears. An identity with fewer than K images
     repeats some. The same (seed, epoch) gives the same batches. Of ``world_size`` processes each takes
@@ -63,25 +63,25 @@ class PKSampler(Sampler[list[int]]):
             yield [int(index) for group in mine for index in group]
 
     def _identity_batches(self, random: torch.Generator) -> np.ndarray:
-        """(num_batches, P) identities, different within a row, each in as many rows as it has places."""
-        places = self._places(random)
-        order = _permutation(len(places), random)
-        line = np.repeat(order, places[order])
-        # Dealing the line out like cards: an identity's places are neighbours in it, at most
+        """(num_batches, P) identities, different within a row, each in as many rows as it has slots."""
+        slots = self._slots(random)
+        order = _permutation(len(slots), random)
+        line = np.repeat(order, slots[order])
+        # Dealing the line out like cards: an identity's slots are neighbours in it, at most
         # num_batches of them, so no batch gets two of the same.
         dealt = line.reshape(self._identities, self._num_batches).T
         return dealt[_permutation(self._num_batches, random)]
 
-    def _places(self, random: torch.Generator) -> np.ndarray:
+    def _slots(self, random: torch.Generator) -> np.ndarray:
         """Rows in which each identity appears; they sum to num_batches * P and none exceeds num_batches."""
-        places = np.minimum(self._groups, self._num_batches)
-        missing = self._num_batches * self._identities - int(places.sum())
+        slots = np.minimum(self._groups, self._num_batches)
+        missing = self._num_batches * self._identities - int(slots.sum())
         while missing:
-            open_identities = np.flatnonzero(places < self._num_batches)
+            open_identities = np.flatnonzero(slots < self._num_batches)
             extra = open_identities[_permutation(len(open_identities), random)][:missing]
-            places[extra] += 1
+            slots[extra] += 1
             missing -= len(extra)
-        return places
+        return slots
 
     def _image_groups(self, label: int, count: int, random: torch.Generator) -> list[np.ndarray]:
         """``count`` groups of K images; no image twice in a group, nor again before its turn, while they last."""

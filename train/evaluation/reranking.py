@@ -108,12 +108,12 @@ def _lists(owner: Tensor, index: Tensor, value: Tensor, number: int) -> _Lists:
 
 
 def _join(lists: _Lists, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """All entries of the ``wanted`` lists: for each, its place in ``wanted`` and its place in ``lists``."""
+    """All entries of the ``wanted`` lists: for each, its position in ``wanted`` and its position in ``lists``."""
     lengths = lists.start[wanted + 1] - lists.start[wanted]
-    place = torch.arange(len(wanted), device=wanted.device).repeat_interleave(lengths)
+    position = torch.arange(len(wanted), device=wanted.device).repeat_interleave(lengths)
     before = lengths.cumsum(0) - lengths
-    entry = lists.start[wanted[place]] + torch.arange(len(place), device=wanted.device) - before[place]
-    return place, entry
+    entry = lists.start[wanted[position]] + torch.arange(len(position), device=wanted.device) - before[position]
+    return position, entry
 
 
 def _find_neighbours(images: Tensor, number: int, chunk: int) -> _Neighbours:
@@ -177,8 +177,8 @@ def _expanded(encodings: _Lists, nearest: Tensor, chunk: int) -> _Lists:
     number, k2 = nearest.shape
     owners, indices, values = [], [], []
     for rows in chunks(number, chunk):
-        place, entry = _join(encodings, nearest[rows].flatten())
-        keys, inverse = torch.unique(place // k2 * number + encodings.index[entry], return_inverse=True)
+        position, entry = _join(encodings, nearest[rows].flatten())
+        keys, inverse = torch.unique(position // k2 * number + encodings.index[entry], return_inverse=True)
         values.append(encodings.value.new_zeros(len(keys)).index_add_(0, inverse, encodings.value[entry] / k2))
         owners.append(keys // number + rows.start)
         indices.append(keys % number)
@@ -204,9 +204,9 @@ def _jaccard(encodings: _Lists, rows: slice, gallery: _Lists, num_gallery: int) 
     first, last = int(bounds[0]), int(bounds[-1])
     row = torch.arange(len(bounds) - 1, device=bounds.device).repeat_interleave(bounds.diff())
     column, value = encodings.index[first:last], encodings.value[first:last]
-    place, entry = _join(gallery, column)
+    position, entry = _join(gallery, column)
     minima = value.new_zeros((len(bounds) - 1) * num_gallery)
-    both = torch.minimum(value[place], gallery.value[entry])
-    minima.index_add_(0, row[place] * num_gallery + gallery.index[entry], both)
+    both = torch.minimum(value[position], gallery.value[entry])
+    minima.index_add_(0, row[position] * num_gallery + gallery.index[entry], both)
     shared = minima.view(-1, num_gallery)
     return 1 - shared / (2 - shared)

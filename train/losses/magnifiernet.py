@@ -32,7 +32,7 @@ def diversity_loss(parts: Tensor) -> Tensor:
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of mask logits (B, 8, h, w) against labels int64 (B, h, w), each label counting the same.
 
-    The mean over each label's places, then over the labels that the batch has (EANet's and the
+    The mean over each label's positions, then over the labels that the batch has (EANet's and the
     official code's balance: background and torso would outweigh head and feet).
     """
     costs = F.cross_entropy(logits.float(), target, reduction="none")

@@ -15,10 +15,10 @@ def masked_max_pool(features: Tensor, planes: Tensor) -> Tensor:
     v2, equation 1, and GMP; v1, equations 1 and 2. All planes at once: the product is (B, P, h * w, C),
     whose last axis is that of channels-last memory.
     """
-    places = features.flatten(2).transpose(1, 2)
+    positions = features.flatten(2).transpose(1, 2)
     weights = planes.to(features.dtype).flatten(2)
-    # max and not amax: its gradient needs the winners' places alone, amax keeps the whole product.
-    pooled: Tensor = (places[:, None] * weights[..., None]).max(2).values
+    # max and not amax: its gradient needs the winners' positions alone, amax keeps the whole product.
+    pooled: Tensor = (positions[:, None] * weights[..., None]).max(2).values
     return pooled
 
 

@@ -17,7 +17,7 @@ def planes_of(labels: Tensor) -> Tensor:
 
 
 def resize_planes(planes: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
-    """(B, 8, *size) of planes (B, 8, h, w); at every place they go on summing to 1.
+    """(B, 8, *size) of planes (B, 8, h, w); at every position they still sum to 1.
 
     ``area``: each part's share of a cell, from which no third part can come, as from interpolated
     label numbers. ``nearest``: the plane at the cell's centre.
@@ -32,7 +32,7 @@ def resize_planes(planes: Tensor, size: tuple[int, int], *, resize: str) -> Tens
 
 
 def mask_target(planes: Tensor) -> Tensor:
-    """int64 (B, h, w): the part with the largest share at each place, of equal ones the lowest label."""
+    """int64 (B, h, w): the part with the largest share at each position, of equal ones the lowest label."""
     return planes.argmax(1)
 
 

@@ -18,7 +18,7 @@ from test_catalog_store import GEOMETRY, random_rows, write_random_store
 from test_preprocess_run import contents
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, place_of
+from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, parse_path
 from densereid.data_catalog.store.schema import ARRAYS
 from densereid.data_catalog.store.store import (
     BELIEVED_SECONDS,
@@ -39,7 +39,7 @@ def bucket() -> Iterator[UrlPath]:
     """A folder in fsspec's memory filesystem, which lives in this process only."""
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    place = place_of("memory://bucket/stores")
+    place = parse_path("memory://bucket/stores")
     assert isinstance(place, UrlPath)
     yield place
     memory.store.clear()
@@ -51,9 +51,9 @@ def objects(place: UrlPath) -> dict[str, bytes]:
 
 
 def test_a_path_is_local_a_url_is_not_and_a_file_url_is_local_again(tmp_path: Path) -> None:
-    assert place_of("stores/a.zarr") == Path("stores/a.zarr")
-    assert place_of(f"file://{tmp_path}/with%20space") == tmp_path / "with space"
-    place = place_of("s3://bucket/stores/")
+    assert parse_path("stores/a.zarr") == Path("stores/a.zarr")
+    assert parse_path(f"file://{tmp_path}/with%20space") == tmp_path / "with space"
+    place = parse_path("s3://bucket/stores/")
     assert place == UrlPath("s3://bucket/stores")
     assert str(place / "a.zarr") == "s3://bucket/stores/a.zarr"
     assert ((place / "a.zarr").name, (place / "a.zarr").stem, (place / "a.zarr").suffix) == ("a.zarr", "a", ".zarr")
@@ -64,7 +64,7 @@ def test_a_path_is_local_a_url_is_not_and_a_file_url_is_local_again(tmp_path: Pa
 
 def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(UserError, match=r"s4://bucket: 's4' is no protocol(.|\n)*s3://BUCKET/FOLDER"):
-        place_of("s4://bucket")
+        parse_path("s4://bucket")
 
 
 def test_objects_are_put_listed_and_deleted(bucket: UrlPath) -> None:
@@ -186,7 +186,7 @@ def test_hdf5_needs_a_local_folder(bucket: UrlPath, tmp_path: Path) -> None:
     (bucket / "copied.hdf5" / "index.h5").write_bytes(b"as copied by hand")
     with pytest.raises(UserError, match="an hdf5 store cannot live at"):
         open_store(bucket / "copied.hdf5")
-    local = place_of(f"file://{tmp_path}/store.hdf5")
+    local = parse_path(f"file://{tmp_path}/store.hdf5")
     write_random_store(local, "hdf5")  # type: ignore[arg-type]
     assert (tmp_path / "store.hdf5" / "index.h5").is_file()
 
