@@ -72,9 +72,9 @@ def preprocess(dry_run: bool, **request: Any) -> None:
 
     wanted = StoreRequest(**request)
     if dry_run:
-        from densereid.pipeline.commands.dry_run import foretell
+        from densereid.pipeline.commands.dry_run import dry_run_report
 
-        for subject, sentence in foretell(wanted).items():
+        for subject, sentence in dry_run_report(wanted).items():
             click.echo(f"{subject:<10} {sentence}")
         say("dry run: nothing was written")
         return

@@ -180,12 +180,12 @@ def _no_estimator(dataset: Dataset, why: str) -> UserError:
 
 
 def _present_dataset(request: StoreRequest) -> Dataset:
-    if request.dataset == "synthetic" and not is_rendered(request):
+    if request.dataset == "synthetic" and not synthetic_exists(request):
         synthesize(request.data_root / "synthetic", SyntheticConfig(), workers=request.workers)
     return wanted_dataset(request)
 
 
-def is_rendered(request: StoreRequest) -> bool:
+def synthetic_exists(request: StoreRequest) -> bool:
     """Whether the synthetic pedestrians are there, all of them."""
     return (request.data_root / "synthetic" / COMPLETE_NAME).is_file()
 
@@ -256,7 +256,7 @@ def _report_failures(store: Store) -> int:
     return len(failures)
 
 
-def find_or_make_store(request: StoreRequest) -> Store:
+def ensure_store(request: StoreRequest) -> Store:
     """The request's store as it is, finished or made first where it is not there.
 
     With other DSAP images than the usual ones, it is derived from the store that has those, where that is finished.

@@ -18,7 +18,7 @@ from PIL import Image
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
-from densereid.pipeline.stores import StoreRequest, find_or_make_store, make_store
+from densereid.pipeline.stores import StoreRequest, ensure_store, make_store
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -214,16 +214,16 @@ def test_training_derives_its_store_where_one_with_the_usual_part_images_exists(
     make_store(usual)
     for photo in crops.rglob("*.png"):
         photo.write_bytes(b"")  # what it would have to read, were it not derived
-    assert find_or_make_store(wanted).attributes["derived_from"]["store"] == "folder-crops-64x32.zarr"
+    assert ensure_store(wanted).attributes["derived_from"]["store"] == "folder-crops-64x32.zarr"
     assert "deriving" in capsys.readouterr().err
     marker = wanted.path() / "shards" / "00000.json"
     content = marker.read_bytes()
     marker.unlink()
-    find_or_make_store(wanted)  # goes on as it began
+    ensure_store(wanted)  # goes on as it began
     assert marker.read_bytes() == content
     other = replace(wanted, collision="mean", estimator="densepose", weights=str(tmp_path / "none.pkl"))
     with pytest.raises(UserError, match=r"none\.pkl"):  # the usual store is not by this estimator
-        find_or_make_store(other)
+        ensure_store(other)
 
 
 def test_a_half_written_and_a_newer_store_end_in_a_message(crops: Path, tmp_path: Path) -> None:

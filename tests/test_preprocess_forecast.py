@@ -20,7 +20,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import FORMATS, open_store
-from densereid.pipeline.commands.dry_run import foretell
+from densereid.pipeline.commands.dry_run import dry_run_report
 from densereid.pipeline.stores import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import fill_store
@@ -186,11 +186,11 @@ def test_a_dry_run_counts_what_is_written_already(
     store = Path(shutil.copytree(stores["zarr"], tmp_path / stores["zarr"].name))
     (store / "shards" / "00001.json").unlink()
     before = tree(tmp_path)
-    facts = foretell(request(synthetic_root, tmp_path))
+    facts = dry_run_report(request(synthetic_root, tmp_path))
     assert "2 of 3 shards are written" in facts["store"]
     assert facts["to do"] == "1 shards, 32 images"
     with pytest.raises(UserError, match="shard_rows is 32, asked for 64"):
-        foretell(request(synthetic_root, tmp_path, shard_rows=64))
+        dry_run_report(request(synthetic_root, tmp_path, shard_rows=64))
     assert tree(tmp_path) == before
 
 
@@ -203,7 +203,9 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     Path("own.pkl").write_bytes(b"never seen before")
     shutil.rmtree(crops / "iuv")
     before = tree(tmp_path)
-    facts = foretell(request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights))
+    facts = dry_run_report(
+        request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
+    )
     reason = "would be downloaded to" if weights.startswith("R") else "would be recorded, at its first use"
     assert facts["estimator"].startswith("nobody (cannot be measured in a dry run")
     assert reason in facts["estimator"]
@@ -214,12 +216,12 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
 
 def test_a_dry_run_does_not_render(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not rendered yet(.|\n)*make synthesize"):
-        foretell(request(tmp_path, tmp_path / "stores"))
+        dry_run_report(request(tmp_path, tmp_path / "stores"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_of_a_finished_store_costs_nothing(synthetic_root: Path, stores: dict[str, Path]) -> None:
-    facts = foretell(request(synthetic_root, stores["zarr"].parent))
+    facts = dry_run_report(request(synthetic_root, stores["zarr"].parent))
     assert facts["to do"] == "0 shards, 0 images"
     assert "on disk" not in facts
 

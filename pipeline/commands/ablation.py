@@ -17,7 +17,7 @@ from densereid.pipeline.options import whole_numbers
 from densereid.pipeline.reports.ablation_report import report
 from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
 from densereid.pipeline.settings import choose_model, resolve_device
-from densereid.pipeline.stores import StoreRequest, find_or_make_store
+from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, changed, load_config
 from densereid.train.engine.checkpoint import LAST, load_network
 from densereid.train.engine.loop import fit
@@ -124,7 +124,7 @@ def _ranked_store(config: TrainConfig, store_path: AnyPath | None, store_request
     if store_path is not None:
         store = open_store(store_path)
     else:
-        store = find_or_make_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
+        store = ensure_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
     if not has_protocol(store):
         raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
     return store

@@ -12,7 +12,7 @@ from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import scores_table, untrained_scores
 from densereid.pipeline.console import say, show
 from densereid.pipeline.settings import defaults
-from densereid.pipeline.stores import StoreRequest, find_or_make_store
+from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.engine.checkpoint import load_checkpoint
 from densereid.train.engine.loop import FitResult, fit
@@ -27,7 +27,7 @@ def run_demo(folder: Path, *, seed: int, store_format: str, workers: int) -> Non
     started = time.monotonic()
     config = load_config(_MODEL)
     say(f"the demo works in {folder}; delete it to start anew. It needs no GPU and no download.")
-    store = find_or_make_store(_store_request(folder, config, store_format, workers))
+    store = ensure_store(_store_request(folder, config, store_format, workers))
     sheet = inspect_store(store, folder / "inspect", images=_PICTURES, seed=seed)
     run = folder / f"{store.attributes['dataset']}-{_MODEL}-seed{seed}"
     say(f"training {_MODEL} in {run}")

@@ -7,19 +7,26 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.store.store import exists, open_store
 from densereid.pipeline.settings import ESTIMATORS, resolve_device
-from densereid.pipeline.stores import StoreRequest, choose_estimator, counted, is_rendered, make_config, wanted_dataset
+from densereid.pipeline.stores import (
+    StoreRequest,
+    choose_estimator,
+    counted,
+    make_config,
+    synthetic_exists,
+    wanted_dataset,
+)
 from densereid.preprocess.densepose.weights import first_use
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.writing.forecast import SHARDS_IN_MEMORY, Nobody, Sample, in_words, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, check_same
 
 
-def foretell(request: StoreRequest) -> dict[str, str]:
+def dry_run_report(request: StoreRequest) -> dict[str, str]:
     """What a run would do, as a sentence for each of images, store, to do, estimator, on disk, memory and time.
 
     Raises UserError for what would stop the run before it starts, except an estimator that is not there.
     """
-    if request.dataset == "synthetic" and not is_rendered(request):
+    if request.dataset == "synthetic" and not synthetic_exists(request):
         raise UserError(
             "the synthetic pedestrians are not rendered yet, and a dry run writes nothing",
             "make synthesize renders them; a run does it by itself",

@@ -14,7 +14,7 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import say, show
 from densereid.pipeline.settings import choose_model, parse_size, resolve_device
-from densereid.pipeline.stores import StoreRequest, find_or_make_store
+from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, changed, load_config
 from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.describe import dataset_differences, parameter_table, settings_table
@@ -53,7 +53,7 @@ def train_model(
     if config.tuned_for:
         say(f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them")
     request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
-    store = find_or_make_store(request) if given is None else given
+    store = ensure_store(request) if given is None else given
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
     say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers = store_request["workers"]
