@@ -28,7 +28,7 @@ import click
 import torch
 
 from bench.gpu import BusyShare
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import encode_image
@@ -231,7 +231,7 @@ def main(script: Path | None, images: int, baseline_images: int | None, device: 
         f"at {THEIRS}",
     )
     title = f"DensePose of {images} crops of 128x64, random weights, {device_name(device)}"
-    print_table(title, columns, table_rows(found), ("torch", "detectron2"))
+    print_markdown_table(title, columns, table_rows(found), ("torch", "detectron2"))
 
 
 def device_name(device: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.batching import network_input, network_size
@@ -82,7 +82,7 @@ def main(device: str, precision: str, short_edges: str, crops: int, repeats: int
                 rows += compared(theirs, ours, batch, repeats)
     title = f"`detectron2` whole crops against `densepose`: {device}, {precision}, {torch.get_num_threads()} threads"
     columns = ("config", "short edge", "estimator", "images/s", "ratio", "CPU s an image", "ratio", "GFLOP a crop")
-    print_table(title, columns, rows, ("torch", "torchvision", "detectron2"))
+    print_markdown_table(title, columns, rows, ("torch", "torchvision", "detectron2"))
 
 
 def compared(theirs: Detectron2Estimator, ours: DenseposeEstimator, batch: list[Crop], repeats: int) -> list[tuple]:

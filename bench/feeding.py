@@ -17,7 +17,7 @@ import click
 import numpy as np
 import torch
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import FORMATS, Store, open_store
@@ -150,7 +150,7 @@ def main(model: str, device: str, identities: int, workers: int) -> None:
         size = f"{len(dataset)} training images, {decoded_bytes(dataset) / 1e6:.0f} MB decoded"
     title = f"Feeding {model} on {device}: {size}, page cache warm"
     columns = ("source", "feed", "workers", "samples/s, reading alone", "images/s in training", "data wait")
-    print_table(title, columns, rows, ("torch", "zarr", "tensorstore", "h5py"))
+    print_markdown_table(title, columns, rows, ("torch", "zarr", "tensorstore", "h5py"))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.store.schema import ARRAYS
 from densereid.data_catalog.store.store import FORMATS, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -237,7 +237,7 @@ def main(folder: Path, images: int, formats: tuple[str, ...], kills: int, shard_
     )
     title = f"A preprocessing run and its kills, shards of {shard_rows}, ESTIMATOR=iuv, 256x128"
     rows = [row for row, _ in measured]
-    print_table(title, (*columns, "files that differ", "arrays that differ"), rows, ("zarr", "h5py", "torch"))
+    print_markdown_table(title, (*columns, "files that differ", "arrays that differ"), rows, ("zarr", "h5py", "torch"))
     if not all(passed for _, passed in measured):
         sys.exit("something differs, or a kill came too late")
 

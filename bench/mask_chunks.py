@@ -12,7 +12,7 @@ import tensorstore
 import zarr
 from zarr.codecs import ZstdCodec
 
-from bench.report import print_table, seconds
+from bench.report import print_markdown_table, seconds
 from densereid.data_catalog.parts import PART_TO_LABEL
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.sample import render_sample
@@ -63,7 +63,7 @@ def main() -> None:
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             rows.append((chunk_rows, f"{took:.1f} s", f"{1000 * step:.1f} ms", f"{size / NUM_IMAGES:.0f} B"))
     columns = ("rows in a chunk", "plain from_zarr, share of images per part", f"{BATCH} scattered masks", "per mask")
-    print_table(f"Masks of {NUM_IMAGES} images", columns, rows, ("zarr", "dask", "tensorstore"))
+    print_markdown_table(f"Masks of {NUM_IMAGES} images", columns, rows, ("zarr", "dask", "tensorstore"))
 
 
 if __name__ == "__main__":

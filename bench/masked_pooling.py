@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.report import print_table, seconds
+from bench.report import print_markdown_table, seconds
 from densereid.data_catalog.parts import NUM_MASK_LABELS
 from densereid.train.networks.magnifiernet_branches import masked_max_pool
 from densereid.train.networks.regions import planes_of
@@ -43,7 +43,9 @@ def main() -> None:
             loop, ours = (_both_ways(pool, features, planes) for pool in (by_parts, masked_max_pool))
             size = "x".join(map(str, shape))
             rows.append((f"{size}, {device}", f"{1e3 * loop:.1f}", f"{1e3 * ours:.1f}", f"{loop / ours:.1f}x"))
-    print_table("Eight masked max-pools, there and back", ("map", "loop, ms", "ours, ms", "ratio"), rows, ("torch",))
+    print_markdown_table(
+        "Eight masked max-pools, there and back", ("map", "loop, ms", "ours, ms", "ratio"), rows, ("torch",)
+    )
 
 
 if __name__ == "__main__":

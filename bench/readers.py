@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from bench.report import print_table, seconds
+from bench.report import print_markdown_table, seconds
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import FORMATS, Store, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -62,7 +62,7 @@ def main() -> None:
     slowest = measured["zarr-python, row by row"]
     table = [(name, f"{1 / took:.1f}", f"{slowest / took:.1f}x") for name, took in measured.items()]
     title = f"{BATCH} scattered rows of image, DSAP and validity at 256x128"
-    print_table(title, ("reader", "steps/s", "against zarr-python"), table, ("zarr", "tensorstore", "h5py"))
+    print_markdown_table(title, ("reader", "steps/s", "against zarr-python"), table, ("zarr", "tensorstore", "h5py"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import plan_images, write_dataset
 
@@ -21,7 +21,7 @@ def main() -> None:
             write_dataset(Path(folder) / "synthetic", config, workers=workers)
             rates[workers] = count / (time.perf_counter() - start)
     rows = [(workers or "this one", f"{rate:.0f}", f"{rate / rates[0]:.2f}x") for workers, rate in rates.items()]
-    print_table(f"Rendering {count} images", ("processes", "images/s", "ratio"), rows, ("numpy", "pillow"))
+    print_markdown_table(f"Rendering {count} images", ("processes", "images/s", "ratio"), rows, ("numpy", "pillow"))
 
 
 if __name__ == "__main__":

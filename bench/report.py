@@ -36,7 +36,9 @@ def fastest(actions: Mapping[str, Callable[[], object]], rounds: int = 30) -> di
     return {name: (min(wall for wall, _ in times), min(cpu for _, cpu in times)) for name, times in measured.items()}
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], packages: Sequence[str]) -> None:
+def print_markdown_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], packages: Sequence[str]
+) -> None:
     """A Markdown table under a line that says where and with what it was measured."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     versions = ", ".join(f"{name} {version(name)}" for name in packages)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.train.evaluation.metrics import squared_distances
 from densereid.train.evaluation.reranking import Reranking, reranked_distances
 
@@ -80,7 +80,7 @@ def main() -> None:
             time_ratio, memory_ratio = measured["full"][0] / seconds, measured["full"][1] / memory
             rows.append((number, name, f"{seconds:.1f}", f"{time_ratio:.1f}x", f"{memory:.2f}", f"{memory_ratio:.1f}x"))
     columns = ("images", "method", "CPU seconds", "speed ratio", "GB", "memory ratio")
-    print_table(f"`python -m bench.reranking`, {QUERIES} queries, {WIDTH}-d", columns, rows, ("torch",))
+    print_markdown_table(f"`python -m bench.reranking`, {QUERIES} queries, {WIDTH}-d", columns, rows, ("torch",))
 
 
 if __name__ == "__main__":

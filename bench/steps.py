@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.feeding import make_stores
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.store.store import Store
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.engine.events import Event, StepsDone
@@ -101,7 +101,7 @@ def main(
     where = torch.cuda.get_device_name() if device == "cuda" else device
     columns = ("model", "size", "batch", "images/s", "data wait", "peak memory", "epochs", "hours for Market-1501")
     title = f"Training steps on {where}, {precision}, feed {feed}, compiled {'on' if compiled else 'off'}"
-    print_table(title, (*columns, "against the paper's own hours"), rows, ("torch",))
+    print_markdown_table(title, (*columns, "against the paper's own hours"), rows, ("torch",))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import click
 import torch
 from torch import Tensor, nn
 
-from bench.report import print_table
+from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -189,7 +189,9 @@ def main(
     alone, others = compare(here, world, errors, changes, numbers, controls=controls)
     given = ", ".join(f"{key} {value}" for key, value in changes.items())
     title = f"Two streams against one, renderer seed {world.seed}, {identities} + {test_identities} identities: {given}"
-    print_table(title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, others), ("torch",))
+    print_markdown_table(
+        title, ("network", "feature", "Rank-1", "mAP, each seed", "mAP"), rows(alone, others), ("torch",)
+    )
 
 
 if __name__ == "__main__":

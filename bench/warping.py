@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from bench.report import fastest, print_table
+from bench.report import fastest, print_markdown_table
 from densereid.data_catalog.parts import NUM_BODY_PARTS, PART_TO_LABEL
 from densereid.data_catalog.store.schema import DSAP_FILL, pack_validity
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -78,7 +78,7 @@ def main() -> None:
             for way, (wall, cpu) in took.items()
         ]
         title = f"Deriving at 256x128, collision {collision}, batches of {BATCH}"
-        print_table(
+        print_markdown_table(
             title, ("implementation", "images/s", "ratio", "ratio of CPU time"), rows, ("torch", "numpy", "numba")
         )
 

@@ -21,7 +21,7 @@ from densereid.data_catalog.store.store import FORMATS, convert_store, open_stor
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline import options
 from densereid.pipeline.commands.catalog import catalog
-from densereid.pipeline.console import ProgressReport, say, show
+from densereid.pipeline.console import ProgressReport, print_status, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED, failed, interrupted, stop_at_once_when_interrupted_twice
 
 
@@ -76,11 +76,11 @@ def preprocess(dry_run: bool, **request: Any) -> None:
 
         for subject, sentence in dry_run_report(wanted).items():
             click.echo(f"{subject:<10} {sentence}")
-        say("dry run: nothing was written")
+        print_status("dry run: nothing was written")
         return
     store, failed = make_store(wanted)
     click.echo(store.path)
-    say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
+    print_status(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
     if failed:
         sys.exit(EXIT_SOME_FAILED)
 
@@ -102,7 +102,7 @@ def derive(source: AnyPath | None, **request: Any) -> None:
 
     wanted = StoreRequest(**request)
     click.echo(derive_store(wanted, source).path)
-    say(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
+    print_status(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
 
 
 @cli.command()
@@ -210,7 +210,7 @@ def doctor(data_root: Path, store_root: AnyPath) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
     from densereid.pipeline.commands.doctor import findings, findings_table
 
-    show(findings_table(list(findings(data_root, store_root))))
+    print_table(findings_table(list(findings(data_root, store_root))))
 
 
 @cli.command()
@@ -223,7 +223,7 @@ def status(store_root: AnyPath, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(find_stores(store_root), indent=1))
     else:
-        show(stores_table(store_root))
+        print_table(stores_table(store_root))
 
 
 @cli.command()
@@ -284,7 +284,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = interrupted()
     except click.ClickException as error:
-        error.show()
+        error.print_table()
         code = error.exit_code
     except UserError as error:
         code = failed(error.problem, error.remedy)

@@ -21,12 +21,12 @@ def this_command() -> str:
     return os.environ.get("MAKE_COMMAND_LINE") or f"python -m pipeline {shlex.join(sys.argv[1:])}"
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     """A line for the person at the terminal; results go to standard output, this does not."""
     click.echo(text, err=True)
 
 
-def show(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Print a table to standard output; into a file or a pipe it is as wide as it needs to be."""
     console = Console()
     if not console.is_terminal:
@@ -81,7 +81,7 @@ class ProgressReport:
     def _write_line(self) -> None:
         self._last_line = time.monotonic()
         remaining = (self._total - self.done) / max(self.rate, 1e-9)
-        say(
+        print_status(
             f"{self._title}: {self.done}/{self._total} images, {self.rate:.0f} images/s, "
             f"{remaining:.0f} s remaining, {self._failed} failed"
         )

@@ -9,22 +9,22 @@ from types import FrameType
 
 import click
 
-from densereid.pipeline.console import say, this_command
+from densereid.pipeline.console import print_status, this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
 
 def failed(problem: str, remedy: str) -> int:
     """Tell what is wrong and what to do; the exit code."""
-    say(click.style("error: ", fg="red", bold=True) + problem)
+    print_status(click.style("error: ", fg="red", bold=True) + problem)
     if remedy:
-        say(remedy)
+        print_status(remedy)
     return EXIT_ERROR
 
 
 def interrupted() -> int:
     """Tell which command goes on; the exit code."""
-    say(_interruption())
+    print_status(_interruption())
     return EXIT_INTERRUPTED
 
 

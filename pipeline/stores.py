@@ -14,7 +14,7 @@ from densereid.data_catalog.store.schema import Geometry, Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
-from densereid.pipeline.console import ProgressReport, say, this_command
+from densereid.pipeline.console import ProgressReport, print_status, this_command
 from densereid.pipeline.dask_cluster import shard_executor
 from densereid.pipeline.settings import ESTIMATORS, defaults, gpus_to_share, parse_size, resolve_device, store_path
 from densereid.preprocess.densepose.batching import Precision
@@ -85,7 +85,7 @@ class StoreRequest:
 def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
     """Render the synthetic pedestrians under ``root``, with progress."""
     total = len(plan_images(config))
-    say(f"rendering {total} synthetic pedestrians into {root}")
+    print_status(f"rendering {total} synthetic pedestrians into {root}")
     with ProgressReport("rendering", total) as report:
         write_dataset(root, config, workers=workers, on_progress=lambda done, _: report.advance(done - report.done))
 
@@ -96,10 +96,10 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     device, why_device = resolve_device(request.device)
     estimator, why = choose_estimator(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
-    say(f"{dataset.name}: {counted(dataset)} in {dataset.root}")
+    print_status(f"{dataset.name}: {counted(dataset)} in {dataset.root}")
     for difference in count_differences(dataset):
-        say(f"  note: {difference}")
-    say(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
+        print_status(f"  note: {difference}")
+    print_status(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
     shards = prepare(plan, format=request.store)
     _fill(plan, shards, request)
     store = open_store(plan.path)
@@ -114,7 +114,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     original = open_store((source or request.usual_path()).absolute())
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
-    say(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
+    print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
     _fill(plan, prepare_derived(plan, format=request.store), request, title="deriving")
     store = open_store(plan.path)
     _report_failures(store)
@@ -160,7 +160,7 @@ def _network(request: StoreRequest, device: str, *, detectron2: bool) -> Estimat
         "mode": request.mode,
         "short_edge": request.short_edge,
         "precision": request.precision,
-        "notify": say,
+        "notify": print_status,
     }
     if detectron2:
         return open_detectron2(request.weights, fallback=not request.no_fallback, **common)
@@ -213,16 +213,18 @@ def counted(dataset: Dataset) -> str:
 
 def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *, title: str = "preprocessing") -> None:
     if not shards:
-        say(f"{plan.path} is complete; nothing to do")
+        print_status(f"{plan.path} is complete; nothing to do")
         return
     geometry = plan.geometry
     rows = [geometry.shard_slice(shard) for shard in shards]
     images = sum(covered.stop - covered.start for covered in rows)
     if len(shards) < geometry.num_shards:
-        say(f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written")
+        print_status(
+            f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written"
+        )
     gpus = gpus_to_share(request.device)
     with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
-        say(f"{len(shards)} shards, computed by {where}")
+        print_status(f"{len(shards)} shards, computed by {where}")
         if isinstance(plan, Plan) and not request.ignore_space:
             check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
         record_run(plan, command=this_command(), workers=where, shards=len(shards))
@@ -245,14 +247,16 @@ def _report_failures(store: Store) -> int:
     markers = store.markers().values()
     no_person, taken_whole = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
-        say(f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background")
+        print_status(
+            f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background"
+        )
     if taken_whole:
-        say(
+        print_status(
             f"the detector found nobody in {taken_whole} images, which were taken whole (--no-fallback leaves them out)"
         )
     if failures:
-        say(f"{len(failures)} images failed; the first: {failures[0]['reason']}")
-        say(f"all of them, with reasons: {store.path / 'failures.csv'}")
+        print_status(f"{len(failures)} images failed; the first: {failures[0]['reason']}")
+        print_status(f"all of them, with reasons: {store.path / 'failures.csv'}")
     return len(failures)
 
 
@@ -265,9 +269,9 @@ def ensure_store(request: StoreRequest) -> Store:
     if exists(path):
         store = open_store(path, incomplete=True)
         if not store.missing_shards():
-            say(f"store {path}: {store.geometry.num_samples} images")
+            print_status(f"store {path}: {store.geometry.num_samples} images")
             return store
-    say(f"store {path} is not there or not finished; making it first")
+    print_status(f"store {path} is not there or not finished; making it first")
     return derive_store(request) if _can_derive(request) else make_store(request)[0]
 
 

@@ -292,10 +292,10 @@ from densereid.pipeline import cli
 from densereid.pipeline import console as progress
 def hanging(**request):
     try:
-        progress.say("begun")
+        progress.print_status("begun")
         time.sleep(60)
     finally:
-        progress.say("the end hangs")
+        progress.print_status("the end hangs")
         time.sleep(60)
 cli.preprocess.callback = hanging
 sys.argv = ["pipeline", "preprocess"]

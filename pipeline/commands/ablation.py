@@ -12,7 +12,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.commands.training import chosen_settings
-from densereid.pipeline.console import say
+from densereid.pipeline.console import print_status
 from densereid.pipeline.options import whole_numbers
 from densereid.pipeline.reports.ablation_report import report
 from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
@@ -52,12 +52,12 @@ def run_ablation(
     store = _ranked_store(row_config(chosen, rows[0], model, settings, dataset), store_path, store_request)
     configs = _configs(chosen, rows, model, settings, dataset, store_request)
     folder = run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
-    say(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
-    say(f"device {device} ({why_device}); runs in {folder}")
+    print_status(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
+    print_status(f"device {device} ({why_device}); runs in {folder}")
     for name, config in configs.items():
         for seed in numbers:
             run = folder / f"{name}-seed{seed}"
-            say(f"{run}: {config.epochs} epochs")
+            print_status(f"{run}: {config.epochs} epochs")
             fit(config, store, run, device=device, workers=store_request["workers"], feed=feed, seed=seed)
     scores = {row.label: [_score(folder, row, seed, store, device) for seed in numbers] for row in rows}
     return report(chosen, scores, numbers, folder, str(store.attributes["dataset"]))
@@ -105,7 +105,7 @@ def _possible_rows(table: Table, dataset: str, store_request: dict[str, Any]) ->
     """
     left_out = [row.label for row in table.rows if row.attributes and not has_attributes(dataset)]
     for label in left_out:
-        say(f"left out: {label}, which needs person attributes; {dataset} has none")
+        print_status(f"left out: {label}, which needs person attributes; {dataset} has none")
     rows = tuple(row for row in table.rows if row.label not in left_out)
     folders = _folders(dataset, store_request)
     if any(row.attributes for row in rows) and len(folders) > 1:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
-from densereid.pipeline.console import say
+from densereid.pipeline.console import print_status
 from densereid.pipeline.options import whole_numbers
 from densereid.pipeline.reports.contact_sheet import captioned, choose_rows, grid, stack
 from densereid.pipeline.settings import resolve_device
@@ -54,12 +54,12 @@ def draw_activations(
     networks = [load_network(Path(run)) for run in runs]
     store = open_store(store_path or networks[0][1].store["path"])
     shown = _rows(store, rows) if rows else choose_rows(store, images, seed=seed)
-    say(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
+    print_status(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
     maps = [activations(network, store, shown, checkpoint.config, chosen) for network, checkpoint in networks]
     path = run_root / "inspect" / f"{store.path.name}-activations.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     activation_sheet(store, shown, {str(run): one for run, one in zip(runs, maps, strict=True)}).save(path)
-    say("activation: the norm over the channels after ResNet stage 3, scaled to 0..1 within each image")
+    print_status("activation: the norm over the channels after ResNet stage 3, scaled to 0..1 within each image")
     return path
 
 

@@ -11,7 +11,7 @@ from densereid.data_catalog.datasets.cuhk03 import KINDS
 from densereid.data_catalog.datasets.lookup import FOLDER, find_dataset, locate
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.pipeline import options
-from densereid.pipeline.console import say
+from densereid.pipeline.console import print_status
 from densereid.pipeline.exit import EXIT_ERROR
 
 
@@ -61,4 +61,4 @@ def extract_command(dataset: str, data_root: Path) -> None:
 
     for target in extract_dataset(dataset, data_root):
         click.echo(target)
-    say(f"next: make check DATASET={dataset if dataset in KINDS else ' or '.join(KINDS)}")
+    print_status(f"next: make check DATASET={dataset if dataset in KINDS else ' or '.join(KINDS)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from densereid.data_catalog.datasets.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
 from densereid.data_catalog.datasets.inventory import missing_images, stray_files
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_spec
-from densereid.pipeline.console import ProgressReport, say
+from densereid.pipeline.console import ProgressReport, print_status
 
 _SHOWN = 20
 
@@ -19,7 +19,7 @@ def dataset_differences(dataset: Dataset, data_root: Path) -> list[str]:
         release = find_release(dataset.name, data_root)
         against = [path for path in (release.protocol, release.images) if path is not None]
         if against:
-            say(f"comparing with {' and '.join(map(str, against))}")
+            print_status(f"comparing with {' and '.join(map(str, against))}")
         differences += release_differences(release, dataset.root)
     return differences
 
@@ -38,7 +38,7 @@ def extract_dataset(name: str, data_root: Path) -> list[Path]:
         images, protocol = release.require(data_root)
         folders = [data_root / folder for folder in find_spec(each).folders]
         target = next((folder for folder in folders if folder.is_dir()), folders[0])
-        say(f"extracting {images}, {protocol.name}, into {target}")
+        print_status(f"extracting {images}, {protocol.name}, into {target}")
         with ProgressReport("extracting", len(read_protocol(each, protocol))) as report:
             for _ in extract(release, data_root, target):
                 report.advance(1)

@@ -10,7 +10,7 @@ import click
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import scores_table, untrained_scores
-from densereid.pipeline.console import say, show
+from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config
@@ -26,11 +26,11 @@ def run_demo(folder: Path, *, seed: int, store_format: str, workers: int) -> Non
     """Render, preprocess, train, evaluate and inspect inside ``folder``, on the CPU; finished stages are kept."""
     started = time.monotonic()
     config = load_config(_MODEL)
-    say(f"the demo works in {folder}; delete it to start anew. It needs no GPU and no download.")
+    print_status(f"the demo works in {folder}; delete it to start anew. It needs no GPU and no download.")
     store = ensure_store(_store_request(folder, config, store_format, workers))
     sheet = inspect_store(store, folder / "inspect", images=_PICTURES, seed=seed)
     run = folder / f"{store.attributes['dataset']}-{_MODEL}-seed{seed}"
-    say(f"training {_MODEL} in {run}")
+    print_status(f"training {_MODEL} in {run}")
     result = fit(config, store, run, device="cpu", workers=0, seed=seed)
     _conclude(config, store, result, sheet=sheet, seed=seed, started=started)
 
@@ -59,8 +59,8 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     untrained = untrained_scores(config, store, num_identities=identities, seed=seed, device="cpu")
     assert result.scores is not None  # the synthetic dataset has query and gallery
     rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
-    show(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
-    say(f"the demo took {time.monotonic() - started:.0f} s")
+    print_table(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
+    print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
     click.echo("next:          make train, or with Market-1501 under data/: make preprocess DATASET=market")

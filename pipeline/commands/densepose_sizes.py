@@ -16,7 +16,7 @@ from rich.table import Table
 
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.console import ProgressReport, say, show
+from densereid.pipeline.console import ProgressReport, print_status, print_table
 from densereid.pipeline.settings import parse_size, resolve_device
 from densereid.preprocess.densepose.batching import Precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
@@ -45,12 +45,20 @@ def compare_densepose_sizes(
     found = find_dataset(dataset, data_root, pattern=pattern, catalog=catalog)
     there, why = resolve_device(device)
     estimator = open_densepose(
-        weights, device=there, mode="crop", short_edge=edges[0], precision=precision, compiled=False, notify=say
+        weights,
+        device=there,
+        mode="crop",
+        short_edge=edges[0],
+        precision=precision,
+        compiled=False,
+        notify=print_status,
     )
     crops = sample(found, images)
-    say(title := f"{estimator.architecture.name}, {precision}, {len(crops)} images of {found.name}, {there} ({why})")
+    print_status(
+        title := f"{estimator.architecture.name}, {precision}, {len(crops)} images of {found.name}, {there} ({why})"
+    )
     results = _compared(estimator, crops, parse_size(size), edges)
-    show(_table(results))
+    print_table(_table(results))
     return _written(run_root / f"densepose-sizes-{found.name}.png", results, title)
 
 
@@ -95,7 +103,7 @@ def sample(dataset: Dataset, images: int) -> list[Crop]:
         except UserError as error:
             reasons.append(error.problem)
     if reasons:
-        say(f"{len(reasons)} images cannot be read; the first: {reasons[0]}")
+        print_status(f"{len(reasons)} images cannot be read; the first: {reasons[0]}")
     if not readable:
         raise UserError(f"none of {count} images of {dataset.root} can be read")
     return readable

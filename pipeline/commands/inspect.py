@@ -10,14 +10,14 @@ from rich.table import Table
 from densereid.data_catalog.parts import MASK_LABELS
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.visibility import masks, visible_share
-from densereid.pipeline.console import say, show
+from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
 
 
 def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
     sheet = write_sheet(store, folder, images=images, seed=seed)
-    show(visibility_table(store))
+    print_table(visibility_table(store))
     click.echo(f"contact sheet: {sheet}")
     return sheet
 
@@ -28,7 +28,7 @@ def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{store.path.name}.png"
     contact_sheet(store, rows).save(path)
-    say(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
+    print_status(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
     return path
 
 

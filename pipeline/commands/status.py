@@ -10,7 +10,7 @@ from rich.table import Table
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, folder_bytes
 from densereid.data_catalog.store.store import Store, exists, open_store
-from densereid.pipeline.console import ProgressReport, say
+from densereid.pipeline.console import ProgressReport, print_status
 from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 
@@ -89,4 +89,6 @@ def verify_store(store: Store, *, sample: int, seed: int) -> None:
             f"{store.path} is damaged:\n" + "\n".join(f"  {problem}" for problem in problems[:20]),
             "delete the marker of each damaged shard (shards/NNNNN.json in the store) and preprocess again",
         )
-    say(f"{store.path} is whole: {len(store.markers())} shards by checksum, {len(rows_checked)} rows computed again")
+    print_status(
+        f"{store.path} is whole: {len(store.markers())} shards by checksum, {len(rows_checked)} rows computed again"
+    )

@@ -12,7 +12,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, open_store
-from densereid.pipeline.console import say, show
+from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.settings import choose_model, parse_size, resolve_device
 from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, changed, load_config
@@ -49,19 +49,21 @@ def train_model(
     given = open_store(store_path) if store_path is not None else None
     dataset = store_request["dataset"] if given is None else str(given.attributes["dataset"])
     config = load_config(model, chosen_settings(overrides, size, epochs, initial), dataset=dataset)
-    say(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
+    print_status(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
     if config.tuned_for:
-        say(f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them")
+        print_status(
+            f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them"
+        )
     request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
     store = ensure_store(request) if given is None else given
     folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
-    say(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
+    print_status(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers = store_request["workers"]
     result = fit(config, store, folder, device=device, workers=workers, feed=feed, seed=seed, resume=not fresh)
     if result.scores is not None:
-        show(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
-    say(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
-    say(f"next: make evaluate RUN_FOLDER={folder}, or make inspect {request.variables()}")
+        print_table(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
+    print_status(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
+    print_status(f"next: make evaluate RUN_FOLDER={folder}, or make inspect {request.variables()}")
     return result
 
 
@@ -101,7 +103,7 @@ def evaluate_run(
     config = checkpoint.config if feature is None else changed(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
     store = open_store(store_path or checkpoint.store["path"])
-    say(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
+    print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     found = protocol_embeddings(network, store, config=config, device=chosen)
     name = config.name if feature is None else f"{config.name}, {feature}"
     scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
@@ -109,7 +111,7 @@ def evaluate_run(
         (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
         name = f"{name}, re-ranked"
         scores[name] = reranked_scores(query.to(chosen), query_labels, gallery.to(chosen), gallery_labels, reranking)
-    show(scores_table(str(store.path), scores))
+    print_table(scores_table(str(store.path), scores))
     return scores[name]
 
 
@@ -125,7 +127,9 @@ def describe_model(run_or_model: str) -> None:
     if Path(run_or_model).is_dir():
         _, checkpoint = load_network(Path(run_or_model))
         config, identities = checkpoint.config, checkpoint.num_identities
-        say(f"{run_or_model}: epoch {checkpoint.epoch}, trained on {checkpoint.store['path']}, seed {checkpoint.seed}")
+        print_status(
+            f"{run_or_model}: epoch {checkpoint.epoch}, trained on {checkpoint.store['path']}, seed {checkpoint.seed}"
+        )
     else:
         config, identities = load_config(run_or_model), MARKET_IDENTITIES
         _show_datasets(run_or_model)
@@ -134,20 +138,20 @@ def describe_model(run_or_model: str) -> None:
         table.add_column(column)
     for row in settings_table(config):
         table.add_row(row.key, f"{row.value}{' *' if row.changed else ''}", row.help)
-    show(table)
+    print_table(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")
     weights.add_column("parameters", justify="right")
     for name, number in parameter_table(config, identities):
         weights.add_row(name, f"{number:,}")
-    show(weights)
+    print_table(weights)
 
 
 def _show_datasets(model: str) -> None:
     """Print what the experiment changes on single datasets, where it does."""
     for dataset, settings in dataset_differences(model).items():
         changes = ", ".join(f"{key}={value}" for key, value in settings.items())
-        say(f"on {dataset}: {changes or 'the same'}")
+        print_status(f"on {dataset}: {changes or 'the same'}")
 
 
 def export_run(run: Path, target: Path | None) -> Path:
@@ -156,7 +160,9 @@ def export_run(run: Path, target: Path | None) -> Path:
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
     export_network(network, checkpoint, path)
-    say(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {path.stat().st_size / 1e6:.1f} MB, what inference needs")
+    print_status(
+        f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {path.stat().st_size / 1e6:.1f} MB, what inference needs"
+    )
     return path
 
 

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from rich.table import Table as Shown
 
-from densereid.pipeline.console import say, show
+from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.reports.paper_tables import Table
 from densereid.train.evaluation.metrics import Scores
 
@@ -38,9 +38,9 @@ def report(
         shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
     for line in lines[1:]:
         shown.add_row(*line)
-    show(shown)
+    print_table(shown)
     if table.note:
-        say(table.note)
+        print_status(table.note)
     path = folder / f"{table.name}.md"
     body = ["| " + " | ".join(line) + " |" for line in lines]
     rule = "|".join(("", *("---" for _ in lines[0]), ""))

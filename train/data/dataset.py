@@ -62,7 +62,7 @@ class StoreDataset(Dataset[Batch]):
             read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
         )
         chosen = role == split
-        self._tell_left_out(chosen, person_id, status, split)
+        self._log_left_out(chosen, person_id, status, split)
         chosen = chosen & (person_id > 0) & (status != Status.FAILED)
         self.rows = np.flatnonzero(chosen)
         if not len(self.rows):
@@ -102,7 +102,7 @@ class StoreDataset(Dataset[Batch]):
         )
 
     @staticmethod
-    def _tell_left_out(chosen: np.ndarray, person_id: np.ndarray, status: np.ndarray, split: Split) -> None:
+    def _log_left_out(chosen: np.ndarray, person_id: np.ndarray, status: np.ndarray, split: Split) -> None:
         failed = int((chosen & (status == Status.FAILED)).sum())
         unidentified = int((chosen & (status != Status.FAILED) & (person_id <= 0)).sum())
         if failed or unidentified:
@@ -112,7 +112,7 @@ class StoreDataset(Dataset[Batch]):
             )  # fmt: skip
 
 
-def tell_repeated(dataset: StoreDataset, images: int) -> None:
+def log_repeated_identities(dataset: StoreDataset, images: int) -> None:
     """Log how many identities have fewer than ``images`` images: the sampler repeats theirs within a batch."""
     counts = np.bincount(dataset.labels)
     few = int((counts < images).sum())

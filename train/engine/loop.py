@@ -17,7 +17,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import augment, draw_augmentation
 from densereid.train.data.batch import Batch
-from densereid.train.data.dataset import StoreReader, tell_repeated
+from densereid.train.data.dataset import StoreReader, log_repeated_identities
 from densereid.train.data.loading import Feeder, choose_feed, make_feeder
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
@@ -25,7 +25,7 @@ from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
-from densereid.train.engine.schedule import rate_at, tell_stages
+from densereid.train.engine.schedule import log_stages, rate_at
 from densereid.train.engine.tracking import Tracker
 from densereid.train.evaluation.evaluate import evaluate, has_protocol
 from densereid.train.evaluation.metrics import Scores
@@ -94,8 +94,8 @@ def _train(run: Run, feed: str, workers: int) -> None:
         rank=run.fabric.global_rank,
         world_size=run.fabric.world_size,
     )
-    tell_repeated(run.dataset, config.sampling.images)
-    tell_stages(config)
+    log_repeated_identities(run.dataset, config.sampling.images)
+    log_stages(config)
     tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
     feeder: Feeder | None = None
     try:

@@ -10,7 +10,7 @@ from densereid.train.config.train_config import ScheduleConfig, TrainConfig, sec
 log = logging.getLogger(__name__)
 
 
-def tell_stages(config: TrainConfig) -> None:
+def log_stages(config: TrainConfig) -> None:
     """Log where the second stage of a run begins, or that the run is too short for it."""
     if not config.two_stages:
         return
