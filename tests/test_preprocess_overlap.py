@@ -21,7 +21,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import open_store
 from densereid.preprocess.writing import shard_pipeline as overlap
-from densereid.preprocess.writing.batch_rows import Charted
+from densereid.preprocess.writing.batch_rows import EstimatedBatch
 from densereid.preprocess.writing.fill import fill_shard, fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 from densereid.preprocess.writing.shard_pipeline import READ_AHEAD, Progress, compute_shards
@@ -83,13 +83,13 @@ class FakeTask:
         self.journal.reach("begin to read", self.shard, batch)
         return batch, readers.submit(self.journal.reach, "read", self.shard, batch)
 
-    def chart(self, reading: tuple[int, Future[None]]) -> Charted:
+    def estimate(self, reading: tuple[int, Future[None]]) -> EstimatedBatch:
         batch, future = reading
         future.result()
         self.journal.reach("chart", self.shard, batch)
         black = torch.zeros(8, 4, 2, 3, dtype=torch.uint8)
         black[0, 0, 0, 2] = 10 * self.shard + batch  # says which batch this is
-        return Charted(black, torch.zeros_like(black), np.zeros(8, np.float32), np.zeros((8, 4), np.float32))
+        return EstimatedBatch(black, torch.zeros_like(black), np.zeros(8, np.float32), np.zeros((8, 4), np.float32))
 
     def check(self, rows: Mapping[str, np.ndarray]) -> None:
         self.journal.reach("check", self.shard)
@@ -107,11 +107,11 @@ class FakePlan:
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     """Of derivation and writing, too; nothing is written."""
     journal = Journal()
-    finish = overlap.finish
+    derive_rows = overlap.derive_rows
 
-    def journal_finish(charted: Charted, **settings: Any) -> dict[str, np.ndarray]:
+    def journal_finish(charted: EstimatedBatch, **settings: Any) -> dict[str, np.ndarray]:
         journal.reach("derive", *divmod(int(charted.image[0, 0, 0, 2]), 10))
-        return finish(charted, **settings)
+        return derive_rows(charted, **settings)
 
     def journal_write(path: Path, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         journal.reach("write", shard)

@@ -18,7 +18,7 @@ from densereid.preprocess.semantics.derive import Collision, derive
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodedImage:
     """An image file as it was read: the crop and its pixels at the canonical size, or the reason why there are none."""
 
     record: ImageRecord
@@ -28,7 +28,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Charted:
+class EstimatedBatch:
     """A batch of images whose dense pose is known, all that the rest of its rows follows from.
 
     ``image``: uint8 (batch, height, width, 3) RGB. ``iuv``: of the same shape, I, U, V, on the estimator's device.
@@ -44,34 +44,34 @@ class Charted:
     """How many of the images a detector found nobody in, so that they were taken whole."""
 
 
-def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> Reading:
+def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> DecodedImage:
     """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be had."""
     try:
         pixels, file_size = read_reduced(root / record.path)
     except UserError as error:
-        return Reading(record, reason=error.problem)
-    return Reading(record, Crop(record, pixels, file_size), resize_image(pixels, size))
+        return DecodedImage(record, reason=error.problem)
+    return DecodedImage(record, Crop(record, pixels, file_size), resize_image(pixels, size))
 
 
-def estimate(estimator: Estimator, size: tuple[int, int], readings: Sequence[Reading]) -> Charted:
+def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[DecodedImage]) -> EstimatedBatch:
     """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it."""
-    image = torch.zeros(len(readings), *size, 3, dtype=torch.uint8)
-    score = np.full(len(readings), np.nan, np.float32)
-    box = np.full((len(readings), 4), np.nan, np.float32)
-    reasons = {index: reading.reason for index, reading in enumerate(readings) if reading.crop is None}
-    indices = [index for index in range(len(readings)) if index not in reasons]
-    crops = [reading.crop for reading in readings if reading.crop is not None]
+    image = torch.zeros(len(images), *size, 3, dtype=torch.uint8)
+    score = np.full(len(images), np.nan, np.float32)
+    box = np.full((len(images), 4), np.nan, np.float32)
+    reasons = {index: image.reason for index, image in enumerate(images) if image.crop is None}
+    indices = [index for index in range(len(images)) if index not in reasons]
+    crops = [image.crop for image in images if image.crop is not None]
     iuv = torch.zeros_like(image)
     taken_whole = 0
     if crops:
-        image[indices] = torch.from_numpy(np.stack([one.resized for one in readings if one.resized is not None]))
+        image[indices] = torch.from_numpy(np.stack([one.resized for one in images if one.resized is not None]))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
         taken_whole = 0 if charts.whole is None else int(charts.whole.sum())
         reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
-        iuv = charts.iuv if len(indices) == len(readings) else _spread(charts.iuv, indices, len(readings))
-    failures = {index: {"path": readings[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
-    return Charted(image, iuv, score, box, failures, taken_whole)
+        iuv = charts.iuv if len(indices) == len(images) else _spread(charts.iuv, indices, len(images))
+    failures = {index: {"path": images[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
+    return EstimatedBatch(image, iuv, score, box, failures, taken_whole)
 
 
 def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:
@@ -80,10 +80,10 @@ def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:
     return spread
 
 
-def finish(charted: Charted, *, dsap_size: int, collision: Collision, device: str) -> dict[str, np.ndarray]:
+def derive_rows(batch: EstimatedBatch, *, dsap_size: int, collision: Collision, device: str) -> dict[str, np.ndarray]:
     """Every ``shard`` array of the batch; mask and DSAP images are computed on ``device``."""
-    derived = derive(charted.image, charted.iuv, size=dsap_size, collision=collision, device=device)
-    found = derived["dsap_valid"].reshape(len(charted.image), -1).any(axis=1)
+    derived = derive(batch.image, batch.iuv, size=dsap_size, collision=collision, device=device)
+    found = derived["dsap_valid"].reshape(len(batch.image), -1).any(axis=1)
     status = np.where(found, Status.OK, Status.NO_PERSON).astype(np.uint8)
-    status[list(charted.failures)] = Status.FAILED
-    return {"image": charted.image.numpy(), **derived, "status": status, "score": charted.score, "box": charted.box}
+    status[list(batch.failures)] = Status.FAILED
+    return {"image": batch.image.numpy(), **derived, "status": status, "score": batch.score, "box": batch.box}

@@ -18,7 +18,7 @@ from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.semantics.derive import Collision
-from densereid.preprocess.writing.batch_rows import Charted
+from densereid.preprocess.writing.batch_rows import EstimatedBatch
 from densereid.preprocess.writing.plan import PreprocessConfig, prepare
 
 TAKEN_OVER = ("image", "iuv", "score", "box", "status")
@@ -86,10 +86,10 @@ class DerivedTask:
     """The source's, of this shard."""
 
     def read(self, rows: slice, readers: Executor) -> slice:  # noqa: ARG002 - the estimating thread has nothing to do
-        """Leave the reading to :meth:`chart`."""
+        """Leave the reading to :meth:`estimate`."""
         return rows
 
-    def chart(self, reading: slice) -> Charted:
+    def estimate(self, reading: slice) -> EstimatedBatch:
         """The rows ``reading`` of the shard as the source holds them."""
         first = self.geometry.shard_slice(self.shard).start
         rows = slice(first + reading.start, first + reading.stop)
@@ -97,7 +97,7 @@ class DerivedTask:
         score, box = (self.source.read(name, rows) for name in ("score", "box"))
         # The marker counts them by shard: the shard's first batch brings them all.
         taken_whole = self.marker.get("taken_whole", 0) if reading.start == 0 else 0
-        return Charted(image, iuv, score, box, self._failures(rows), taken_whole)
+        return EstimatedBatch(image, iuv, score, box, self._failures(rows), taken_whole)
 
     def _failures(self, rows: slice) -> dict[int, dict[str, str]]:
         failures = {failure["path"]: failure for failure in self.marker.get("failures", [])}

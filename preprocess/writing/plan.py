@@ -18,7 +18,7 @@ from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.store import Store, create_store, exists, open_store, remove_leftovers
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.semantics.derive import Collision
-from densereid.preprocess.writing.batch_rows import Charted, Reading, estimate, read_record
+from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class ShardTask:
     estimator: Estimator
     config: PreprocessConfig
 
-    def read(self, rows: slice, readers: Executor) -> list[Future[Reading]]:
+    def read(self, rows: slice, readers: Executor) -> list[Future[DecodedImage]]:
         """Begin to read the images of ``rows`` (of this shard), each a job of ``readers``."""
         return [readers.submit(read_record, self.root, record, self.config.size) for record in self.records[rows]]
 
-    def chart(self, reading: Sequence[Future[Reading]]) -> Charted:
+    def estimate(self, reading: Sequence[Future[DecodedImage]]) -> EstimatedBatch:
         """The images that :meth:`read` began to read, with their dense pose."""
         return estimate(self.estimator, self.config.size, [future.result() for future in reading])
 

@@ -24,7 +24,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Status, arrays_written
 from densereid.data_catalog.store.store import write_shard
-from densereid.preprocess.writing.batch_rows import Charted, finish
+from densereid.preprocess.writing.batch_rows import EstimatedBatch, derive_rows
 from densereid.preprocess.writing.plan import PreprocessConfig
 
 READ_AHEAD = 2
@@ -82,10 +82,10 @@ class Task(Protocol):
         ...
 
     def read(self, rows: slice, readers: Executor) -> Any:
-        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`chart` takes."""
+        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`estimate` takes."""
         ...
 
-    def chart(self, reading: Any) -> Charted:
+    def estimate(self, reading: Any) -> EstimatedBatch:
         """The rows that :meth:`read` began to read, with their dense pose."""
         ...
 
@@ -182,8 +182,8 @@ def _compute(
         for batch in batches:
             if writing is not None:
                 writing.raise_if_stopped()
-            charted = task.chart(batch.reading)
-            derived.append(deriver.submit(computed.derive, batch.rows, charted))
+            estimated = task.estimate(batch.reading)
+            derived.append(deriver.submit(computed.derive, batch.rows, estimated))
             if len(derived) > _DERIVED_BEHIND:
                 count_one()
         while derived:
@@ -209,16 +209,16 @@ class _Computed:
             for spec in arrays_written("shard")
         }
 
-    def derive(self, rows: slice, charted: Charted) -> Progress:
+    def derive(self, rows: slice, estimated: EstimatedBatch) -> Progress:
         """Fill in ``rows``; batches come in order."""
         config = self._task.config
-        values = finish(charted, dsap_size=config.dsap_size, collision=config.collision, device=config.device)
+        values = derive_rows(estimated, dsap_size=config.dsap_size, collision=config.collision, device=config.device)
         for name, value in values.items():
             self._rows[name][rows] = value
-        self._failures += [charted.failures[index] for index in sorted(charted.failures)]
-        self._taken_whole += charted.taken_whole
+        self._failures += [estimated.failures[index] for index in sorted(estimated.failures)]
+        self._taken_whole += estimated.taken_whole
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
-        return Progress(len(values["status"]), len(charted.failures), no_person)
+        return Progress(len(values["status"]), len(estimated.failures), no_person)
 
     def write(self) -> Progress:
         """Write the shard and its marker; its totals."""
