@@ -245,12 +245,12 @@ def _compute(plan: Plan | DerivedPlan, shards: list[int], executor: Executor | N
 def _report_failures(store: Store) -> int:
     failures = write_failures(store)
     markers = store.markers().values()
-    no_person, taken_whole = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
+    no_person, num_fallbacks = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
         print_status(
             f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background"
         )
-    if taken_whole:
+    if num_fallbacks:
         print_status(
             f"the detector found nobody in {taken_whole} images, which were taken whole (--no-fallback leaves them out)"
         )

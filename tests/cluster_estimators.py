@@ -65,8 +65,8 @@ class TakesWhole:
         return self.inner.settings()
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
-        whole = np.array([crop.record.path in self.paths for crop in crops])
-        return replace(self.inner.estimate(crops, size), whole=whole)
+        is_fallback = np.array([crop.record.path in self.paths for crop in crops])
+        return replace(self.inner.estimate(crops, size), is_fallback=is_fallback)
 
 
 def seat(number: int) -> tuple[int, str]:

@@ -126,10 +126,10 @@ def test_a_detection_is_pasted_at_its_place_and_the_rest_falls_back(
     np.testing.assert_array_equal(alone.iuv[0].numpy(), image)
     assert not alone.iuv[1].any()
     assert alone.score[1] == 0
-    assert charts.whole is not None
-    assert alone.whole is not None
-    assert (charts.whole.tolist(), alone.whole.tolist()) == ([False, True], [False, False])
-    assert estimator.estimate([crop(10)], SIZE).whole is None
+    assert charts.is_fallback is not None
+    assert alone.is_fallback is not None
+    assert (charts.is_fallback.tolist(), alone.is_fallback.tolist()) == ([False, True], [False, False])
+    assert estimator.estimate([crop(10)], SIZE).is_fallback is None
 
 
 def test_the_person_is_the_largest_score_times_centre_prior() -> None:

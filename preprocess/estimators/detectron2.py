@@ -62,8 +62,8 @@ class Detectron2Estimator(NetworkEstimator[Network]):
             found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
             scores = network.scores(features, [None if one is None else one.inner for one in found])
         iuv, score = decode(scores, size)
-        whole = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
-        charts = Charts(iuv, score.cpu().numpy(), whole_images(crops), whole=whole)
+        is_fallback = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
+        charts = Charts(iuv, score.cpu().numpy(), whole_images(crops), is_fallback=is_fallback)
         if self.mode == "detect":
             for index, one in enumerate(found):
                 self._put_detection(charts, index, one, scores[index : index + 1], sizes[index])

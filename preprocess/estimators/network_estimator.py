@@ -55,7 +55,7 @@ class NetworkEstimator(ABC, Generic[_Network]):
         several at a time (see ``run_in_batches``). Raises UserError when not even one fits into the device's memory.
         """
         network = self.network()
-        whole: np.ndarray | None = None
+        is_fallback: np.ndarray | None = None
         result = Charts(
             iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
             score=np.zeros(len(crops), np.float32),
@@ -68,10 +68,10 @@ class NetworkEstimator(ABC, Generic[_Network]):
         groups = group_by_network_size(crops, self.short_edge)
         for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
             result.iuv[batch], result.score[batch], result.box[batch] = charts.iuv, charts.score, charts.box
-            if charts.whole is not None:
-                whole = np.zeros(len(crops), bool) if whole is None else whole
-                whole[batch] = charts.whole
-        return replace(result, whole=whole)
+            if charts.is_fallback is not None:
+                is_fallback = np.zeros(len(crops), bool) if is_fallback is None else is_fallback
+                is_fallback[batch] = charts.is_fallback
+        return replace(result, is_fallback=is_fallback)
 
     @abstractmethod
     def network(self) -> _Network:

@@ -40,7 +40,7 @@ class EstimatedBatch:
     score: np.ndarray
     box: np.ndarray
     failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
-    taken_whole: int = 0
+    num_fallbacks: int = 0
     """How many of the images a detector found nobody in, so that they were taken whole."""
 
 
@@ -62,16 +62,16 @@ def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[Decod
     indices = [index for index in range(len(images)) if index not in reasons]
     crops = [image.crop for image in images if image.crop is not None]
     iuv = torch.zeros_like(image)
-    taken_whole = 0
+    num_fallbacks = 0
     if crops:
         image[indices] = torch.from_numpy(np.stack([one.resized for one in images if one.resized is not None]))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
-        taken_whole = 0 if charts.whole is None else int(charts.whole.sum())
+        num_fallbacks = 0 if charts.whole is None else int(charts.whole.sum())
         reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
         iuv = charts.iuv if len(indices) == len(images) else _spread(charts.iuv, indices, len(images))
     failures = {index: {"path": images[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
-    return EstimatedBatch(image, iuv, score, box, failures, taken_whole)
+    return EstimatedBatch(image, iuv, score, box, failures, num_fallbacks)
 
 
 def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:

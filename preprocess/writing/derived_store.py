@@ -96,8 +96,8 @@ class DerivedTask:
         image, iuv = (torch.from_numpy(self.source.read(name, rows)) for name in ("image", "iuv"))
         score, box = (self.source.read(name, rows) for name in ("score", "box"))
         # The marker counts them by shard: the shard's first batch brings them all.
-        taken_whole = self.marker.get("taken_whole", 0) if reading.start == 0 else 0
-        return EstimatedBatch(image, iuv, score, box, self._failures(rows), taken_whole)
+        num_fallbacks = self.marker.get("taken_whole", 0) if reading.start == 0 else 0
+        return EstimatedBatch(image, iuv, score, box, self._failures(rows), num_fallbacks)
 
     def _failures(self, rows: slice) -> dict[int, dict[str, str]]:
         failures = {failure["path"]: failure for failure in self.marker.get("failures", [])}

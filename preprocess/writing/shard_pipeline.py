@@ -216,7 +216,7 @@ class _Computed:
         for name, value in values.items():
             self._rows[name][rows] = value
         self._failures += [estimated.failures[index] for index in sorted(estimated.failures)]
-        self._taken_whole += estimated.taken_whole
+        self._taken_whole += estimated.num_fallbacks
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
         return Progress(len(values["status"]), len(estimated.failures), no_person)
 
