@@ -47,7 +47,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _SeatedNanny(Nanny):
+class PinnedNanny(Nanny):
     """Starts a worker in the environment of its number."""
 
     def __init__(self, scheduler: str, *, environments: Sequence[Mapping[str, str]], **options: Any) -> None:
@@ -97,7 +97,7 @@ def _cluster(
         threads_per_worker=threads,
         dashboard_address=None,
         silence_logs=logging.CRITICAL,
-        worker_class=_SeatedNanny,
+        worker_class=PinnedNanny,
         environments=environments,
     ) as cluster:
         yield cluster

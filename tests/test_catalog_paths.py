@@ -21,7 +21,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, parse_path
 from densereid.data_catalog.store.schema import ARRAYS
 from densereid.data_catalog.store.store import (
-    BELIEVED_SECONDS,
+    MARKER_CACHE_SECONDS,
     convert_store,
     create_store,
     exists,
@@ -128,7 +128,7 @@ def test_a_whole_store_at_a_url_is_asked_for_its_markers_now_and_then(
     store = open_store(bucket / "store.zarr")
     (bucket / "store.zarr" / "shards" / "00001.json").unlink()
     assert store.missing_shards() == []
-    later = time.monotonic() + BELIEVED_SECONDS
+    later = time.monotonic() + MARKER_CACHE_SECONDS
     monkeypatch.setattr("time.monotonic", lambda: later)
     assert store.missing_shards() == [1]
 

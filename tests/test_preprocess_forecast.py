@@ -24,7 +24,7 @@ from densereid.pipeline.commands.dry_run import dry_run_report
 from densereid.pipeline.stores import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.forecast import Nobody, check_space, in_words, is_disk_full, measure, raw_bytes
+from densereid.preprocess.writing.forecast import NullEstimator, check_space, in_words, is_disk_full, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
 
@@ -227,7 +227,7 @@ def test_a_dry_run_of_a_finished_store_costs_nothing(synthetic_root: Path, store
 
 
 def test_nobody_finds_nobody() -> None:
-    charts = Nobody().estimate([None] * 3, (8, 4))  # type: ignore[list-item]
+    charts = NullEstimator().estimate([None] * 3, (8, 4))  # type: ignore[list-item]
     assert charts.iuv.shape == (3, 8, 4, 3)
     assert not charts.iuv.any()
     assert np.isnan(charts.box).all()

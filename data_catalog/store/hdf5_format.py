@@ -24,7 +24,7 @@ SUFFIX = ".hdf5"
 MARKER = "index.h5"
 """The file whose presence makes a folder a store of this format."""
 
-AT_A_URL = False
+SUPPORTS_URL = False
 """Whether a store of this format can live at a URL: HDF5 seeks and rewrites, objects are put whole."""
 
 _TEXT = h5py.string_dtype("utf-8")

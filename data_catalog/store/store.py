@@ -30,7 +30,7 @@ from densereid.data_catalog.store.schema import (
     check_rows,
 )
 
-BELIEVED_SECONDS = 30.0
+MARKER_CACHE_SECONDS = 30.0
 """How long a store at a URL that was found whole is not asked again for its markers."""
 
 PROVENANCE = "provenance.json"
@@ -63,7 +63,7 @@ def create_store(
 
 
 def _check_place(path: AnyPath, format: str) -> None:
-    if isinstance(path, UrlPath) and not FORMATS[format].AT_A_URL:
+    if isinstance(path, UrlPath) and not FORMATS[format].SUPPORTS_URL:
         raise UserError(
             f"an {format} store cannot live at {path}: it needs a local folder",
             "use STORE=zarr there, or a local STORE_ROOT; `python -m pipeline convert` makes one from the other",
@@ -128,14 +128,14 @@ class Store:
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
 
-        Training asks at every batch, and at a URL each question is a request: see :data:`BELIEVED_SECONDS`.
+        Training asks at every batch, and at a URL each question is a request: see :data:`MARKER_CACHE_SECONDS`.
         """
         if time.monotonic() < self._whole_until:
             return []
         finished = {int(file.stem) for file in self._marker_files()}
         missing = [shard for shard in range(self.geometry.num_shards) if shard not in finished]
         if isinstance(self.path, UrlPath) and not missing:
-            self._whole_until = time.monotonic() + BELIEVED_SECONDS
+            self._whole_until = time.monotonic() + MARKER_CACHE_SECONDS
         return missing
 
     def _marker_files(self) -> list[AnyPath]:

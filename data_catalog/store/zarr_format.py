@@ -34,7 +34,7 @@ SUFFIX = ".zarr"
 MARKER = "zarr.json"
 """The file whose presence makes a folder a store of this format."""
 
-AT_A_URL = True
+SUPPORTS_URL = True
 """Whether a store of this format can live at a URL."""
 
 

@@ -17,7 +17,7 @@ from densereid.pipeline.stores import (
 )
 from densereid.preprocess.densepose.weights import first_use
 from densereid.preprocess.estimators.base import Estimator
-from densereid.preprocess.writing.forecast import SHARDS_IN_MEMORY, Nobody, Sample, in_words, measure, raw_bytes
+from densereid.preprocess.writing.forecast import SHARDS_IN_MEMORY, NullEstimator, Sample, in_words, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, check_same
 
 
@@ -33,7 +33,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
         )
     dataset = wanted_dataset(request)
     device, _ = resolve_device(request.device)
-    estimator, why = _estimator_or_nobody(request, dataset, device)
+    estimator, why = _estimator_or_null(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
     shards = _missing_shards(plan)
     rows = [plan.geometry.shard_slice(shard) for shard in shards]
@@ -48,7 +48,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     return facts | (_cost(plan, images, request) if shards else {})
 
 
-def _estimator_or_nobody(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
+def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The estimator of the run, or one that finds nobody and the reason why the real one cannot be measured now."""
     from_maps = request.estimator == "iuv" or (request.estimator == "auto" and dataset.iuv_root is not None)
     if from_maps or request.estimator not in ESTIMATORS:
@@ -57,23 +57,23 @@ def _estimator_or_nobody(request: StoreRequest, dataset: Dataset, device: str) -
         would_write = first_use(request.weights)
         if would_write is None:
             return choose_estimator(request, dataset, device)
-        return Nobody(), f"cannot be measured in a dry run: {would_write}"
+        return NullEstimator(), f"cannot be measured in a dry run: {would_write}"
     except UserError as error:
-        return Nobody(), f"cannot be run: {error.problem}"
+        return NullEstimator(), f"cannot be run: {error.problem}"
 
 
 def _missing_shards(plan: Plan) -> list[int]:
     if not exists(plan.path):
         return list(range(plan.geometry.num_shards))
     store = open_store(plan.path, incomplete=True)
-    if not isinstance(plan.estimator, Nobody):
+    if not isinstance(plan.estimator, NullEstimator):
         check_same(plan, store)
     return store.missing_shards()
 
 
 def _cost(plan: Plan, images: int, request: StoreRequest) -> dict[str, str]:
     sample = measure(plan)
-    known = not isinstance(plan.estimator, Nobody)
+    known = not isinstance(plan.estimator, NullEstimator)
     return {
         "on disk": _disk(plan, images, sample, known=known),
         **_memory_and_time(plan, images, request, sample, known),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
-from densereid.preprocess.writing.shard_pipeline import STOPPING, OnProgress, Progress, Task, compute_shards
+from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, Task, compute_shards
 
 
 class Work(Protocol):
@@ -35,7 +35,7 @@ def fill_store(
     failed: dict[int, BaseException] = {}
     with closing(outcomes):
         for shard, outcome in outcomes:
-            if isinstance(outcome, STOPPING):
+            if isinstance(outcome, FATAL_ERRORS):
                 raise outcome
             if isinstance(outcome, BaseException):
                 failed[shard] = outcome

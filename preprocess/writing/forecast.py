@@ -84,7 +84,7 @@ def _run_in_memory(plan: Plan) -> tuple[float, int]:
 
 
 @dataclass(frozen=True)
-class Nobody:
+class NullEstimator:
     """Finds nobody: where the estimator cannot be run, the images alone are measured with it."""
 
     name: str = "nobody"

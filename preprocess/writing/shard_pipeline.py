@@ -39,7 +39,7 @@ _DERIVED_BEHIND = 2
 _COMPUTING = threading.Lock()
 """Held while a shard is computed: two at once would share a GPU's memory and gain nothing."""
 
-STOPPING = (OSError, UserError)
+FATAL_ERRORS = (OSError, UserError)
 """Errors that every other shard would meet too: a full disk, weights that are not there."""
 
 
@@ -245,5 +245,5 @@ class _Writing:
     def raise_if_stopped(self) -> None:
         """Raise what went wrong, where it did already and the other shards would meet it too."""
         error = self.written.exception() if self.written.done() else None
-        if isinstance(error, STOPPING):
+        if isinstance(error, FATAL_ERRORS):
             raise error
