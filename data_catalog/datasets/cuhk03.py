@@ -125,9 +125,9 @@ def extract(release: Release, data_root: Path, target: Path) -> Iterator[str]:
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    Image.fromarray(pixels).save(aside, "PNG")
-    aside.replace(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    Image.fromarray(pixels).save(temporary, "PNG")
+    temporary.replace(path)
 
 
 def _pixels(read: Callable[..., np.ndarray], path: Path, kind: str, source: str) -> np.ndarray:

@@ -26,12 +26,12 @@ def write_bytes(path: AnyPath, content: bytes) -> None:
         path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        aside.write_bytes(content)
-        publish(aside, path)
+        temporary.write_bytes(content)
+        rename_into_place(temporary, path)
     except OSError:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -44,18 +44,18 @@ def make_folder(path: AnyPath, build: Callable[[Path], None], *, last: str) -> N
     if isinstance(path, UrlPath):
         upload(path, build, last=last)
         return
-    aside = path.with_name(f".{path.name}.creating")
+    temporary = path.with_name(f".{path.name}.creating")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if aside.exists():
-        shutil.rmtree(aside)
-    build(aside)
-    publish(aside, path)
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    build(temporary)
+    rename_into_place(temporary, path)
 
 
-def publish(aside: Path, path: Path) -> None:
-    """Flush the finished file or folder ``aside`` to disk and rename it to ``path``."""
-    flush(aside)
-    aside.replace(path)
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Flush the finished file or folder ``temporary`` to disk and rename it to ``path``."""
+    flush(temporary)
+    temporary.replace(path)
     flush(path.parent)
 
 

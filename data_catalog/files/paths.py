@@ -78,7 +78,7 @@ class UrlPath:
 
     def is_file(self) -> bool:
         """Whether there is an object."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             try:
                 return bool(system.info(path)["type"] == "file")
@@ -87,7 +87,7 @@ class UrlPath:
 
     def glob(self, pattern: str) -> list[UrlPath]:
         """What is directly in this folder and whose name fits the pattern, sorted; nothing where there is no folder."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             try:
                 found = system.ls(path, detail=False)
@@ -98,25 +98,25 @@ class UrlPath:
 
     def open(self, mode: str = "r", **text: Any) -> Any:
         """A file object; what is written is there when it is closed, all of it."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             return system.open(path, mode, **text)
 
     def read_text(self, encoding: str) -> str:
         """The object's content."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             return bytes(system.cat_file(path)).decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
         """Put the object, whole."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             system.pipe_file(path, content)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             try:
                 system.rm_file(path)
@@ -126,13 +126,13 @@ class UrlPath:
 
     def remove(self) -> None:
         """Delete this folder and everything below it, if it is there."""
-        with explained(self), suppress(FileNotFoundError):
+        with url_errors_as_user_errors(self), suppress(FileNotFoundError):
             system, path = self._system()
             system.rm(path, recursive=True)
 
     def num_bytes(self) -> int:
         """Bytes of everything below this folder."""
-        with explained(self):
+        with url_errors_as_user_errors(self):
             system, path = self._system()
             return sum(entry["size"] for entry in system.find(path, detail=True).values())
 
@@ -195,7 +195,7 @@ def upload(path: UrlPath, build: Callable[[Path], None], *, last: str) -> None:
 
 
 @contextmanager
-def explained(path: AnyPath) -> Iterator[None]:
+def url_errors_as_user_errors(path: AnyPath) -> Iterator[None]:
     """Turn a failure to reach a URL into a UserError that names it; a local folder's errors pass as they are."""
     try:
         yield

@@ -24,7 +24,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore
 
 from densereid.data_catalog.files.atomic import write_bytes
-from densereid.data_catalog.files.paths import AnyPath, UrlPath, explained
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry
 from densereid.data_catalog.store.zarr_shards import encode_chunk, encode_shard
 
@@ -73,7 +73,7 @@ def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]
 
 def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The group's attributes."""
-    with explained(path):
+    with url_errors_as_user_errors(path):
         return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
 
 
@@ -83,7 +83,7 @@ def _for_zarr(path: AnyPath) -> Path | FsspecStore:
 
 def write_shard(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard of every array; each is whole or absent."""
-    with explained(path):
+    with url_errors_as_user_errors(path):
         group = zarr.open_group(_for_zarr(path), mode="r")
         for name, values in rows.items():
             _write_array(path, group[name], ARRAY_BY_NAME[name], shard, values)
@@ -121,7 +121,7 @@ class Reader:
 
     def array(self, name: str) -> zarr.Array:
         """The array as zarr-python opens it."""
-        with explained(self._path):
+        with url_errors_as_user_errors(self._path):
             return zarr.open_array(_for_zarr(self._path / name), mode="r")
 
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ class Reader:
             self._arrays[spec.name] = self._open(spec)
         array = self._arrays[spec.name]
         if isinstance(array, zarr.Array):
-            with explained(self._path):
+            with url_errors_as_user_errors(self._path):
                 return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
         return np.asarray(array[rows].read().result())
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import publish
+from densereid.data_catalog.files.atomic import rename_into_place
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_rows
 from densereid.train.families import build_empty_network
@@ -73,7 +73,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         with temporary.open("wb") as file:
             torch.save(values, file)
-        publish(temporary, path)
+        rename_into_place(temporary, path)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
         raise UserError(
             f"checkpoint {path} could not be written: {error}",

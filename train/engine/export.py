@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import publish
+from densereid.data_catalog.files.atomic import rename_into_place
 from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
 from densereid.train.engine.checkpoint import Checkpoint
 from densereid.train.families import as_reid, build_empty_network
@@ -34,12 +34,12 @@ def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> No
         "scores": checkpoint.scores,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(values, aside)
-        publish(aside, path)
+        torch.save(values, temporary)
+        rename_into_place(temporary, path)
     except (OSError, RuntimeError) as error:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise UserError(f"{path} could not be written: {error}", "Free some space, or choose another file.") from error
 
 
