@@ -31,7 +31,7 @@ from densereid.pipeline.commands.training import chosen_settings
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
-from densereid.train.config.train_config import TrainConfig, changed, load_config
+from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation.evaluate import evaluate
@@ -95,7 +95,7 @@ def trained_scores(model: str, config: TrainConfig, store: Store, run: Path, see
     network, _ = load_network(run)
     found = {}
     for feature in FEATURES[model]:
-        ranked = changed(config, {"evaluate.feature": "z" if feature == "d" else feature})
+        ranked = with_settings(config, {"evaluate.feature": "z" if feature == "d" else feature})
         scored: nn.Module = GuideAlone(cast(DSAReid, network)) if feature == "d" else network
         scores = evaluate(scored, store, config=ranked)
         found[feature] = (100 * scores.rank_1, 100 * scores.mean_average_precision)

@@ -7,7 +7,7 @@ import pytest
 
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import (
-    changed_settings,
+    config_diff,
     describe_settings,
     from_dict,
     known_configs,
@@ -41,7 +41,7 @@ def test_every_setting_has_help() -> None:
 def test_overrides_may_be_dotted_nested_or_text() -> None:
     config = load_config("dsa-reid", {"schedule.peak": "1e-3", "model": {"backbone": "small"}, "epochs": "3"})
     assert (config.schedule.peak, config.model.backbone, config.epochs) == (1e-3, "small", 3)
-    assert changed_settings(config, load_config("dsa-reid")) == ("epochs", "model.backbone", "schedule.peak")
+    assert config_diff(config, load_config("dsa-reid")) == ("epochs", "model.backbone", "schedule.peak")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.settings import choose_model, parse_size, resolve_device
 from densereid.pipeline.stores import StoreRequest, ensure_store
-from densereid.train.config.train_config import TrainConfig, changed, load_config
+from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import load_network
 from densereid.train.engine.describe import dataset_differences, parameter_table, settings_table
 from densereid.train.engine.export import export_network
@@ -100,7 +100,7 @@ def evaluate_run(
     the re-ranked scores, and those are returned.
     """
     network, checkpoint = load_network(run)
-    config = checkpoint.config if feature is None else changed(checkpoint.config, {"evaluate.feature": feature})
+    config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
     store = open_store(store_path or checkpoint.store["path"])
     print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
@@ -137,7 +137,7 @@ def describe_model(run_or_model: str) -> None:
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
     for row in settings_table(config):
-        table.add_row(row.key, f"{row.value}{' *' if row.changed else ''}", row.help)
+        table.add_row(row.key, f"{row.value}{' *' if row.with_settings else ''}", row.help)
     print_table(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")

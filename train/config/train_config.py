@@ -156,7 +156,7 @@ def from_dict(values: Mapping[str, object]) -> TrainConfig:
     return config
 
 
-def changed(config: TrainConfig, settings: Mapping[str, object]) -> TrainConfig:
+def with_settings(config: TrainConfig, settings: Mapping[str, object]) -> TrainConfig:
     """The config with some settings (dotted keys) replaced. Raises UserError as load_config."""
     return from_dict({**setting_values(config), **settings})
 
@@ -176,7 +176,7 @@ def setting_values(config: TrainConfig) -> dict[str, object]:
     return flatten(to_dict(config))
 
 
-def changed_settings(first: TrainConfig, second: TrainConfig) -> tuple[str, ...]:
+def config_diff(first: TrainConfig, second: TrainConfig) -> tuple[str, ...]:
     """Dotted keys whose values differ between two configs."""
     left, right = setting_values(first), setting_values(second)
     return tuple(key for key in left if left[key] != right[key])

@@ -14,7 +14,7 @@ from densereid.data_catalog.datasets.attributes import (
     read_attributes,
 )
 from densereid.data_catalog.errors import UserError
-from densereid.train.config.train_config import TrainConfig, changed
+from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.data.dataset import StoreDataset, StoreReader
 from densereid.train.families import network_needs
 from densereid.train.networks.magnifiernet import MagnifierReid
@@ -75,7 +75,7 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
             f"Give the attribute file of {dataset}: --set magnifier.attributes=FILE.mat",
         )
     table = read_attributes(Path(magnifier.attributes))
-    return changed(config, {"magnifier.attribute_groups": "".join(group[0] for group in table.groups)})
+    return with_settings(config, {"magnifier.attribute_groups": "".join(group[0] for group in table.groups)})
 
 
 def teach_attributes(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from densereid.train.config.per_dataset import tuned_datasets
 from densereid.train.config.train_config import (
     TrainConfig,
-    changed_settings,
+    config_diff,
     describe_settings,
     load_config,
     setting_values,
@@ -24,15 +24,15 @@ class SettingRow:
 
     key: str
     value: object
-    changed: bool
+    with_settings: bool
     """Whether it differs from the default."""
     help: str
 
 
 def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
     """Every setting with its value and its help, in the order of the config."""
-    values, changed = setting_values(config), changed_settings(config, TrainConfig())
-    return tuple(SettingRow(key, values[key], key in changed, text) for key, _, text in describe_settings())
+    values, with_settings = setting_values(config), config_diff(config, TrainConfig())
+    return tuple(SettingRow(key, values[key], key in with_settings, text) for key, _, text in describe_settings())
 
 
 def dataset_differences(model: str) -> dict[str, dict[str, object]]:
@@ -41,7 +41,7 @@ def dataset_differences(model: str) -> dict[str, dict[str, object]]:
     for dataset in tuned_datasets():
         tuned = load_config(model, dataset=dataset)
         if tuned.tuned_for:
-            differences[dataset] = {key: setting_values(tuned)[key] for key in changed_settings(plain, tuned)}
+            differences[dataset] = {key: setting_values(tuned)[key] for key in config_diff(plain, tuned)}
             del differences[dataset]["tuned_for"]
     return differences
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.config.train_config import TrainConfig, changed_settings
+from densereid.train.config.train_config import TrainConfig, config_diff
 from densereid.train.data.randomness import restore_random_states
 from densereid.train.engine.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
 
@@ -41,7 +41,7 @@ def resume_run(
     """
     checkpoint = load_checkpoint(path)
     remedy = "Choose another RUN_ROOT or SEED, or start this run again with FRESH=1 (--fresh)."
-    changed = [key for key in changed_settings(checkpoint.config, config) if key not in _FREE_TO_CHANGE]
+    changed = [key for key in config_diff(checkpoint.config, config) if key not in _FREE_TO_CHANGE]
     if changed:
         raise UserError(f"{path} was trained with other settings: {', '.join(changed)} differ", remedy)
     if checkpoint.seed != seed:
