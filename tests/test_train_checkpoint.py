@@ -19,11 +19,11 @@ from densereid.train.data.randomness import (
 from densereid.train.engine import checkpoint as checkpoint_module
 from densereid.train.engine.checkpoint import (
     Checkpoint,
-    describe_store,
     library_versions,
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    store_fingerprint,
 )
 
 
@@ -45,7 +45,7 @@ def saved(tmp_path: Path) -> tuple[Path, Checkpoint]:
         random=random_states(),
         config=load_config("dsa-reid-small"),
         num_identities=9,
-        store=describe_store(random_store()),
+        store=store_fingerprint(random_store()),
         versions=library_versions(),
     )
     path = tmp_path / "last.pt"
@@ -110,9 +110,9 @@ def test_a_full_disk_keeps_the_old_checkpoint(saved: tuple[Path, Checkpoint], mo
 def test_the_store_digest_follows_identities_not_the_path() -> None:
     first, second = random_store(), random_store()
     second.path = Path("elsewhere.hdf5")
-    assert describe_store(first)["digest"] == describe_store(second)["digest"]
+    assert store_fingerprint(first)["digest"] == store_fingerprint(second)["digest"]
     second.arrays["person_id"][0] = 77
-    assert describe_store(first)["digest"] != describe_store(second)["digest"]
+    assert store_fingerprint(first)["digest"] != store_fingerprint(second)["digest"]
 
 
 def test_seeds_depend_on_their_purpose_and_states_come_back() -> None:

@@ -241,11 +241,11 @@ torch.set_num_threads(1)
 from reference_train import TINY, random_store
 import densereid.train.engine.loop as loop
 from densereid.train.config.train_config import load_config
-folder, drawn, draw = Path(sys.argv[1]), [], loop.draw_batch
+folder, drawn, draw = Path(sys.argv[1]), [], loop.draw_regions_of_batch
 def recording(config, random):
     drawn.append(draw(config, random))
     return drawn[-1]
-loop.draw_batch = recording
+loop.draw_regions_of_batch = recording
 config = load_config("magnifiernet-small", {**TINY, **CHANGES})
 loop.fit(config, random_store(), folder, device="cpu", on_event=lambda event: None)
 torch.save(torch.stack(drawn), folder / f"drawn-{os.environ['RANK']}.pt")
@@ -256,7 +256,7 @@ def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pyte
     """DDP over gloo under torchrun, over both stages."""
     changes = {"epochs": 2, "evaluate_every": 0, "sampling.identities": 4, "stages.first_epochs": 1}
     (tmp_path / "script.py").write_text(SCRIPT.replace("CHANGES", repr(changes)), encoding="utf-8")
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.concat_normalise((str(ROOT), str(ROOT / "tests")))
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          tmp_path / "script.py", tmp_path / "both"],
@@ -264,7 +264,7 @@ def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pyte
         check=True, capture_output=True, timeout=150,
     )  # fmt: skip
     drawn: list[torch.Tensor] = []
-    draw = loop_module.draw_batch
+    draw = loop_module.draw_regions_of_batch
 
     def recording(config: TrainConfig, random: torch.Generator) -> torch.Tensor | None:
         regions = draw(config, random)

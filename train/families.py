@@ -113,7 +113,7 @@ def evaluation_needs(config: TrainConfig) -> tuple[str, ...]:
     return FAMILIES[config.model.family].evaluation_needs(config)
 
 
-def draw_batch(config: TrainConfig, random: torch.Generator) -> Tensor | None:
+def draw_regions_of_batch(config: TrainConfig, random: torch.Generator) -> Tensor | None:
     """What the config's family draws for a whole batch (MagnifierNet's regions), on the CPU."""
     return FAMILIES[config.model.family].draw(config, random)
 

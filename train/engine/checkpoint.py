@@ -47,7 +47,7 @@ class Checkpoint:
     versions: dict[str, str]
 
 
-def describe_store(store: StoreReader) -> dict[str, str]:
+def store_fingerprint(store: StoreReader) -> dict[str, str]:
     """Dataset, path and a SHA-256 over the store's geometry, identities, cameras and splits."""
     digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
     everything = slice(0, store.geometry.num_samples)

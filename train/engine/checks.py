@@ -78,8 +78,8 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
     return with_settings(config, {"magnifier.attribute_groups": "".join(group[0] for group in table.groups)})
 
 
-def teach_attributes(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:
+def add_attribute_targets(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:
     """Tell a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
     if config.has_facilitator:
         assert isinstance(network, MagnifierReid)
-        network.know_attributes(attribute_matrix(read_attributes(Path(config.magnifier.attributes)), person_ids))
+        network.set_attribute_targets(attribute_matrix(read_attributes(Path(config.magnifier.attributes)), person_ids))

@@ -29,7 +29,7 @@ from densereid.train.engine.schedule import log_stages, rate_at
 from densereid.train.engine.tracking import Tracker
 from densereid.train.evaluation.evaluate import evaluate, has_protocol
 from densereid.train.evaluation.metrics import Scores
-from densereid.train.families import draw_batch, loss_of
+from densereid.train.families import draw_regions_of_batch, loss_of
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
         part_images=config.model.part_images,
     )
     # Of the whole batch, so that every process draws the same.
-    regions = draw_batch(config, generator(run.seed, Purpose.REGIONS, run.step))
+    regions = draw_regions_of_batch(config, generator(run.seed, Purpose.REGIONS, run.step))
     inputs.regions = None if regions is None else regions.to(run.fabric.device, non_blocking=True)
     for group in run.optimiser.param_groups:
         group["lr"] = rate

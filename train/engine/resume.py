@@ -35,7 +35,7 @@ def resume_run(
 ) -> Checkpoint:
     """Load the checkpoint at ``path`` into network, optimiser and the random states; returns it.
 
-    ``store`` is what :func:`densereid.train.engine.checkpoint.describe_store` says of the store of this run.
+    ``store`` is what :func:`densereid.train.engine.checkpoint.store_fingerprint` says of the store of this run.
 
     Raises UserError where it belongs to another config, seed or store.
     """

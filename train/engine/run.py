@@ -16,8 +16,15 @@ from densereid.data_catalog.store.schema import Split
 from densereid.train.config.train_config import TrainConfig, to_dict
 from densereid.train.data.dataset import StoreDataset, StoreReader
 from densereid.train.data.randomness import random_states
-from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, describe_store, library_versions, save_checkpoint
-from densereid.train.engine.checks import check_store, resolve_attributes, teach_attributes
+from densereid.train.engine.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    library_versions,
+    save_checkpoint,
+    store_fingerprint,
+)
+from densereid.train.engine.checks import add_attribute_targets, check_store, resolve_attributes
 from densereid.train.engine.events import OnEvent
 from densereid.train.engine.resume import resume_run, start_from
 from densereid.train.families import build_empty_network, build_network, network_needs
@@ -68,7 +75,7 @@ def prepare_run(
     needs = network_needs(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
     check_store(config, dataset)
-    described = describe_store(store)
+    described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
     last = folder / LAST
     continues = resume and last.is_file()
@@ -78,7 +85,7 @@ def prepare_run(
         network = build_network(config, dataset.num_identities, seed=seed)
         if config.model.initial:
             start_from(network, Path(config.model.initial))
-    teach_attributes(config, network, dataset.person_ids)
+    add_attribute_targets(config, network, dataset.person_ids)
     network = network.to(memory_format=torch.channels_last)
     if config.compile == "on":
         network.compile()  # in place: the weights keep their names

@@ -120,7 +120,7 @@ class Classifier(nn.Module):
         return torch.einsum("brh,rnh->brn", self.dropout(hidden), self.weight) + self.bias
 
 
-def join(features: dict[str, Tensor]) -> Tensor:
+def concat_normalise(features: dict[str, Tensor]) -> Tensor:
     """The branches' features concatenated and L2-normalised, float32 (B, D): an embedding."""
     return F.normalize(torch.cat([feature.flatten(1) for feature in features.values()], 1).float())
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from densereid.train.config.train_config import ModelConfig
 from densereid.train.data.batch import Inputs
 from densereid.train.networks.backbone import build_backbone
-from densereid.train.networks.blocks import Classifier, join
+from densereid.train.networks.blocks import Classifier, concat_normalise
 from densereid.train.networks.guiding_stream import NUM_REGIONS, GuidingStream
 
 GLOBAL, LOCAL = "global", "local"
@@ -64,7 +64,7 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch."""
-        return join(self.main(image))
+        return concat_normalise(self.main(image))
 
 
 class ConcatenationFusion(nn.Module):
@@ -171,7 +171,7 @@ class DSAReid(nn.Module):
         features: dict[str, Tensor] = self.main(image)
         if stream == "z":
             features = self.fuse(features, dsap)
-        return join({name: value for name, value in features.items() if branch in ("", name)})
+        return concat_normalise({name: value for name, value in features.items() if branch in ("", name)})
 
     def inference_network(self) -> EmbeddingNetwork:
         """A copy for inference, in evaluation mode."""

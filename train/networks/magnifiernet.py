@@ -20,7 +20,7 @@ from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.batch import Inputs
 from densereid.train.networks.attribute_facilitator import AttributeFacilitator, add_activations
 from densereid.train.networks.backbone import build_backbone
-from densereid.train.networks.blocks import join
+from densereid.train.networks.blocks import concat_normalise
 from densereid.train.networks.magnifiernet_branches import (
     FusionBranch,
     LinearClassifier,
@@ -102,7 +102,7 @@ class MagnifierEmbedding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The branches' features after their BNNecks, joined and L2-normalised; 4096 wide for ResNet-50."""
-        return join(_chosen(self.main(image), self.main.widths))
+        return concat_normalise(_chosen(self.main(image), self.main.widths))
 
 
 def _chosen(outputs: Mapping[str, Tensor], widths: Mapping[str, int], feature: str = "f") -> dict[str, Tensor]:
@@ -166,7 +166,7 @@ class MagnifierReid(nn.Module):
         share = planes.mean((0, 2, 3))
         return share.sigmoid() if self.weighs_parts else torch.ones_like(share)
 
-    def know_attributes(self, targets: np.ndarray) -> None:
+    def set_attribute_targets(self, targets: np.ndarray) -> None:
         """Take the attributes of each identity, float32 (num_identities, A) of 0 and 1."""
         self.attribute_targets.copy_(torch.from_numpy(targets))
 
@@ -177,7 +177,7 @@ class MagnifierReid(nn.Module):
         not read; every family's embed takes it.
         """
         del dsap
-        return join(_chosen(self.main(image), self.main.widths, feature))
+        return concat_normalise(_chosen(self.main(image), self.main.widths, feature))
 
     def inference_network(self) -> MagnifierEmbedding:
         """A copy for inference, in evaluation mode."""
