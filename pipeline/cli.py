@@ -284,7 +284,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = interrupted()
     except click.ClickException as error:
-        error.print_table()
+        error.show()
         code = error.exit_code
     except UserError as error:
         code = failed(error.problem, error.remedy)

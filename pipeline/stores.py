@@ -245,14 +245,14 @@ def _compute(plan: Plan | DerivedPlan, shards: list[int], executor: Executor | N
 def _report_failures(store: Store) -> int:
     failures = write_failures(store)
     markers = store.markers().values()
-    no_person, num_fallbacks = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
+    no_person, fallbacks = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
         print_status(
             f"no person was found in {no_person} of {store.geometry.num_samples} images; their masks are background"
         )
-    if num_fallbacks:
+    if fallbacks:
         print_status(
-            f"the detector found nobody in {taken_whole} images, which were taken whole (--no-fallback leaves them out)"
+            f"the detector found nobody in {fallbacks} images, which were taken whole (--no-fallback leaves them out)"
         )
     if failures:
         print_status(f"{len(failures)} images failed; the first: {failures[0]['reason']}")

@@ -185,7 +185,7 @@ def test_images_taken_whole_are_counted_with_their_shard(
     fill(replace(plan, estimator=TakesWhole(plan.estimator, paths)), "zarr")  # type: ignore[arg-type]
     assert [marker["taken_whole"] for marker in open_store(plan.path).markers().values()] == [2, 1, 0]
     (facts,) = find_stores(tmp_path)
-    assert (facts["taken_whole"], facts["failed"]) == (3, 0)
+    assert (facts["fallbacks"], facts["failed"]) == (3, 0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def find_stores(store_root: AnyPath) -> list[dict[str, Any]]:
 def store_facts(path: AnyPath) -> dict[str, Any]:
     """What a store holds and how much of it is written, in plain JSON types; its ``problem`` if it cannot be read.
 
-    ``no_person``, ``failed`` and ``taken_whole`` count images of the finished shards; ``taken_whole`` are those in
+    ``no_person``, ``failed`` and ``fallbacks`` count images of the finished shards; ``fallbacks`` are those in
     which the detector found nobody, so that DensePose was given the whole image.
     """
     try:
@@ -40,7 +40,7 @@ def store_facts(path: AnyPath) -> dict[str, Any]:
         "shards": store.geometry.num_shards,
         "shards_done": len(markers),
         "no_person": sum(marker.get("no_person", 0) for marker in markers),
-        "taken_whole": sum(marker.get("taken_whole", 0) for marker in markers),
+        "fallbacks": sum(marker.get("taken_whole", 0) for marker in markers),
         "failed": sum(len(marker.get("failures", [])) for marker in markers),
         "bytes": folder_bytes(path),
     }
@@ -51,7 +51,7 @@ def stores_table(store_root: AnyPath) -> Table:
     table = Table(title=f"stores in {store_root}", title_justify="left")
     for column in ("store", "format", "dataset", "estimator"):
         table.add_column(column)
-    for column in ("images", "shards", "no person", "taken whole", "failed", "on disk"):
+    for column in ("images", "shards", "no person", "fallbacks", "failed", "on disk"):
         table.add_column(column, justify="right")
     for facts in find_stores(store_root):
         table.add_row(*_cells(facts))
@@ -65,7 +65,7 @@ def _cells(facts: dict[str, Any]) -> list[str]:
         *(str(facts[key]) for key in ("store", "format", "dataset", "estimator")),
         f"{facts['images']:,}",
         f"{facts['shards_done']}/{facts['shards']}",
-        *(str(facts[key]) for key in ("no_person", "taken_whole", "failed")),
+        *(str(facts[key]) for key in ("no_person", "fallbacks", "failed")),
         f"{facts['bytes'] / 1e6:,.0f} MB",
     ]
 

@@ -67,7 +67,7 @@ def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[Decod
         image[indices] = torch.from_numpy(np.stack([one.resized for one in images if one.resized is not None]))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
-        num_fallbacks = 0 if charts.whole is None else int(charts.whole.sum())
+        num_fallbacks = 0 if charts.is_fallback is None else int(charts.is_fallback.sum())
         reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
         iuv = charts.iuv if len(indices) == len(images) else _spread(charts.iuv, indices, len(images))
     failures = {index: {"path": images[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}

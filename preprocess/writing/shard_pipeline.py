@@ -202,7 +202,7 @@ class _Computed:
         self.total = Progress()
         self._task = task
         self._failures: list[dict[str, str]] = []
-        self._taken_whole = 0
+        self._num_fallbacks = 0
         covered = task.geometry.shard_slice(task.shard)
         self._rows = {
             spec.name: np.empty((covered.stop - covered.start, *spec.shape(task.geometry)[1:]), spec.dtype)
@@ -216,14 +216,14 @@ class _Computed:
         for name, value in values.items():
             self._rows[name][rows] = value
         self._failures += [estimated.failures[index] for index in sorted(estimated.failures)]
-        self._taken_whole += estimated.num_fallbacks
+        self._num_fallbacks += estimated.num_fallbacks
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
         return Progress(len(values["status"]), len(estimated.failures), no_person)
 
     def write(self) -> Progress:
         """Write the shard and its marker; its totals."""
         self._task.check(self._rows)
-        notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._taken_whole}
+        notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._num_fallbacks}
         write_shard(self._task.path, shard=self._task.shard, rows=self._rows, notes=notes)
         return self.total
 

@@ -137,7 +137,7 @@ def _load(
         "unexpected": sorted(set(given) - set(wanted)),
         "of another shape": different,
     }
-    found = "; ".concat_normalise(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
+    found = "; ".join(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
     if found:
         raise UserError(
             f"the weights {source!r} do not fit {architecture}: {found}", f"Give a state dict of {architecture}."
