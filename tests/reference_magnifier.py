@@ -14,24 +14,24 @@ from densereid.train.networks.magnifiernet import MagnifierReid
 def slow_planes(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """(8, height, width): the share of each part among the pixels of each cell; the mask's size is a multiple."""
     tall, wide = mask.shape[0] // height, mask.shape[1] // width
-    planes = np.zeros((8, height, width))
+    part_maps = np.zeros((8, height, width))
     for row in range(height):
         for column in range(width):
             cell = mask[row * tall : (row + 1) * tall, column * wide : (column + 1) * wide]
             for part in range(8):
-                planes[part, row, column] = sum(label == part for label in cell.ravel()) / cell.size
-    return planes
+                part_maps[part, row, column] = sum(label == part for label in cell.ravel()) / cell.size
+    return part_maps
 
 
-def slow_aligned(features: np.ndarray, planes: np.ndarray) -> np.ndarray:
+def slow_aligned(features: np.ndarray, part_maps: np.ndarray) -> np.ndarray:
     """Equation 1: x_k = F under mask k, (8, C, h, w) of one image's map (C, h, w) and planes (8, h, w)."""
-    aligned = np.zeros((len(planes), *features.shape))
-    for part in range(len(planes)):
+    aligned = np.zeros((len(part_maps), *features.shape))
+    for part in range(len(part_maps)):
         for channel in range(len(features)):
             for row in range(features.shape[1]):
                 for column in range(features.shape[2]):
                     place = (row, column)
-                    aligned[(part, channel, *place)] = features[(channel, *place)] * planes[(part, *place)]
+                    aligned[(part, channel, *place)] = features[(channel, *place)] * part_maps[(part, *place)]
     return aligned
 
 
@@ -40,11 +40,11 @@ def slow_max_pool(map_: np.ndarray) -> np.ndarray:
     return np.array([max(channel.ravel()) for channel in map_])
 
 
-def slow_kept(features: np.ndarray, planes: np.ndarray, kept: list[int]) -> np.ndarray:
+def slow_kept(features: np.ndarray, part_maps: np.ndarray, kept_regions: list[int]) -> np.ndarray:
     """v2's equation 2 and v1's equation 3: GMP of the sum of the aligned maps of the regions that are not erased."""
-    aligned = slow_aligned(features, planes)
+    aligned = slow_aligned(features, part_maps)
     total = np.zeros_like(features)
-    for part in kept:
+    for part in kept_regions:
         total = total + aligned[part]
     return slow_max_pool(total)
 
@@ -81,9 +81,9 @@ def slow_gru(parts: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     state = np.zeros(parts.shape[1])
     for part in parts:
         given = np.split(weights["weight_ih_l0"] @ part + weights["bias_ih_l0"], 3)
-        kept = np.split(weights["weight_hh_l0"] @ state + weights["bias_hh_l0"], 3)
-        reset, update = _sigmoid(given[0] + kept[0]), _sigmoid(given[1] + kept[1])
-        new = np.tanh(given[2] + reset * kept[2])
+        kept_regions = np.split(weights["weight_hh_l0"] @ state + weights["bias_hh_l0"], 3)
+        reset, update = _sigmoid(given[0] + kept_regions[0]), _sigmoid(given[1] + kept_regions[1])
+        new = np.tanh(given[2] + reset * kept_regions[2])
         state = (1 - update) * new + update * state
     return state
 
@@ -113,12 +113,12 @@ def small_network(name: str = "magnifiernet-small", **changes: object) -> Magnif
     return network
 
 
-def small_inputs(kept: torch.Tensor | None = None) -> Inputs:
+def small_inputs(kept_regions: torch.Tensor | None = None) -> Inputs:
     random = torch.Generator().manual_seed(0)
     image = torch.randn(4, 3, 64, 32, generator=random)
     mask = torch.randint(0, 8, (4, 8, 4), generator=random).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    return Inputs(image, torch.tensor([0, 0, 1, 1]), torch.zeros(4), mask=mask.to(torch.uint8), regions=kept)
+    return Inputs(image, torch.tensor([0, 0, 1, 1]), torch.zeros(4), mask=mask.to(torch.uint8), regions=kept_regions)
 
 
-def labels(*kept: int) -> torch.Tensor:
-    return torch.tensor([label in kept for label in range(8)])
+def labels(*kept_regions: int) -> torch.Tensor:
+    return torch.tensor([label in kept_regions for label in range(8)])

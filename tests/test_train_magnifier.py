@@ -26,15 +26,15 @@ from densereid.train.data.randomness import generator
 from densereid.train.families import as_reid, build_empty_network, evaluation_needs, loss_of, network_needs
 from densereid.train.networks.magnifiernet import MagnifierReid
 from densereid.train.networks.magnifiernet_branches import FusionBranch, RegularisingBranch, masked_max_pool
-from densereid.train.networks.regions import draw_regions, mask_target, planes_of, resize_planes
+from densereid.train.networks.regions import draw_regions, mask_target, one_hot_part_maps, resize_part_maps
 
 
 def test_masks_become_shares_of_each_cell() -> None:
     mask = torch.randint(0, 8, (2, 12, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    planes = resize_planes(planes_of(mask), (3, 2), resize="area")
+    part_maps = resize_part_maps(one_hot_part_maps(mask), (3, 2), resize="area")
     for index in range(2):
-        np.testing.assert_allclose(planes[index], slow_planes(mask[index].numpy(), 3, 2), atol=1e-6)
-    torch.testing.assert_close(planes.sum(1), torch.ones(2, 3, 2))
+        np.testing.assert_allclose(part_maps[index], slow_planes(mask[index].numpy(), 3, 2), atol=1e-6)
+    torch.testing.assert_close(part_maps.sum(1), torch.ones(2, 3, 2))
 
 
 @pytest.mark.parametrize("resize", ["area", "nearest"])
@@ -42,9 +42,9 @@ def test_resized_masks_hold_no_part_that_was_not_there(resize: str) -> None:
     """Labels 1 and 7 side by side: interpolated label numbers, as in the official code, would make parts 2 to 6."""
     mask = torch.ones(1, 48, 20, dtype=torch.uint8)
     mask[:, :, 9:] = 7
-    planes = resize_planes(planes_of(mask), (6, 3), resize=resize)
-    assert set(mask_target(planes).unique().tolist()) == {1, 7}
-    assert not planes[:, [0, 2, 3, 4, 5, 6]].any()
+    part_maps = resize_part_maps(one_hot_part_maps(mask), (6, 3), resize=resize)
+    assert set(mask_target(part_maps).unique().tolist()) == {1, 7}
+    assert not part_maps[:, [0, 2, 3, 4, 5, 6]].any()
     interpolated = F.interpolate(mask[:, None].float(), (6, 3), mode="bilinear", antialias=True).round()
     assert set(interpolated.unique().tolist()) - {1, 7}
 
@@ -52,19 +52,21 @@ def test_resized_masks_hold_no_part_that_was_not_there(resize: str) -> None:
 def test_equation_1_semantic_aligned_representation() -> None:
     random = torch.Generator().manual_seed(2)
     features = torch.randn(2, 5, 4, 3, generator=random)
-    planes = torch.rand(2, 8, 4, 3, generator=random)
-    pooled = masked_max_pool(features, planes)
+    part_maps = torch.rand(2, 8, 4, 3, generator=random)
+    pooled = masked_max_pool(features, part_maps)
     for index in range(2):
-        aligned = slow_aligned(features[index].double().numpy(), planes[index].double().numpy())
+        aligned = slow_aligned(features[index].double().numpy(), part_maps[index].double().numpy())
         expected = np.array([slow_max_pool(part) for part in aligned])
         np.testing.assert_allclose(pooled[index], expected, rtol=1e-5)
-    channels_last = masked_max_pool(features.to(memory_format=torch.channels_last), planes)
+    channels_last = masked_max_pool(features.to(memory_format=torch.channels_last), part_maps)
     assert torch.equal(channels_last, pooled)
 
 
-def _pooled_by(branch: RegularisingBranch, features: torch.Tensor, planes: torch.Tensor, kept: list[int]) -> np.ndarray:
+def _pooled_by(
+    branch: RegularisingBranch, features: torch.Tensor, part_maps: torch.Tensor, kept: list[int]
+) -> np.ndarray:
     maps = branch.bottleneck(features).detach().double().numpy()
-    rows = [slow_kept(one, plane, kept) for one, plane in zip(maps, planes.double().numpy(), strict=True)]
+    rows = [slow_kept(one, plane, kept) for one, plane in zip(maps, part_maps.double().numpy(), strict=True)]
     return np.array(rows) @ branch.reduce.weight.detach().double().numpy().T
 
 
@@ -73,18 +75,18 @@ def test_v2_equation_2_and_v1_equation_3_kept_regions(kept: list[int]) -> None:
     """The same regions of every image of the batch survive; what is erased has no influence."""
     torch.manual_seed(0)
     branch = RegularisingBranch(8).eval()
-    features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
-    found = branch(features, planes, labels(*kept))
-    np.testing.assert_allclose(found.detach(), _pooled_by(branch, features, planes, kept), rtol=1e-3, atol=1e-5)
+    features, part_maps = torch.randn(3, 8, 4, 3), one_hot_part_maps(torch.randint(0, 8, (3, 4, 3)))
+    found = branch(features, part_maps, labels(*kept))
+    np.testing.assert_allclose(found.detach(), _pooled_by(branch, features, part_maps, kept), rtol=1e-3, atol=1e-5)
 
 
 def test_at_test_time_the_regularising_branch_sees_everything() -> None:
     torch.manual_seed(0)
     branch = RegularisingBranch(8).eval()
-    features, planes = torch.randn(3, 8, 4, 3), planes_of(torch.randint(0, 8, (3, 4, 3)))
+    features, part_maps = torch.randn(3, 8, 4, 3), one_hot_part_maps(torch.randint(0, 8, (3, 4, 3)))
     everything = branch.reduce(branch.bottleneck(features).amax((2, 3)))
-    assert torch.equal(branch(features, planes, None), everything)
-    torch.testing.assert_close(branch(features, planes, labels(*range(8))), everything)
+    assert torch.equal(branch(features, part_maps, None), everything)
+    torch.testing.assert_close(branch(features, part_maps, labels(*range(8))), everything)
 
 
 def test_v2_section_3_2_random_torso_and_random_baseline() -> None:
@@ -123,13 +125,13 @@ def test_without_a_regularising_branch_nothing_is_drawn() -> None:
 def test_section_3_3_parts_enter_the_cell_in_the_order_0_to_7(kind: str, slow) -> None:
     torch.manual_seed(0)
     branch = FusionBranch(8, kind).eval()
-    features, planes = torch.randn(2, 8, 4, 3), planes_of(torch.randint(0, 8, (2, 4, 3)))
-    parts, fused = branch(features, planes)
+    features, part_maps = torch.randn(2, 8, 4, 3), one_hot_part_maps(torch.randint(0, 8, (2, 4, 3)))
+    parts, fused = branch(features, part_maps)
     maps = branch.bottleneck(features).detach().double().numpy()
     weights = {name: value.double().numpy() for name, value in branch.cell.state_dict(prefix="").items()}
     weights = {name.removeprefix("layer."): value for name, value in weights.items()}
     for index in range(2):
-        aligned = slow_aligned(maps[index], planes[index].double().numpy())
+        aligned = slow_aligned(maps[index], part_maps[index].double().numpy())
         expected = np.array([slow_max_pool(part) for part in aligned])  # background first, then 1 to 7
         np.testing.assert_allclose(parts[index].detach(), expected, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(fused[index].detach(), slow(expected, weights), rtol=1e-3, atol=1e-5)
@@ -138,7 +140,7 @@ def test_section_3_3_parts_enter_the_cell_in_the_order_0_to_7(kind: str, slow) -
 def test_the_ablation_branch_reduces_each_part_and_concatenates() -> None:
     torch.manual_seed(0)
     branch = FusionBranch(16, "ab").eval()
-    parts, fused = branch(torch.randn(2, 16, 4, 3), planes_of(torch.randint(0, 8, (2, 4, 3))))
+    parts, fused = branch(torch.randn(2, 16, 4, 3), one_hot_part_maps(torch.randint(0, 8, (2, 4, 3))))
     expected = [F.linear(parts[:, part], branch.cell.weight[part]) for part in range(8)]
     torch.testing.assert_close(fused, torch.cat(expected, 1))
     assert fused.shape == (2, 16)
@@ -169,11 +171,11 @@ def test_training_masks_are_the_stores_and_test_masks_the_networks_own() -> None
     network, inputs = small_network(), small_inputs(labels(0, 1, 5))
     network.eval()
     own = network.main(inputs.image)
-    again = network.main(inputs.image, planes_of(own["mask_logits"].argmax(1)))
+    again = network.main(inputs.image, one_hot_part_maps(own["mask_logits"].argmax(1)))
     assert torch.equal(own["after_fusion"], again["after_fusion"])
     given = network(inputs)
     assert not torch.equal(given["after_fusion"], own["after_fusion"])
-    target = mask_target(resize_planes(planes_of(inputs.mask), (8, 4), resize="area"))
+    target = mask_target(resize_part_maps(one_hot_part_maps(inputs.mask), (8, 4), resize="area"))
     assert torch.equal(given["mask_target"], target)
     assert given["mask_logits"].shape == (4, 8, 8, 4)
 

@@ -22,7 +22,7 @@ from densereid.train.engine.describe import parameter_table
 from densereid.train.families import loss_of
 from densereid.train.networks.attribute_facilitator import add_activations
 from densereid.train.networks.magnifiernet import MagnifierEmbedding
-from densereid.train.networks.regions import draw_regions, planes_of, resize_planes
+from densereid.train.networks.regions import draw_regions, one_hot_part_maps, resize_part_maps
 
 
 def test_every_part_has_a_neck_and_a_classifier_of_its_own() -> None:
@@ -41,11 +41,11 @@ def test_erased_regions_do_not_reach_the_regularising_branch_of_the_whole_networ
     network.main.regularise.bottleneck.register_forward_hook(
         lambda _module, _inputs, output: (output.retain_grad(), seen.append(output))[1]
     )
-    kept = labels(0, 2, 4, 6)
-    inputs.regions = kept
+    kept_regions = labels(0, 2, 4, 6)
+    inputs.regions = kept_regions
     network(inputs)["before_regularisation"].sum().backward()
-    planes = resize_planes(network._planes(inputs), (4, 2), resize="nearest")
-    erased = planes[:, ~kept].sum(1, keepdim=True) > 0
+    part_maps = resize_part_maps(network._part_maps(inputs), (4, 2), resize="nearest")
+    erased = part_maps[:, ~kept_regions].sum(1, keepdim=True) > 0
     assert seen[0].grad is not None
     assert 0 < int(erased.sum()) < erased.numel()
     assert not (seen[0].grad * erased).any()
@@ -58,20 +58,20 @@ def test_v1_section_3_5_activations_reach_the_masks_of_sfb_alone() -> None:
     image = small_inputs().image
     shared = network.main.trunk(image)
     deep = network.main.conv5(shared)
-    planes = resize_planes(planes_of(network.main.mask_head(deep).argmax(1)), (4, 2), resize="area")
+    part_maps = resize_part_maps(one_hot_part_maps(network.main.mask_head(deep).argmax(1)), (4, 2), resize="area")
     logits, activations = network.main.facilitator(deep)
     outputs = network.main(image)
-    expected, _ = network.main.fuse(shared, add_activations(planes, activations))
+    expected, _ = network.main.fuse(shared, add_activations(part_maps, activations))
     torch.testing.assert_close(outputs["parts"], expected)
     torch.testing.assert_close(outputs["attribute_logits"], logits)
-    assert not torch.allclose(expected, network.main.fuse(shared, planes)[0])
-    without = network.main.regularise(shared, planes, None)
+    assert not torch.allclose(expected, network.main.fuse(shared, part_maps)[0])
+    without = network.main.regularise(shared, part_maps, None)
     torch.testing.assert_close(outputs["before_regularisation"], without)
 
 
 def test_part_weights_are_those_of_the_official_code_or_1() -> None:
     inputs = small_inputs(labels(0, 1, 5))
-    share = planes_of(inputs.mask).mean((0, 2, 3))
+    share = one_hot_part_maps(inputs.mask).mean((0, 2, 3))
     torch.testing.assert_close(small_network()(inputs)["part_weights"], torch.sigmoid(share))
     plain = small_network(**{"magnifier.part_weighting": "none"})(inputs)["part_weights"]
     assert torch.equal(plain, torch.ones(8))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.losses.metric_learning import Loss, batch_hard_triplet_loss, identity_loss, weighted_sum
-from densereid.train.networks.regions import planes_of
+from densereid.train.networks.regions import one_hot_part_maps
 
 _EPSILON = 1e-6
 """Below this product of norms a cosine is damped, as in the official code."""
@@ -36,7 +36,7 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     official code's balance: background and torso would outweigh head and feet).
     """
     costs = F.cross_entropy(logits.float(), target, reduction="none")
-    members = planes_of(target)
+    members = one_hot_part_maps(target)
     counts = members.sum((0, 2, 3))
     means = (costs[:, None] * members).sum((0, 2, 3)) / counts.clamp_min(1)
     return means.sum() / (counts > 0).sum()

@@ -28,7 +28,7 @@ from densereid.train.networks.magnifiernet_branches import (
     RegularisingBranch,
     bn_neck,
 )
-from densereid.train.networks.regions import mask_target, planes_of, resize_planes
+from densereid.train.networks.regions import mask_target, one_hot_part_maps, resize_part_maps
 
 GLOBAL, REGULARISATION, FUSION = "global", "regularisation", "fusion"
 
@@ -42,55 +42,57 @@ class MagnifierStream(nn.Module):
         backbone = build_backbone(
             model.backbone, pretrained=model.pretrained, conv5_pretrained=model.conv5 == "imagenet"
         )
-        channels, deep = backbone.channels, 2 * backbone.channels
+        channels, conv5_map = backbone.channels, 2 * backbone.channels
         self.trunk, self.conv5 = backbone.trunk, backbone.conv5
-        self.mask_head = MaskHead(deep) if self.config.mask_module == "on" else None
+        self.mask_head = MaskHead(conv5_map) if self.config.mask_module == "on" else None
         self.facilitator = None
         if config.has_facilitator:
             letters = {group[0]: group for group in GROUPS}
-            self.facilitator = AttributeFacilitator(deep, [letters[one] for one in self.config.attribute_groups])
+            self.facilitator = AttributeFacilitator(conv5_map, [letters[one] for one in self.config.attribute_groups])
         branches = self.config.branches
         self.regularise = RegularisingBranch(channels) if REGULARISATION in branches else None
         self.fuse = FusionBranch(channels, self.config.fusion) if FUSION in branches else None
-        self.widths = {name: deep if name == GLOBAL else channels for name in branches}
+        self.widths = {name: conv5_map if name == GLOBAL else channels for name in branches}
         self.necks = nn.ModuleDict({name: bn_neck(width) for name, width in self.widths.items()})
 
-    def forward(self, image: Tensor, planes: Tensor | None = None, kept: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, image: Tensor, part_maps: Tensor | None = None, kept_regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """For each branch its feature ``before_NAME`` (its BNNeck) and ``after_NAME``, (B, width), and more.
 
-        ``image``: normalised (B, 3, H, W). ``planes``: the store's masks, (B, 8, H / 8, W / 8); without
-        them SFB reads the network's own. ``kept``: regions that SAB or SRB sees, bool (8,); without
+        ``image``: normalised (B, 3, H, W). ``part_maps``: the store's masks, (B, 8, H / 8, W / 8); without
+        them SFB reads the network's own. ``kept_regions``: regions that SAB or SRB sees, bool (8,); without
         them, all. Further outputs: ``parts`` (B, 8, channels); ``mask_logits`` (B, 8, H / 8, W / 8);
         ``attribute_logits`` (B, A).
         """
-        shared = self.trunk(image)
-        deep = self.conv5(shared)
+        conv4_map = self.trunk(image)
+        conv5_map = self.conv5(conv4_map)
         outputs: dict[str, Tensor] = {}
-        features = {GLOBAL: deep.mean((2, 3))}
-        planes = self._part_planes(deep, planes, outputs)
+        features = {GLOBAL: conv5_map.mean((2, 3))}
+        part_maps = self._part_maps_of(conv5_map, part_maps, outputs)
         if self.regularise is not None:
-            features[REGULARISATION] = self.regularise(shared, planes, kept)
+            features[REGULARISATION] = self.regularise(conv4_map, part_maps, kept_regions)
         if self.fuse is not None:
-            outputs["parts"], features[FUSION] = self.fuse(shared, self._helped(deep, planes, outputs))
+            outputs["parts"], features[FUSION] = self.fuse(conv4_map, self._helped(conv5_map, part_maps, outputs))
         for name, feature in features.items():
             outputs[f"before_{name}"], outputs[f"after_{name}"] = feature, self.necks[name](feature)
         return outputs
 
-    def _part_planes(self, deep: Tensor, given: Tensor | None, outputs: dict[str, Tensor]) -> Tensor | None:
+    def _part_maps_of(self, conv5_map: Tensor, given: Tensor | None, outputs: dict[str, Tensor]) -> Tensor | None:
         """The masks at the size of the feature maps (B, 8, h, w): the given ones, or those predicted."""
         if self.mask_head is None or (given is None and self.fuse is None):
             return None  # without masks given SFB alone reads any
-        logits = self.mask_head(deep)
+        logits = self.mask_head(conv5_map)
         outputs["mask_logits"] = logits
-        planes = planes_of(logits.argmax(1)) if given is None else given
-        return resize_planes(planes, (deep.shape[2], deep.shape[3]), resize=self.config.mask_resize)
+        part_maps = one_hot_part_maps(logits.argmax(1)) if given is None else given
+        return resize_part_maps(part_maps, (conv5_map.shape[2], conv5_map.shape[3]), resize=self.config.mask_resize)
 
-    def _helped(self, deep: Tensor, planes: Tensor | None, outputs: dict[str, Tensor]) -> Tensor:
-        assert planes is not None, "SFB needs the mask module"
+    def _helped(self, conv5_map: Tensor, part_maps: Tensor | None, outputs: dict[str, Tensor]) -> Tensor:
+        assert part_maps is not None, "SFB needs the mask module"
         if self.facilitator is None:
-            return planes
-        outputs["attribute_logits"], activations = self.facilitator(deep)
-        return add_activations(planes, activations)
+            return part_maps
+        outputs["attribute_logits"], activations = self.facilitator(conv5_map)
+        return add_activations(part_maps, activations)
 
 
 class MagnifierEmbedding(nn.Module):
@@ -138,32 +140,32 @@ class MagnifierReid(nn.Module):
         ``logits_parts`` (B, 8, num_identities) with ``part_weights`` (8,); ``mask_target`` (B, H / 8,
         W / 8); ``attribute_target`` (B, A).
         """
-        planes = self._planes(inputs)
-        outputs: dict[str, Tensor] = self.main(inputs.image, planes, inputs.regions)
+        part_maps = self._part_maps(inputs)
+        outputs: dict[str, Tensor] = self.main(inputs.image, part_maps, inputs.regions)
         for name, classify in self.classify_branches.items():
             outputs[f"logits_{name}"] = classify(outputs[f"after_{name}"][:, None])
-        if planes is not None:
-            outputs["mask_target"] = mask_target(planes)
+        if part_maps is not None:
+            outputs["mask_target"] = mask_target(part_maps)
         if "parts" in outputs:
-            assert planes is not None
+            assert part_maps is not None
             outputs["logits_parts"] = self.classify_parts(outputs["parts"])
-            outputs["part_weights"] = self._part_weights(planes)
+            outputs["part_weights"] = self._part_weights(part_maps)
         if "attribute_logits" in outputs:
             outputs["attribute_target"] = self.attribute_targets[inputs.identity]
         return outputs
 
-    def _planes(self, inputs: Inputs) -> Tensor | None:
+    def _part_maps(self, inputs: Inputs) -> Tensor | None:
         """The batch's masks at the mask module's size, twice that of the feature maps."""
         if self.main.mask_head is None:
             return None
         assert inputs.mask is not None, "the mask module learns from masks"
         height, width = inputs.image.shape[2:]
         size = (height // 8, width // 8)
-        return resize_planes(planes_of(inputs.mask), size, resize=self.main.config.mask_resize)
+        return resize_part_maps(one_hot_part_maps(inputs.mask), size, resize=self.main.config.mask_resize)
 
-    def _part_weights(self, planes: Tensor) -> Tensor:
+    def _part_weights(self, part_maps: Tensor) -> Tensor:
         """(8,) in 0.5..0.73: the sigmoid of each part's share of the batch's pixels, as in the official code; or 1."""
-        share = planes.mean((0, 2, 3))
+        share = part_maps.mean((0, 2, 3))
         return share.sigmoid() if self.weighs_parts else torch.ones_like(share)
 
     def set_attribute_targets(self, targets: np.ndarray) -> None:

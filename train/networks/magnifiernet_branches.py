@@ -9,14 +9,14 @@ from densereid.data_catalog.parts import NUM_MASK_LABELS
 from densereid.train.networks.blocks import bottleneck_stage, initialise
 
 
-def masked_max_pool(features: Tensor, planes: Tensor) -> Tensor:
+def masked_max_pool(features: Tensor, part_maps: Tensor) -> Tensor:
     """Semantic aligned representation, max-pooled: (B, P, C) of a map (B, C, h, w) under P planes (B, P, h, w).
 
     v2, equation 1, and GMP; v1, equations 1 and 2. All planes at once: the product is (B, P, h * w, C),
     whose last axis is that of channels-last memory.
     """
     positions = features.flatten(2).transpose(1, 2)
-    weights = planes.to(features.dtype).flatten(2)
+    weights = part_maps.to(features.dtype).flatten(2)
     # max and not amax: its gradient needs the winners' positions alone, amax keeps the whole product.
     pooled: Tensor = (positions[:, None] * weights[..., None]).max(2).values
     return pooled
@@ -67,13 +67,13 @@ class RegularisingBranch(nn.Module):
         self.reduce = nn.Linear(channels, channels, bias=False)
         nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="linear")
 
-    def forward(self, shared: Tensor, planes: Tensor | None, kept: Tensor | None) -> Tensor:
-        """(B, channels) of the trunk's map under the regions that are ``kept``, bool (8,); None sees everything."""
-        features = self.bottleneck(shared)
-        if kept is None or planes is None:
+    def forward(self, conv4_map: Tensor, part_maps: Tensor | None, kept_regions: Tensor | None) -> Tensor:
+        """(B, channels) of the trunk's map under the regions that are ``kept_regions``, bool (8,); None sees everything."""
+        features = self.bottleneck(conv4_map)
+        if kept_regions is None or part_maps is None:
             pooled = features.amax((2, 3))
         else:
-            seen = (planes * kept[:, None, None]).sum(1, keepdim=True)
+            seen = (part_maps * kept_regions[:, None, None]).sum(1, keepdim=True)
             pooled = masked_max_pool(features, seen)[:, 0]
         reduced: Tensor = self.reduce(pooled)
         return reduced
@@ -88,9 +88,9 @@ class FusionBranch(nn.Module):
         initialise(self.bottleneck)
         self.cell: nn.Module = AblationCell(channels) if kind == "ab" else SequenceCell(channels, kind)
 
-    def forward(self, shared: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, conv4_map: Tensor, part_maps: Tensor) -> tuple[Tensor, Tensor]:
         """Part features (B, 8, channels) and the fused one (B, channels)."""
-        parts = masked_max_pool(self.bottleneck(shared), planes)
+        parts = masked_max_pool(self.bottleneck(conv4_map), part_maps)
         return parts, self.cell(parts)
 
 

@@ -10,30 +10,30 @@ from densereid.data_catalog.parts import LOWER_LABELS, NUM_MASK_LABELS, UPPER_LA
 from densereid.train.config.magnifiernet import MagnifierConfig
 
 
-def planes_of(labels: Tensor) -> Tensor:
+def one_hot_part_maps(labels: Tensor) -> Tensor:
     """float32 (B, 8, h, w) of label maps (B, h, w), integers 0..7: plane i is 1 where the label is i, else 0."""
     numbers = torch.arange(NUM_MASK_LABELS, device=labels.device, dtype=labels.dtype)
     return (labels[:, None] == numbers[:, None, None]).float()
 
 
-def resize_planes(planes: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
+def resize_part_maps(part_maps: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
     """(B, 8, *size) of planes (B, 8, h, w); at every position they still sum to 1.
 
     ``area``: each part's share of a cell, from which no third part can come, as from interpolated
     label numbers. ``nearest``: the plane at the cell's centre.
     """
     if resize == "area":
-        return F.adaptive_avg_pool2d(planes, size)
+        return F.adaptive_avg_pool2d(part_maps, size)
     rows, columns = (
-        ((torch.arange(new, device=planes.device) + 0.5) * (old / new)).long()
-        for new, old in zip(size, planes.shape[2:], strict=True)
+        ((torch.arange(new, device=part_maps.device) + 0.5) * (old / new)).long()
+        for new, old in zip(size, part_maps.shape[2:], strict=True)
     )
-    return planes[:, :, rows[:, None], columns]
+    return part_maps[:, :, rows[:, None], columns]
 
 
-def mask_target(planes: Tensor) -> Tensor:
+def mask_target(part_maps: Tensor) -> Tensor:
     """int64 (B, h, w): the part with the largest share at each position, of equal ones the lowest label."""
-    return planes.argmax(1)
+    return part_maps.argmax(1)
 
 
 def draw_regions(config: MagnifierConfig, random: torch.Generator) -> Tensor | None:
@@ -45,12 +45,12 @@ def draw_regions(config: MagnifierConfig, random: torch.Generator) -> Tensor | N
     """
     if config.regularisation == "none":
         return None
-    kept = torch.zeros(NUM_MASK_LABELS, dtype=torch.bool)
-    kept[0] = True
+    kept_regions = torch.zeros(NUM_MASK_LABELS, dtype=torch.bool)
+    kept_regions[0] = True
     for labels, number in _groups(config):
         order = torch.randperm(len(labels), generator=random)
-        kept[torch.tensor(labels)[order[:number]]] = True
-    return kept
+        kept_regions[torch.tensor(labels)[order[:number]]] = True
+    return kept_regions
 
 
 def _groups(config: MagnifierConfig) -> tuple[tuple[tuple[int, ...], int], ...]:
