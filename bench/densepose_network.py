@@ -21,9 +21,9 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.batching import network_input, network_size
 from densereid.preprocess.densepose.checkpoints import Architecture
-from densereid.preprocess.densepose.detectron2_network import build_network
-from densereid.preprocess.densepose.detectron2_network import load_network as load_detectron2
-from densereid.preprocess.densepose.network import load_network
+from densereid.preprocess.densepose.detectron2_network import build_detectron2
+from densereid.preprocess.densepose.detectron2_network import load_densepose as load_detectron2
+from densereid.preprocess.densepose.network import load_densepose
 from densereid.preprocess.densepose.weights import Weights, file_digest
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator
@@ -35,7 +35,7 @@ CROP, SIZE = (128, 64), (256, 128)
 def weights_of(architecture: Architecture, folder: Path) -> Weights:
     torch.manual_seed(0)
     path = folder / f"{architecture.name}.pth"
-    torch.save(build_network(architecture, "cpu").state_dict(), path)
+    torch.save(build_detectron2(architecture, "cpu").state_dict(), path)
     return Weights(path, file_digest(path))
 
 
@@ -89,7 +89,7 @@ def compared(theirs: Detectron2Estimator, ours: DenseposeEstimator, batch: list[
     size = network_size(*CROP, ours.short_edge)
     image = network_input(batch[:1], size, ours.device)
     network = load_detectron2(theirs.weights, theirs.architecture, theirs.device)
-    plain = load_network(ours.weights, ours.architecture, ours.device, "fp32", False)
+    plain = load_densepose(ours.weights, ours.architecture, ours.device, "fp32", False)
     counts = {
         "detectron2": gflop(lambda image: network.scores(network.features(image), [None]), image),
         "densepose": gflop(plain.scores, image),

@@ -32,7 +32,7 @@ from densereid.train.data.loading import decoded_bytes, make_feeder
 from densereid.train.data.sampler import PKSampler
 from densereid.train.engine.events import Event, StepsDone
 from densereid.train.engine.loop import fit
-from densereid.train.families import network_needs
+from densereid.train.families import training_arrays
 
 PER_SAMPLE = ("image", "dsap", "dsap_valid")
 
@@ -95,7 +95,7 @@ def make_peers(store: Store, folder: Path) -> dict[str, Peer]:
 
 def samples_per_second(source: Any, config: TrainConfig, feed: str, workers: int, device: torch.device) -> float:
     """Samples that arrive a second when nothing else is done, over an epoch after one that does not count."""
-    dataset = StoreDataset(source, Split.TRAIN, needs=network_needs(config), height=config.height, width=config.width)
+    dataset = StoreDataset(source, Split.TRAIN, needs=training_arrays(config), height=config.height, width=config.width)
     sampling = config.sampling
     sampler = PKSampler(dataset.labels, identities=sampling.identities, images=sampling.images, seed=0)
     feeder = make_feeder(feed, dataset, sampler, device=device, workers=workers, seed=0)
@@ -145,7 +145,7 @@ def main(model: str, device: str, identities: int, workers: int) -> None:
             rows.append((name, feed, processes, f"{alone:.0f}", f"{rate:.0f}", f"{wait:.1%}"))
             click.echo(f"{rows[-1]}", err=True)
         dataset = StoreDataset(
-            stores["zarr"], Split.TRAIN, needs=network_needs(config), height=config.height, width=config.width
+            stores["zarr"], Split.TRAIN, needs=training_arrays(config), height=config.height, width=config.width
         )
         size = f"{len(dataset)} training images, {decoded_bytes(dataset) / 1e6:.0f} MB decoded"
     title = f"Feeding {model} on {device}: {size}, page cache warm"

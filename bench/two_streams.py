@@ -32,7 +32,7 @@ from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
-from densereid.train.engine.checkpoint import load_network
+from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.networks.backbone import backbone_state
@@ -69,7 +69,7 @@ def pretrained_trunk(folder: Path, identities: int, epochs: int) -> str:
         store = make_store(folder / f"pretraining-{identities}", world, config.height, config.width)
         run = folder / f"pretraining-{identities}" / f"epochs{epochs}"
         fit(config, store, run, device="cpu", feed="memory")
-        network = cast(DSAReid, load_network(run)[0])
+        network = cast(DSAReid, load_trained_network(run)[0])
         torch.save(backbone_state(network.main.trunk, network.main.global_branch), weights)
     return str(weights)
 
@@ -92,7 +92,7 @@ class GuideAlone(nn.Module):
 def trained_scores(model: str, config: TrainConfig, store: Store, run: Path, seed: int) -> FeatureScores:
     """The scores of one network's features, after training it unless that is done already."""
     fit(config, store, run, device="cpu", feed="memory", seed=seed)
-    network, _ = load_network(run)
+    network, _ = load_trained_network(run)
     found = {}
     for feature in FEATURES[model]:
         ranked = with_settings(config, {"evaluate.feature": "z" if feature == "d" else feature})

@@ -63,10 +63,10 @@ def synthesize_command(data_root: Path, workers: int, **settings: Any) -> None:
     click.echo(data_root / "synthetic")
 
 
-@cli.command()
+@cli.command("preprocess")
 @options.store_options
 @click.option("--dry-run", is_flag=True, envvar="DRY_RUN", help="Only say what would be done and what it costs.")
-def preprocess(dry_run: bool, **request: Any) -> None:
+def preprocess_command(dry_run: bool, **request: Any) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
     from densereid.pipeline.stores import StoreRequest, make_store
 
@@ -87,16 +87,16 @@ def preprocess(dry_run: bool, **request: Any) -> None:
 
 @cli.command("densepose-sizes")
 @options.sizes_options
-def densepose_sizes(**request: Any) -> None:
+def densepose_sizes_command(**request: Any) -> None:
     """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
     from densereid.pipeline.commands.densepose_sizes import compare_densepose_sizes
 
     click.echo(compare_densepose_sizes(**request))
 
 
-@cli.command()
+@cli.command("derive")
 @options.derive_options
-def derive(source: AnyPath | None, **request: Any) -> None:
+def derive_command(source: AnyPath | None, **request: Any) -> None:
     """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
     from densereid.pipeline.stores import StoreRequest, derive_store
 
@@ -105,7 +105,7 @@ def derive(source: AnyPath | None, **request: Any) -> None:
     print_status(f"next: make inspect {wanted.variables()}, or make train {wanted.variables()}")
 
 
-@cli.command()
+@cli.command("train")
 @options.model_store_options
 @options.model
 @options.seed
@@ -116,28 +116,28 @@ def derive(source: AnyPath | None, **request: Any) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the experiment.")
 @click.option("--store-path", type=options.PATH_OR_URL, help="This store, whatever its size or name.")
 @click.option("--fresh", is_flag=True, envvar="FRESH", help="Start again; discards the run's checkpoints.")
-def train(**request: Any) -> None:
+def train_command(**request: Any) -> None:
     """Train a network on a store, making the store first where it is missing; continues by itself."""
     from densereid.pipeline.commands.training import train_model
 
     click.echo(train_model(**request).run_folder)
 
 
-@cli.command()
+@cli.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--store-path", type=options.PATH_OR_URL, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, envvar="RERANK", help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, envvar="KEEP_JUNK", help="Junk (-1) takes part in re-ranking, unranked.")
 @options.device
-def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
+def evaluate_command(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
     """CMC and mAP of a trained run on its store's query and gallery."""
     from densereid.pipeline.commands.training import choose_reranking, evaluate_run
 
     evaluate_run(run, reranking=choose_reranking(rerank, keep_junk=keep_junk), **request)
 
 
-@cli.command()
+@cli.command("ablation")
 @options.model_store_options
 @options.table
 @options.model
@@ -147,33 +147,33 @@ def evaluate(run: Path, rerank: bool, keep_junk: bool, **request: Any) -> None:
 @options.run_root
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of every row.")
 @click.option("--store-path", type=options.PATH_OR_URL, help="This store, whatever its size or name.")
-def ablation(**request: Any) -> None:
+def ablation_command(**request: Any) -> None:
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from densereid.pipeline.commands.ablation import run_ablation
 
     click.echo(run_ablation(**request))
 
 
-@cli.command()
+@cli.command("describe")
 @click.argument("run_or_model")
-def describe(run_or_model: str) -> None:
+def describe_command(run_or_model: str) -> None:
     """Every setting of a run or an experiment with its meaning, and the parameters of its network."""
     from densereid.pipeline.commands.training import describe_model
 
     describe_model(run_or_model)
 
 
-@cli.command()
+@cli.command("export")
 @click.argument("run", type=click.Path(path_type=Path), envvar="RUN_FOLDER")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
-def export(run: Path, target: Path | None) -> None:
+def export_command(run: Path, target: Path | None) -> None:
     """Write a run's inference network, without what only trains it, to one file."""
     from densereid.pipeline.commands.training import export_run
 
     click.echo(export_run(run, target))
 
 
-@cli.command()
+@cli.command("activations")
 @click.argument("runs", nargs=-1, required=True, envvar="RUNS")
 @options.run_root
 @options.rows
@@ -181,7 +181,7 @@ def export(run: Path, target: Path | None) -> None:
 @options.device
 @click.option("--rows", metavar="ROW,...", envvar="ROWS", help="These rows of the store instead of a random choice.")
 @click.option("--store-path", type=options.PATH_OR_URL, help="Another store than the first run's own.")
-def activations(**request: Any) -> None:
+def activations_command(**request: Any) -> None:
     """Draw where the trunks of some runs look, one column a run, for some images of a store."""
     from densereid.pipeline.commands.activations import draw_activations
 
@@ -203,20 +203,20 @@ def inspect_command(run_root: Path, images: int, seed: int, store_path: AnyPath 
     inspect_store(open_store(path), run_root / "inspect", images=images, seed=seed)
 
 
-@cli.command()
+@cli.command("doctor")
 @options.data_root
 @options.store_root
-def doctor(data_root: Path, store_root: AnyPath) -> None:
+def doctor_command(data_root: Path, store_root: AnyPath) -> None:
     """What this machine has and lacks: versions, GPU, disk, estimators, weights, datasets."""
     from densereid.pipeline.commands.doctor import findings, findings_table
 
     print_table(findings_table(list(findings(data_root, store_root))))
 
 
-@cli.command()
+@cli.command("status")
 @options.store_root
 @click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
-def status(store_root: AnyPath, as_json: bool) -> None:
+def status_command(store_root: AnyPath, as_json: bool) -> None:
     """A table of all stores: what they hold, how much of them is written."""
     from densereid.pipeline.commands.status import find_stores, stores_table
 
@@ -226,21 +226,21 @@ def status(store_root: AnyPath, as_json: bool) -> None:
         print_table(stores_table(store_root))
 
 
-@cli.command()
+@cli.command("verify")
 @click.argument("store", type=options.PATH_OR_URL)
 @click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
-def verify(store: AnyPath, sample: int, seed: int) -> None:
+def verify_command(store: AnyPath, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
     from densereid.pipeline.commands.status import verify_store
 
     verify_store(open_store(store), sample=sample, seed=seed)
 
 
-@cli.command()
+@cli.command("convert")
 @click.argument("source", type=options.PATH_OR_URL)
 @click.argument("target", type=options.PATH_OR_URL)
-def convert(source: AnyPath, target: AnyPath) -> None:
+def convert_command(source: AnyPath, target: AnyPath) -> None:
     """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
     suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
     if target.suffix not in suffixes:
@@ -256,18 +256,18 @@ def convert(source: AnyPath, target: AnyPath) -> None:
     click.echo(target)
 
 
-@cli.command()
-def schema() -> None:
+@cli.command("schema")
+def schema_command() -> None:
     """Print the store's schema as the README shows it."""
     click.echo(schema_table())
 
 
-@cli.command()
+@cli.command("demo")
 @options.run_root
 @options.seed
 @options.store
 @options.workers
-def demo(run_root: Path, seed: int, store: str, workers: int) -> None:
+def demo_command(run_root: Path, seed: int, store: str, workers: int) -> None:
     """From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect."""
     from densereid.pipeline.commands.demo import run_demo
 

@@ -34,9 +34,9 @@ SEED = 0
 
 
 def _model(architecture: Architecture) -> Any:
-    from densereid.preprocess.densepose.detectron2_network import build_network
+    from densereid.preprocess.densepose.detectron2_network import build_detectron2
 
-    model = build_network(architecture, "cpu").eval()
+    model = build_detectron2(architecture, "cpu").eval()
     model.load_state_dict(random_state(model.state_dict(), seed=SEED))
     return model
 

@@ -14,7 +14,7 @@ from densereid.data_catalog.datasets.attributes import (
     attribute_matrix,
     find_attributes,
     has_attributes,
-    read_attributes,
+    read_person_attributes,
 )
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.matlab import write_matlab
@@ -53,7 +53,7 @@ def _true(table: AttributeTable, person: int) -> list[str]:
 
 
 def test_market_has_30_binary_attributes_in_the_sound_grouping(tmp_path: Path) -> None:
-    table = read_attributes(_write(tmp_path / "market_attribute.mat", MARKET))
+    table = read_person_attributes(_write(tmp_path / "market_attribute.mat", MARKET))
     assert len(table.names) == len(set(table.names)) == 30
     assert Counter(table.groups) == {"general": 5, "head": 2, "upper": 11, "lower": 12}
     assert list(table.groups) == sorted(table.groups, key=["general", "head", "upper", "lower"].index)
@@ -64,7 +64,7 @@ def test_market_has_30_binary_attributes_in_the_sound_grouping(tmp_path: Path) -
 
 
 def test_duke_has_23_binary_attributes(tmp_path: Path) -> None:
-    table = read_attributes(_write(tmp_path / "duke_attribute.mat", DUKE))
+    table = read_person_attributes(_write(tmp_path / "duke_attribute.mat", DUKE))
     assert Counter(table.groups) == {"general": 1, "head": 1, "upper": 12, "lower": 9}
     assert len(table.names) == 23
 
@@ -74,7 +74,7 @@ def test_fields_are_read_by_name_and_ids_are_numbers(tmp_path: Path) -> None:
         "train": {"age": [1, 3, 4], "hat": [1, 2, 1], "upred": [2, 1, 1], "upblue": [2, 1, 1]},
         "test": {"age": [2, 2], "downblack": [1, 2]},
     }
-    table = read_attributes(_write(tmp_path / "market_attribute.mat", MARKET, **changes))
+    table = read_person_attributes(_write(tmp_path / "market_attribute.mat", MARKET, **changes))
     assert sorted(table.values) == [1, 2, 7, 11, 370]
     assert _true(table, 2) == ["age young", "upper blue", "upper red"]  # two colours
     assert _true(table, 7) == ["age adult", "hat"]  # no colour at all
@@ -85,34 +85,34 @@ def test_fields_are_read_by_name_and_ids_are_numbers(tmp_path: Path) -> None:
 
 def test_the_known_gap_in_dukes_file_is_filled_and_another_is_named(tmp_path: Path) -> None:
     filled = _write(tmp_path / "duke_attribute.mat", DUKE, test={"top": [2, 0]})  # person 0370
-    table = read_attributes(filled)
+    table = read_person_attributes(filled)
     assert ("long top" in _true(table, 1), "long top" in _true(table, 370)) == (True, False)
     _write(filled, DUKE, train={"top": [1, 0, 1]})
     with pytest.raises(UserError, match=r"duke_attribute\.mat: train\.top of person 7 is 0; expected 1 to 2"):
-        read_attributes(filled)
+        read_person_attributes(filled)
     _write(filled, DUKE, train={"hat": [1, 1, 3]})
     with pytest.raises(UserError, match=r"train\.hat of person 11 is 3; expected 1 to 2"):
-        read_attributes(filled)
+        read_person_attributes(filled)
 
 
 def test_a_file_of_another_structure_is_named(tmp_path: Path) -> None:
     path = tmp_path / "market_attribute.mat"
     write_matlab(path, {"other": 3})
     with pytest.raises(UserError, match=r"holds other; expected one of market_attribute, duke_attribute"):
-        read_attributes(path)
+        read_person_attributes(path)
     write_matlab(path, {"market_attribute": {"train": {"hat": [1, 2]}}})
     with pytest.raises(UserError, match=r"market_attribute has no train and test"):
-        read_attributes(path)
+        read_person_attributes(path)
     _write(path, MARKET.replace(" hair", ""))
     with pytest.raises(UserError, match=r"market_attribute\.train lacks, or has beyond what is known: hair"):
-        read_attributes(path)
+        read_person_attributes(path)
     _write(path, MARKET, train={"hat": [1, 2]})
     with pytest.raises(UserError, match=r"train\.hat has \(2,\) values for 3 persons"):
-        read_attributes(path)
+        read_person_attributes(path)
 
 
 def test_a_matrix_follows_the_given_persons(tmp_path: Path) -> None:
-    table = read_attributes(_write(tmp_path / "market_attribute.mat", MARKET, train={"hat": [1, 2, 1]}))
+    table = read_person_attributes(_write(tmp_path / "market_attribute.mat", MARKET, train={"hat": [1, 2, 1]}))
     matrix = attribute_matrix(table, np.array([7, 2, 7]))
     assert (matrix.dtype, matrix.shape) == (np.float32, (3, 30))
     assert matrix[:, table.names.index("hat")].tolist() == [1, 0, 1]
@@ -132,7 +132,7 @@ def test_datasets_without_attributes_and_missing_files_are_named(tmp_path: Path)
 
 
 def test_the_synthetic_dataset_says_what_its_identities_wear(synthetic_root: Path) -> None:
-    table = read_attributes(find_attributes("synthetic", [synthetic_root / "synthetic"]))
+    table = read_person_attributes(find_attributes("synthetic", [synthetic_root / "synthetic"]))
     assert sorted(table.values) == list(range(1, 13))
     assert set(table.groups) == {"general", "head", "upper", "lower"}
     for person in table.values:

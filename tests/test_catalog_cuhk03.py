@@ -12,7 +12,13 @@ import scipy.io
 from click.testing import CliRunner
 from PIL import Image
 
-from densereid.data_catalog.datasets.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
+from densereid.data_catalog.datasets.cuhk03 import (
+    KINDS,
+    extract_cuhk03,
+    find_release,
+    read_protocol,
+    release_differences,
+)
 from densereid.data_catalog.datasets.lookup import count_differences, find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.matlab import open_matlab
@@ -136,7 +142,7 @@ def test_extraction_gives_the_exact_pixels_under_the_names_that_the_catalog_read
 
 def test_a_killed_extraction_goes_on_and_leaves_what_is_there(release: Path) -> None:
     root = release / "cuhk03-np" / "labeled"
-    steps = extract(find_release(LABELED, release), release, root)
+    steps = extract_cuhk03(find_release(LABELED, release), release, root)
     first = [next(steps) for _ in range(3)]
     steps.close()
     (root / "query").mkdir(exist_ok=True)

@@ -297,7 +297,7 @@ def hanging(**request):
     finally:
         progress.print_status("the end hangs")
         time.sleep(60)
-cli.preprocess.callback = hanging
+cli.preprocess_command.callback = hanging
 sys.argv = ["pipeline", "preprocess"]
 cli.main()
 """

@@ -24,7 +24,7 @@ from densereid.pipeline.commands.activations import (
 )
 from densereid.train.config.train_config import load_config
 from densereid.train.data.augmentation import normalise_image
-from densereid.train.engine.checkpoint import load_network
+from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.networks.backbone import Trunk, build_backbone
 
@@ -42,7 +42,7 @@ def runs(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> l
 
 def test_the_activation_is_the_norm_of_what_the_trunk_gives(stores: dict[str, Path], runs: list[Path]) -> None:
     store, rows = open_store(stores["zarr"]), np.array([5, 2, 9])
-    network, checkpoint = load_network(runs[0])
+    network, checkpoint = load_trained_network(runs[0])
     found = activations(network, store, rows, checkpoint.config, "cpu")
     image = torch.from_numpy(store.read("image", rows)).permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_the_trunk_is_found_wherever_a_family_keeps_it() -> None:
 
 
 def test_the_same_everywhere_is_no_activation(stores: dict[str, Path], runs: list[Path]) -> None:
-    network, checkpoint = load_network(runs[0])
+    network, checkpoint = load_trained_network(runs[0])
     with torch.no_grad():
         for parameter in trunk_of(network).parameters():
             parameter.zero_()
@@ -105,7 +105,7 @@ def test_each_run_has_a_map_of_its_own(stores: dict[str, Path], runs: list[Path]
     store, rows = open_store(stores["zarr"]), np.array([3])
     maps = {}
     for run in runs:
-        network, checkpoint = load_network(run)
+        network, checkpoint = load_trained_network(run)
         maps[run.name] = activations(network, store, rows, checkpoint.config, "cpu")
     assert maps[runs[0].name].shape != maps[runs[1].name].shape  # another image size, another map
     one, other = (np.asarray(activation_sheet(store, rows, {"a": maps[run.name]})) for run in runs)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from densereid.preprocess.densepose import decode as module
-from densereid.preprocess.densepose.decode import ChartScores, decode, decode_box
+from densereid.preprocess.densepose.decode import ChartScores, decode_box, decode_charts
 
 GOLDEN = Path(__file__).parent / "golden" / "densepose.npz"
 
@@ -57,7 +57,7 @@ def decode_slowly(scores: ChartScores, size: tuple[int, int]) -> tuple[np.ndarra
 @pytest.mark.parametrize("coarse", [2, 15])
 def test_decoding_equals_the_slow_version(size: tuple[int, int], coarse: int) -> None:
     scores = random_scores(3, coarse=coarse)
-    iuv, confidence = decode(scores, size)
+    iuv, confidence = decode_charts(scores, size)
     assert iuv.dtype == torch.uint8
     for index in range(3):
         expected, mean = decode_slowly(scores[index : index + 1], size)
@@ -70,7 +70,7 @@ def test_coordinates_outside_the_chart_are_clamped_and_background_is_zero() -> N
     scores = random_scores(1)
     scores.u.copy_(torch.full_like(scores.u, 1.4))
     scores.v.copy_(torch.full_like(scores.v, -0.85))
-    iuv, _ = decode(scores, (14, 10))
+    iuv, _ = decode_charts(scores, (14, 10))
     body = iuv[..., 0] > 0
     assert 0 < body.sum() < body.numel()
     assert (iuv[..., 1][body] == 255).all()
@@ -81,14 +81,14 @@ def test_coordinates_outside_the_chart_are_clamped_and_background_is_zero() -> N
 def test_not_a_number_is_a_byte_too() -> None:
     scores = random_scores(1)
     scores.u.fill_(torch.nan)
-    iuv, _ = decode(scores, (14, 10))
+    iuv, _ = decode_charts(scores, (14, 10))
     assert not iuv[..., 1].any()
 
 
 def test_nobody_has_no_confidence() -> None:
     scores = random_scores(2)
     scores.coarse[0, 0] = 100
-    iuv, confidence = decode(scores, (14, 10))
+    iuv, confidence = decode_charts(scores, (14, 10))
     assert not iuv[0].any()
     assert confidence[0] == 0
     assert 0.5 < confidence[1] < 1
@@ -98,16 +98,16 @@ def test_half_precision_scores_are_resampled_in_float32() -> None:
     scores = random_scores(1)
     halves = ChartScores(scores.coarse.half(), scores.fine.half(), scores.u.half(), scores.v.half())
     again = ChartScores(halves.coarse.float(), halves.fine.float(), halves.u.float(), halves.v.float())
-    torch.testing.assert_close(decode(halves, (14, 10)), decode(again, (14, 10)))
+    torch.testing.assert_close(decode_charts(halves, (14, 10)), decode_charts(again, (14, 10)))
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = random_scores(7)
-    whole = decode(scores, (16, 9))
+    whole = decode_charts(scores, (16, 9))
     monkeypatch.setattr(module, "_CHUNK_BYTES", 2 * 4 * 25 * 16 * 9)
-    for ours, expected in zip(decode(scores, (16, 9)), whole, strict=True):
+    for ours, expected in zip(decode_charts(scores, (16, 9)), whole, strict=True):
         assert torch.equal(ours, expected)
-    assert decode(scores[0:0], (16, 9))[0].shape == (0, 16, 9, 3)
+    assert decode_charts(scores[0:0], (16, 9))[0].shape == (0, 16, 9, 3)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_box_is_pasted_at_its_whole_pixel_corner(box: tuple[float, ...]) -> No
     image = decode_box(scores, edges, (18, 12)).numpy()
     x0, y0 = int(edges[0]), int(edges[1])
     width, height = max(int(edges[2] - edges[0]), 1), max(int(edges[3] - edges[1]), 1)
-    person = decode(scores, (height, width))[0][0].numpy()
+    person = decode_charts(scores, (height, width))[0][0].numpy()
     expected = np.zeros((18, 12, 3), np.uint8)
     for y, x in np.ndindex(height, width):
         if 0 <= y0 + y < 18 and 0 <= x0 + x < 12:
@@ -137,7 +137,7 @@ def test_decoding_equals_the_recording_of_denseposes_converter() -> None:
     for key in recorded:
         index, _, size = key.partition("_")
         height, width = (int(edge) for edge in size.split("x"))
-        iuv = decode(scores, (height, width))[0][int(index)]
+        iuv = decode_charts(scores, (height, width))[0][int(index)]
         np.testing.assert_array_equal(iuv[..., 0], golden[f"labels_{key}"])
         uv = np.clip(golden[f"uv_{key}"], 0, 1)
         np.testing.assert_allclose(iuv[..., 1:].permute(2, 0, 1), 255 * uv, atol=0.5 + 1e-3)
@@ -152,6 +152,6 @@ def test_the_recording_stays_small() -> None:
 def test_the_gpu_decodes_as_the_cpu() -> None:
     scores = random_scores(5, cells=(112, 112))
     there = ChartScores(*(getattr(scores, name).cuda() for name in ("coarse", "fine", "u", "v")))
-    ours, expected = decode(there, (256, 128))[0].cpu(), decode(scores, (256, 128))[0]
+    ours, expected = decode_charts(there, (256, 128))[0].cpu(), decode_charts(scores, (256, 128))[0]
     assert (ours[..., 0] == expected[..., 0]).float().mean() > 0.9999
     assert ((ours.int() - expected.int()).abs().amax(dim=-1) <= 1).float().mean() > 0.9999

@@ -24,8 +24,8 @@ from densereid.pipeline import stores as stages
 from densereid.pipeline.stores import StoreRequest, choose_estimator, make_store
 from densereid.preprocess.densepose.batching import network_input
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS
-from densereid.preprocess.densepose.decode import ChartScores, decode
-from densereid.preprocess.densepose.network import DenseposeNetwork, load_network
+from densereid.preprocess.densepose.decode import ChartScores, decode_charts
+from densereid.preprocess.densepose.network import DenseposeNetwork, load_densepose
 from densereid.preprocess.densepose.weights import ZOO, PublishedWeights
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.images import Crop
@@ -36,9 +36,9 @@ SIZE = (64, 32)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
-    load_network.cache_clear()
+    load_densepose.cache_clear()
     yield
-    load_network.cache_clear()
+    load_densepose.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def test_every_crop_gets_the_chart_of_its_own_image(checkpoint: Path) -> None:
     for index, crop in enumerate(MIXED):
         height, width = crop.pixels.shape[:2]
         inner = (round(40 * height / min(height, width)), round(40 * width / min(height, width)))
-        iuv, score = decode(ChartScores(*network(network_input([crop], inner, "cpu"))), SIZE)
+        iuv, score = decode_charts(ChartScores(*network(network_input([crop], inner, "cpu"))), SIZE)
         assert (charts.iuv[index] == iuv[0]).all(dim=-1).float().mean() > 0.995
         np.testing.assert_allclose(charts.score[index], score[0], rtol=1e-4)
         np.testing.assert_array_equal(charts.box[index], [0, 0, width, height])
@@ -202,7 +202,7 @@ def test_a_truncated_and_a_changed_file_are_refused(checkpoint: Path, tmp_path: 
     write_zoo_file(path, random_state(shapes_of(TINY), seed=1))
     with pytest.raises(UserError, match=r"mine\.pkl has changed: its SHA-256 is (.|\n)*at its first use it was"):
         opened(path)
-    load_network.cache_clear()
+    load_densepose.cache_clear()
     with pytest.raises(UserError, match="changed while it was in use"):
         first.estimate(MIXED[:1], SIZE)
 

@@ -18,9 +18,9 @@ from densereid.preprocess.densepose import network as module
 from densereid.preprocess.densepose.backbone import Convolution, FrozenBatchNorm
 from densereid.preprocess.densepose.batching import Precision
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
-from densereid.preprocess.densepose.decode import ChartScores, decode
+from densereid.preprocess.densepose.decode import ChartScores, decode_charts
 from densereid.preprocess.densepose.heads import level_of_whole, pool_whole
-from densereid.preprocess.densepose.network import DenseposeNetwork, Network, load_network, network_of
+from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork, load_densepose, network_of
 from densereid.preprocess.densepose.weights import Weights, file_digest
 
 
@@ -41,12 +41,12 @@ def test_charts_and_iuv_equal_the_recording_of_detectron2(architecture: Architec
     """Raw scores and IUV of a real Detectron2 run with the same random weights (record_golden.py)."""
     golden = np.load(NETWORK_PATH)
     network = loaded(architecture, SEED).prepare("cpu", "fp32")
-    scores = Network(network).scores(image_of(SEED, NETWORK_CROP))
+    scores = InferenceNetwork(network).scores(image_of(SEED, NETWORK_CROP))
     for name in FIELDS:
         expected = golden[f"{architecture.name}/{name}"]
         ours = getattr(scores, name)[0, :, ::NETWORK_STEP, ::NETWORK_STEP].numpy()
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-    iuv = decode(scores, NETWORK_SIZE)[0][0].numpy()
+    iuv = decode_charts(scores, NETWORK_SIZE)[0][0].numpy()
     expected = golden[f"{architecture.name}/iuv"]
     assert agreement(iuv, expected) >= 0.999
     assert (iuv == expected).all(axis=-1).mean() >= 0.995  # a byte of U or V may be rounded the other way
@@ -98,7 +98,7 @@ def test_half_precision_stays_near(precision: Precision) -> None:
     exact = ChartScores(*loaded(TINY).prepare("cpu", "fp32")(image_of(0, (128, 64))))
     half = ChartScores(*loaded(TINY).prepare("cpu", precision)(image_of(0, (128, 64))))
     assert {getattr(half, name).dtype for name in FIELDS} == {torch.float32}
-    parts = [decode(scores, (128, 64))[0][..., 0] for scores in (exact, half)]
+    parts = [decode_charts(scores, (128, 64))[0][..., 0] for scores in (exact, half)]
     assert (parts[0] == parts[1]).float().mean() > 0.9
     assert (exact.u != half.u).any()
 
@@ -149,7 +149,7 @@ def test_batches_of_a_compiled_network_have_one_shape_an_input_size() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return tuple(images[:, :1] + chart for chart in range(4))
 
-    network = Network(module_of, static=True)
+    network = InferenceNetwork(module_of, static=True)
     images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 3, 8, 4)
     with pytest.raises(torch.OutOfMemoryError):
         network.scores(images)
@@ -165,10 +165,10 @@ def test_the_network_can_be_traced_whole(tmp_path: Path, monkeypatch: pytest.Mon
     """``torch.compile`` without graph breaks; without a compiler, which takes minutes."""
     weights = zoo_file(tmp_path / "model.pkl", random_state(shapes_of(TINY), seed=0))
     monkeypatch.setattr(module.torch, "compile", functools.partial(torch.compile, backend="eager"))
-    load_network.cache_clear()
-    compiled = load_network(weights, TINY, "cpu", "fp32", True)
+    load_densepose.cache_clear()
+    compiled = load_densepose(weights, TINY, "cpu", "fp32", True)
     plain = loaded(TINY).prepare("cpu", "fp32")
     image = image_of(0, (64, 32))
     for ours, expected in zip(compiled.module(image), plain(image), strict=True):
         torch.testing.assert_close(ours, expected)
-    load_network.cache_clear()
+    load_densepose.cache_clear()

@@ -16,10 +16,10 @@ from detectron2_reference import agreement, converted, one_at_a_time, relative_e
 
 from densereid.preprocess.densepose.batching import network_input, network_size
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
-from densereid.preprocess.densepose.decode import decode
-from densereid.preprocess.densepose.detectron2_network import build_network, load_network, missing
+from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_densepose, missing
 from densereid.preprocess.densepose.heads import level_of_whole
-from densereid.preprocess.densepose.network import DenseposeNetwork, Network
+from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork
 from densereid.preprocess.estimators.densepose import open_densepose
 from densereid.preprocess.estimators.detectron2 import open_detectron2
 from densereid.preprocess.images import Crop
@@ -44,7 +44,7 @@ INPUTS = [((128, 64), 64), ((90, 41), 41), ((57, 60), 96), ((64, 128), 100), ((1
 @pytest.fixture(scope="module", params=[*ZOO, *OTHERS], ids=lambda architecture: architecture.name)
 def models(request: pytest.FixtureRequest) -> Models:
     """Detectron2's model and ours, as built, with the same weights."""
-    theirs = build_network(request.param, "cpu").eval()
+    theirs = build_detectron2(request.param, "cpu").eval()
     theirs.load_state_dict(random_state(theirs.state_dict(), seed=1))
     ours = DenseposeNetwork(request.param)
     for name in parts_of(ours):
@@ -87,12 +87,12 @@ def compare(architecture: Architecture, theirs: Any, ours: DenseposeNetwork, siz
     output = one_at_a_time(theirs, crop_of(size), short_edge)
     expected = scores_of(output)
     image = network_input([crop_of(size)], network_size(*size, short_edge), "cpu")
-    scores = Network(ours).scores(image)
+    scores = InferenceNetwork(ours).scores(image)
     prepared = DenseposeNetwork(architecture)
     prepared.load_state_dict(ours.state_dict())
     prepared.prepare("cpu", "fp32")
-    folded = Network(prepared).scores(image)
-    iuv, reference = decode(folded, (256, 128))[0][0].numpy(), converted(output, (256, 128))
+    folded = InferenceNetwork(prepared).scores(image)
+    iuv, reference = decode_charts(folded, (256, 128))[0][0].numpy(), converted(output, (256, 128))
     equal = float((iuv == reference).all(axis=-1).mean())
     print(
         f"\n{architecture.name}, crop {size[0]}x{size[1]} at {short_edge}: raw charts differ by "
@@ -123,7 +123,7 @@ def test_the_level_of_a_whole_crop_is_detectron2s(size: tuple[int, int]) -> None
 def test_both_estimators_give_one_result_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     architecture = Architecture(50, width=16)
-    state = random_state(build_network(architecture, "cpu").state_dict(), seed=0)
+    state = random_state(build_detectron2(architecture, "cpu").state_dict(), seed=0)
     path = str(write_zoo_file(tmp_path / "model.pkl", state))
     settings: Any = {"device": "cpu", "mode": "crop", "short_edge": 64, "precision": "fp32", "notify": print}
     ours = open_densepose(path, compiled=False, **settings)
@@ -134,4 +134,4 @@ def test_both_estimators_give_one_result_of_one_file(tmp_path: Path, monkeypatch
     np.testing.assert_allclose(first.score, second.score, atol=1e-4)
     np.testing.assert_array_equal(first.box, second.box)
     assert theirs.settings() == {**ours.settings(), "versions": theirs.versions}
-    load_network.cache_clear()
+    load_densepose.cache_clear()

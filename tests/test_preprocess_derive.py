@@ -87,7 +87,7 @@ def test_the_compiled_kernel_equals_the_tensor_version(seed: int, size: int, col
     image, iuv = random_batch(seed, 19, int(height), int(width))  # three runs of images for the threads
     tensors = torch.from_numpy(image), torch.from_numpy(iuv)
     dsap, valid = dsap_from_iuv(*tensors, size=size, collision=collision)  # type: ignore[arg-type]
-    found = warp_cpu.derive(image, iuv, size=size, collision=collision, threads=threads)
+    found = warp_cpu.derive_on_cpu(image, iuv, size=size, collision=collision, threads=threads)
     expected = mask_from_iuv(tensors[1]).numpy(), dsap.numpy(), pack_validity(valid.numpy())
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -99,11 +99,14 @@ def test_a_mean_is_exact_however_many_pixels_share_a_texel() -> None:
         highest = 256 if count < 1000 else 2  # sums near whole multiples of the count, too
         image = generator.integers(0, highest, (1, 1, count, 3)).astype(np.uint8)
         iuv = np.full((1, 1, count, 3), 7, np.uint8)
-        _, dsap, _ = warp_cpu.derive(image, iuv, size=8, collision="mean", threads=1)
+        _, dsap, _ = warp_cpu.derive_on_cpu(image, iuv, size=8, collision="mean", threads=1)
         total = image.astype(int).sum(axis=(0, 1, 2))
         np.testing.assert_array_equal(dsap[0, 6, 0, 0], (2 * total + count) // (2 * count))
     white = np.full((1, 256, 256, 3), 255, np.uint8)
-    assert warp_cpu.derive(white, np.full_like(white, 7), size=8, collision="mean", threads=1)[1][0, 6, 0, 0, 0] == 255
+    assert (
+        warp_cpu.derive_on_cpu(white, np.full_like(white, 7), size=8, collision="mean", threads=1)[1][0, 6, 0, 0, 0]
+        == 255
+    )
 
 
 def test_validity_is_packed_on_a_device_as_the_schema_packs_it() -> None:
@@ -116,16 +119,16 @@ def test_a_part_that_does_not_exist_is_an_error(collision: str) -> None:
     image, iuv = random_batch(0, 19, 6, 5)
     iuv[17, 3, 2, 0] = 25
     with pytest.raises(ValueError, match=r"an IUV map holds part 25; parts are 0\.\.24"):
-        warp_cpu.derive(image, iuv, size=8, collision=collision, threads=2)
+        warp_cpu.derive_on_cpu(image, iuv, size=8, collision=collision, threads=2)
 
 
 def test_a_fork_derives_with_threads_of_its_own() -> None:
     """A pool's threads do not survive a fork; a child that inherited the pool would wait for them for ever."""
     image, iuv = random_batch(0, 19, 6, 5)
-    expected = warp_cpu.derive(image, iuv, size=8, collision="last", threads=2)
+    expected = warp_cpu.derive_on_cpu(image, iuv, size=8, collision="last", threads=2)
     child = os.fork()
     if child == 0:
-        found = warp_cpu.derive(image, iuv, size=8, collision="last", threads=2)
+        found = warp_cpu.derive_on_cpu(image, iuv, size=8, collision="last", threads=2)
         os._exit(0 if all(map(np.array_equal, found, expected)) else 1)
     deadline = time.monotonic() + 20
     while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
@@ -145,7 +148,7 @@ def test_a_read_only_installation_compiles_for_itself(tmp_path: Path) -> None:
     code = (
         "import numpy as np; from densereid.preprocess.semantics import warp_cpu; print(warp_cpu.__file__); "
         "iuv = np.full((1, 1, 1, 3), 3, np.uint8); "
-        "print(warp_cpu.derive(iuv, iuv, size=8, collision='last', threads=1)[0])"
+        "print(warp_cpu.derive_on_cpu(iuv, iuv, size=8, collision='last', threads=1)[0])"
     )
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(

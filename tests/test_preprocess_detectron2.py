@@ -18,8 +18,14 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.batching import network_input, network_size
 from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, check_keys, read_checkpoint
-from densereid.preprocess.densepose.decode import decode
-from densereid.preprocess.densepose.detectron2_network import Network, build_network, config_of, load_network, missing
+from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.detectron2_network import (
+    Detectron2Network,
+    build_detectron2,
+    config_of,
+    load_detectron2,
+    missing,
+)
 from densereid.preprocess.densepose.weights import Weights, file_digest
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop
@@ -37,7 +43,7 @@ R_50 = Architecture(50)
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .pkl as the model zoo writes them, of R_50_FPN_s1x with random weights."""
     path = tmp_path_factory.mktemp("weights") / "random.pkl"
-    return write_zoo_file(path, random_state(build_network(R_50, "cpu").state_dict(), seed=0))
+    return write_zoo_file(path, random_state(build_detectron2(R_50, "cpu").state_dict(), seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +59,8 @@ def opened(path: Path, **changes: Any) -> Detectron2Estimator:
 
 
 @pytest.fixture(scope="module")
-def network(estimator: Detectron2Estimator) -> Network:
-    network = load_network(estimator.weights, R_50, "cpu")
+def network(estimator: Detectron2Estimator) -> Detectron2Network:
+    network = load_detectron2(estimator.weights, R_50, "cpu")
     # Random weights find a hundred persons in everything, and a dense pose of each takes half a second.
     network.model.roi_heads.box_predictor.test_topk_per_image = 4
     return network
@@ -76,7 +82,7 @@ def test_network_size_is_detectron2s(size: tuple[int, int], short_edge: int) -> 
 
 
 @torch.no_grad()
-def test_batched_whole_crops_equal_one_image_at_a_time(network: Network, taken: list[Crop]) -> None:
+def test_batched_whole_crops_equal_one_image_at_a_time(network: Detectron2Network, taken: list[Crop]) -> None:
     alike = [crop for crop in taken if crop.pixels.shape == taken[0].pixels.shape]
     batch = network.scores(network.features(network_input(alike, (128, 64), "cpu")), [None] * len(alike))
     for index, crop in enumerate(alike):
@@ -84,7 +90,9 @@ def test_batched_whole_crops_equal_one_image_at_a_time(network: Network, taken: 
         assert relative_error(batch[index : index + 1], expected) < 1e-4
 
 
-def test_charts_equal_one_image_at_a_time(estimator: Detectron2Estimator, network: Network, taken: list[Crop]) -> None:
+def test_charts_equal_one_image_at_a_time(
+    estimator: Detectron2Estimator, network: Detectron2Network, taken: list[Crop]
+) -> None:
     """Every crop of a mixed batch against Detectron2's output of that image alone and Detectron2's own converter."""
     charts = estimator.estimate(taken, (96, 48))
     assert charts.failures == {}
@@ -98,14 +106,14 @@ def test_charts_equal_one_image_at_a_time(estimator: Detectron2Estimator, networ
 
 @pytest.mark.parametrize("size", [(128, 64), (256, 128), (112, 112), (37, 301), (1, 1)])
 def test_decoding_equals_detectron2s_converters_pixel_for_pixel(
-    network: Network, taken: list[Crop], size: tuple[int, int]
+    network: Detectron2Network, taken: list[Crop], size: tuple[int, int]
 ) -> None:
     from densepose.vis.extractor import DensePoseResultExtractor
     from detectron2.structures import Boxes, Instances
 
     output = one_at_a_time(network.model, taken[0], SHORT_EDGE)
     box = Boxes(torch.tensor([[0.0, 0.0, size[1], size[0]]]))
-    ours = decode(scores_of(output), size)[0][0].numpy()
+    ours = decode_charts(scores_of(output), size)[0][0].numpy()
     np.testing.assert_array_equal(ours, converted(output, size))
     instance = Instances(size, pred_boxes=box, pred_densepose=output)
     results, _ = DensePoseResultExtractor()(instance)
@@ -114,7 +122,7 @@ def test_decoding_equals_detectron2s_converters_pixel_for_pixel(
 
 @pytest.mark.parametrize("mode", ["crop", "detect"])
 def test_results_depend_neither_on_the_threads_nor_on_the_other_crops(
-    estimator: Detectron2Estimator, network: Network, taken: list[Crop], mode: Any
+    estimator: Detectron2Estimator, network: Detectron2Network, taken: list[Crop], mode: Any
 ) -> None:
     """Detectron2's model runs in several threads at once: the same bytes as one by one in one thread."""
     estimator = replace(estimator, mode=mode)
@@ -145,7 +153,7 @@ def chosen_slowly(instances: Any, size: tuple[int, int]) -> int:
 
 
 def test_detect_mode_equals_default_predictor(
-    checkpoint: Path, estimator: Detectron2Estimator, network: Network, taken: list[Crop]
+    checkpoint: Path, estimator: Detectron2Estimator, network: Detectron2Network, taken: list[Crop]
 ) -> None:
     from densepose.vis.extractor import DensePoseResultExtractor
     from detectron2.engine import DefaultPredictor
@@ -174,7 +182,7 @@ def test_detect_mode_equals_default_predictor(
 
 
 def test_without_a_detection_the_whole_crop_is_taken(
-    estimator: Detectron2Estimator, network: Network, taken: list[Crop], monkeypatch: pytest.MonkeyPatch
+    estimator: Detectron2Estimator, network: Detectron2Network, taken: list[Crop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network.model.roi_heads.box_predictor, "test_score_thresh", 2.0)
     whole = estimator.estimate(taken[:2], (96, 48))
@@ -188,7 +196,7 @@ def test_without_a_detection_the_whole_crop_is_taken(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_runs_and_stays_near(
-    estimator: Detectron2Estimator, network: Network, taken: list[Crop], precision: str
+    estimator: Detectron2Estimator, network: Detectron2Network, taken: list[Crop], precision: str
 ) -> None:
     exact = estimator.estimate(taken[:1], (96, 48)).iuv.numpy()
     half = replace(estimator, precision=precision).estimate(taken[:1], (96, 48)).iuv.numpy()
@@ -196,12 +204,12 @@ def test_half_precision_runs_and_stays_near(
 
 
 def test_the_checkpoint_is_loaded_as_detectron2_loads_it(
-    checkpoint: Path, estimator: Detectron2Estimator, network: Network
+    checkpoint: Path, estimator: Detectron2Estimator, network: Detectron2Network
 ) -> None:
     from densepose.modeling.densepose_checkpoint import DensePoseCheckpointer
 
     torch.manual_seed(1)
-    theirs = build_network(R_50, "cpu")
+    theirs = build_detectron2(R_50, "cpu")
     DensePoseCheckpointer(theirs).load(str(checkpoint))
     ours = network.model.state_dict()
     assert ours.keys() == theirs.state_dict().keys()
@@ -210,7 +218,7 @@ def test_the_checkpoint_is_loaded_as_detectron2_loads_it(
     assert pickle.loads(pickle.dumps(estimator)) == estimator
 
 
-def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Network, tmp_path: Path) -> None:
+def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Detectron2Network, tmp_path: Path) -> None:
     torch.save({"model": network.model.state_dict(), "iteration": 5}, tmp_path / "model_final.pth")
     path = tmp_path / "model_final.pth"
     state = read_checkpoint(Weights(path, file_digest(path)))
@@ -240,14 +248,14 @@ def test_a_hostile_pickle_is_refused(checkpoint: Path, tmp_path: Path, monkeypat
     ids=lambda architecture: architecture.name,
 )
 def test_a_real_network_is_told_from_its_keys_and_gives_charts(architecture: Architecture, taken: list[Crop]) -> None:
-    model = build_network(architecture, "cpu").eval()
+    model = build_detectron2(architecture, "cpu").eval()
     state = random_state(model.state_dict(), seed=0)
     assert architecture_of(state, Path("model.pkl")) == architecture
     check_keys(state, model.state_dict(), Path("model.pkl"))
     model.load_state_dict(state)
-    network = Network(model)
+    network = Detectron2Network(model)
     with torch.inference_mode():
         scores = network.scores(network.features(network_input(taken[:1], (128, 64), "cpu")), [None])
     assert relative_error(scores, scores_of(one_at_a_time(network.model, taken[0], SHORT_EDGE))) < 1e-4
     assert scores.coarse.shape[1] == architecture.coarse_channels
-    assert decode(scores, (96, 48))[0].shape == (1, 96, 48, 3)
+    assert decode_charts(scores, (96, 48))[0].shape == (1, 96, 48, 3)

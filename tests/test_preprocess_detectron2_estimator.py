@@ -20,7 +20,7 @@ from densereid.pipeline import stores as stages
 from densereid.pipeline.stores import StoreRequest, choose_estimator
 from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.checkpoints import Architecture
-from densereid.preprocess.densepose.decode import ChartScores, decode
+from densereid.preprocess.densepose.decode import ChartScores, decode_charts
 from densereid.preprocess.densepose.detectron2_network import Detection, choose_person
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.estimators import detectron2 as module
@@ -71,7 +71,7 @@ CROPS += [crop(200), crop(50, (128, 64))]
 
 def expected(blue: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     image = torch.full((3, 2, 2), float(blue))
-    iuv: np.ndarray = decode(ChartScores(*scores_of(image)), size)[0][0].numpy()
+    iuv: np.ndarray = decode_charts(ChartScores(*scores_of(image)), size)[0][0].numpy()
     return iuv
 
 

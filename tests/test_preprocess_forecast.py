@@ -73,9 +73,9 @@ def test_a_store_that_will_not_fit_is_refused_with_the_numbers(
 ) -> None:
     plan = make_plan(synthetic_root, tmp_path / "store")
     raw = raw_bytes(plan, 77)
-    sample = forecast.Sample(images=32, seconds=1.0, num_bytes=32 * 10_000, resident_bytes=0)
+    sample = forecast.MeasuredSample(images=32, seconds=1.0, num_bytes=32 * 10_000, resident_bytes=0)
 
-    def never() -> forecast.Sample:
+    def never() -> forecast.MeasuredSample:
         raise AssertionError("where uncompressed rows fit, nothing is measured")
 
     monkeypatch.setattr(forecast, "free_bytes", lambda place: raw + 1)

@@ -215,7 +215,8 @@ def test_dataset_of_the_rendered_pedestrians_round_trips_exactly(
     tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
 ) -> None:
     """Warping a rendered image by its ground-truth IUV gives back the identity's own texture at every visible texel."""
-    from densereid.data_catalog.synthetic.config import exact_config
+    from helpers import exact_config
+
     from densereid.data_catalog.synthetic.dataset import write_dataset
     from densereid.data_catalog.synthetic.sample import identity_texture
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import reference
 import torch
+from helpers import exact_config
 
-from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.sample import render_sample
 from densereid.preprocess.semantics.derive import dsap_from_iuv
 from densereid.train.data.augmentation import mirror_parts

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import exact_config
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
-from densereid.data_catalog.synthetic.dataset import identity_texture, plan_images, write_dataset
-from densereid.data_catalog.synthetic.sample import render_sample
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import plan_images, write_dataset
+from densereid.data_catalog.synthetic.sample import identity_texture, render_sample
 
 SMALL = SyntheticConfig(
     train_identities=3,

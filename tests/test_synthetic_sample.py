@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import exact_config
 from reference_synthetic import cast_pixel, mirrored_point, texture_pixel
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.synthetic.body import Bag, bag_solids, body_solids
-from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.raycast import Camera, see, view_rotation
 from densereid.data_catalog.synthetic.sample import (
     Figure,

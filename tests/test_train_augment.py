@@ -5,18 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import plain_inputs
 from reference_train import random_store, slow_augment, slow_flip_parts, slow_pool
 
 from densereid.data_catalog.store.schema import DSAP_FILL, Split
 from densereid.train.config.train_config import AugmentationConfig
-from densereid.train.data.augmentation import (
-    augment,
-    draw_augmentation,
-    mirror_parts,
-    normalise_dsap,
-    normalise_image,
-    plain_inputs,
-)
+from densereid.train.data.augmentation import augment, draw_augmentation, mirror_parts, normalise_dsap, normalise_image
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
 from densereid.train.data.randomness import generator

@@ -14,7 +14,7 @@ from densereid.data_catalog.store.store import open_store
 from densereid.train.data import loading as feeding
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
-from densereid.train.data.loading import choose_feed, decode, decoded_bytes, free_memory, make_feeder
+from densereid.train.data.loading import choose_feed, decode_rows, decoded_bytes, free_memory, make_feeder
 from densereid.train.data.sampler import PKSampler
 from densereid.train.engine.memory import peak_memory
 
@@ -69,7 +69,7 @@ def test_feeding_modes_agree_on_a_real_store_and_another_size(
 
 def test_decoded_images_are_the_whole_split_once() -> None:
     dataset = StoreDataset(random_store(), Split.TRAIN, needs=EVERYTHING, height=32, width=32)
-    whole = decode(dataset, CPU)
+    whole = decode_rows(dataset, CPU)
     assert whole.row.tolist() == dataset.rows.tolist()
     assert whole.image.is_contiguous(memory_format=torch.channels_last)
     held = sum(value.nbytes for value in vars(whole).values())

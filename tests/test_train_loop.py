@@ -14,11 +14,11 @@ import densereid.train.engine.loop as loop_module
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.train.config.train_config import TrainConfig, load_config
-from densereid.train.engine.checkpoint import load_checkpoint, load_network
+from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network
 from densereid.train.engine.events import Evaluated, Event, StepsDone, console_progress, describe_event
 from densereid.train.engine.loop import FitResult, fit
 from densereid.train.engine.tracking import read_metrics
-from densereid.train.evaluation.evaluate import evaluate, extract, has_protocol
+from densereid.train.evaluation.evaluate import evaluate, extract_embeddings, has_protocol
 from densereid.train.families import build_network
 from densereid.train.losses.metric_learning import Loss
 
@@ -112,7 +112,7 @@ def test_what_is_reported_logged_and_saved(
     assert caplog.text.count("epoch 1/3") == 1
     assert "Rank-1" in caplog.text
     assert describe_event(evaluated[0]) in caplog.text
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     assert checkpoint.config == _config()
     scores = evaluate(network, store, config=checkpoint.config)
     assert scores.mean_average_precision == max(event.scores.mean_average_precision for event in evaluated)
@@ -123,7 +123,7 @@ def test_overfits_eight_identities(tmp_path: Path) -> None:
     store = random_store(train_identities=8, test_identities=0, images=4, seed=3)
     options = {"epochs": 12, "evaluate_every": 0, "sampling.identities": 4, "schedule.peak": 3e-3}
     _fit(store, tmp_path, _config(**options))
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     store.arrays["split"][:] = np.where(store.arrays["camera_id"] == 1, Split.QUERY, Split.GALLERY)
     assert evaluate(network, store, config=checkpoint.config).mean_average_precision > 0.95
 
@@ -190,14 +190,14 @@ def test_extract_reads_images_only_and_gives_normalised_rows_in_order(store: Mem
     network, _ = _untrained(store)
     store.reads.clear()
     rows = np.array([5, 0, 30, 5])
-    embeddings = extract(network, store, rows, config=_config(), batch_size=3)
+    embeddings = extract_embeddings(network, store, rows, config=_config(), batch_size=3)
     assert set(store.reads) == {"image"}
     assert network.training
     assert embeddings.dtype == torch.float32
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(embeddings[0], embeddings[3])
     assert not torch.allclose(embeddings[0], embeddings[1])
-    assert extract(network, store, rows[:0], config=_config()).shape == (0, embeddings.shape[1])
+    assert extract_embeddings(network, store, rows[:0], config=_config()).shape == (0, embeddings.shape[1])
 
 
 def test_evaluation_leaves_out_unreadable_images(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:

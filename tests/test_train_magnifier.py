@@ -23,7 +23,7 @@ from torch import nn
 from densereid.data_catalog.parts import LOWER_LABELS, UPPER_LABELS
 from densereid.train.config.train_config import load_config
 from densereid.train.data.randomness import generator
-from densereid.train.families import as_reid, build_empty_network, evaluation_needs, loss_of, network_needs
+from densereid.train.families import as_reid, build_empty_network, evaluation_arrays, loss_of, training_arrays
 from densereid.train.networks.magnifiernet import MagnifierReid
 from densereid.train.networks.magnifiernet_branches import FusionBranch, RegularisingBranch, masked_max_pool
 from densereid.train.networks.regions import draw_regions, mask_target, one_hot_part_maps, resize_part_maps
@@ -205,8 +205,8 @@ def test_v2_table_2_and_v1_tables_4_and_5_branches_losses_and_widths(name: str, 
     expected |= {"identity_parts"} if "fusion" in branches else set()
     expected |= {"diversity"} if name == "magnifiernet" else set()
     assert terms == expected
-    assert network_needs(config) == (("image",) if name.endswith("global") else ("image", "mask"))
-    assert evaluation_needs(config) == ("image",)
+    assert training_arrays(config) == (("image",) if name.endswith("global") else ("image", "mask"))
+    assert evaluation_arrays(config) == ("image",)
     embedding = network.embed(inputs.image)
     assert embedding.shape == (4, 128 + 64 * (len(branches) - 1)) == (4, as_reid(network).embedding_width)
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(4))

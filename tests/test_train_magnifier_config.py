@@ -6,7 +6,7 @@ import pytest
 
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import load_config
-from densereid.train.engine.describe import dataset_differences
+from densereid.train.engine.describe import settings_by_dataset
 
 SMALL = "magnifiernet-small"
 
@@ -57,7 +57,7 @@ def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
 
 
 def test_describe_lists_what_differs_by_dataset() -> None:
-    found = dataset_differences("magnifiernet-v1-srb-sfb")
+    found = settings_by_dataset("magnifiernet-v1-srb-sfb")
     assert found["dukemtmc"] == {"loss.mask": 0.5}
     assert found["cuhk03-detected"] == {"epochs": 600, "stages.first_epochs": 560, "schedule.milestones": "40"}
-    assert dataset_differences("magnifiernet-small") == dataset_differences("dsa-reid") == {}
+    assert settings_by_dataset("magnifiernet-small") == settings_by_dataset("dsa-reid") == {}

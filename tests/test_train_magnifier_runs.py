@@ -24,13 +24,13 @@ from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
 from densereid.train.engine import checks as preparation
-from densereid.train.engine.checkpoint import load_checkpoint, load_network
+from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_table
 from densereid.train.engine.events import Event, StepsDone
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.engine.loop import FitResult, fit
 from densereid.train.engine.tracking import read_metrics
-from densereid.train.evaluation.evaluate import evaluate, extract
+from densereid.train.evaluation.evaluate import evaluate, extract_embeddings
 
 ROOT = Path(__file__).parents[1]
 SMALL = "magnifiernet-small"
@@ -52,7 +52,7 @@ def _fit(store: MemoryStore, folder: Path, config: TrainConfig, **options: objec
 def test_every_structure_of_the_tables_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
     store = random_store()
     result = _fit(store, tmp_path, _config(f"magnifiernet-{name}-small", epochs=1))
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     assert evaluate(network, store, config=checkpoint.config) == result.scores
 
 
@@ -97,7 +97,7 @@ def test_overfits_eight_identities(tmp_path: Path) -> None:
     store = random_store(train_identities=8, test_identities=0, images=4, seed=3)
     options = {"epochs": 12, "sampling.identities": 4, "schedule.peak": 3e-3, "stages.first_epochs": 10}
     _fit(store, tmp_path, _config(**options))
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     store.arrays["split"][:] = np.where(store.arrays["camera_id"] == 1, Split.QUERY, Split.GALLERY)
     assert evaluate(network, store, config=checkpoint.config).mean_average_precision > 0.95
 
@@ -108,13 +108,13 @@ def test_an_exported_network_needs_no_mask_of_the_store(stores: dict[str, Path],
     shutil.copytree(stores["zarr"], path)
     config = _config(epochs=1, height=64, width=32)
     fit(config, open_store(path), tmp_path / "run", device="cpu", on_event=lambda event: None)
-    network, checkpoint = load_network(tmp_path / "run")
+    network, checkpoint = load_trained_network(tmp_path / "run")
     export_network(network, checkpoint, tmp_path / "exported.pt")
     exported, exported_config = load_exported(tmp_path / "exported.pt")
     rows = np.arange(12)
-    before = extract(network, open_store(path), rows, config=checkpoint.config)
+    before = extract_embeddings(network, open_store(path), rows, config=checkpoint.config)
     shutil.rmtree(path / "mask")
-    after = extract(network, open_store(path), rows, config=checkpoint.config)
+    after = extract_embeddings(network, open_store(path), rows, config=checkpoint.config)
     image = read_images(open_store(path), rows, height=exported_config.height, width=exported_config.width)
     with torch.inference_mode():
         embeddings = exported(normalise_image(image))
@@ -194,7 +194,7 @@ def test_a_run_with_attributes_learns_them_and_needs_the_file_no_more(
     result = _fit(store, tmp_path, config)
     assert "loss/attribute" in {row["name"] for row in read_metrics(tmp_path)}
     monkeypatch.undo()
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     assert checkpoint.config.magnifier.attribute_groups == "ghuul"
     expected = np.stack([attributes.values[person] for person in range(5, 11)])
     assert np.array_equal(checkpoint.model["attribute_targets"], expected)

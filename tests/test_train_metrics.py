@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import score_distances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_train import slow_scores
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.evaluation.metrics import Labels, score_distances, score_embeddings, squared_distances
+from densereid.train.evaluation.metrics import Labels, score_embeddings, squared_distances
 
 
 def _labels(person: np.ndarray, camera: np.ndarray) -> Labels:

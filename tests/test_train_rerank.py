@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import score_distances
 from reference_rerank import slow_rerank
 from torch import Tensor
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.evaluation.metrics import Labels, score_distances, score_embeddings, squared_distances
+from densereid.train.evaluation.metrics import Labels, score_embeddings, squared_distances
 from densereid.train.evaluation.reranking import Reranking, reranked_distances, reranked_scores
 
 

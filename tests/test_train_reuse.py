@@ -13,12 +13,12 @@ from densereid.pipeline.commands import training
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.checkpoint import load_checkpoint, load_network
+from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_table
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.engine.loop import fit
 from densereid.train.engine.resume import start_from
-from densereid.train.evaluation.evaluate import extract
+from densereid.train.evaluation.evaluate import extract_embeddings
 from densereid.train.evaluation.reranking import Reranking
 from densereid.train.families import build_network
 
@@ -65,7 +65,7 @@ def test_fine_tuning_from_another_architecture_or_nothing_is_refused(run: Path, 
 
 
 def test_an_exported_network_has_no_guide_and_the_same_embedding(run: Path, tmp_path: Path) -> None:
-    network, checkpoint = load_network(run)
+    network, checkpoint = load_trained_network(run)
     path = tmp_path / "net.pt"
     export_network(network, checkpoint, path)
     exported, config = load_exported(path)
@@ -75,7 +75,7 @@ def test_an_exported_network_has_no_guide_and_the_same_embedding(run: Path, tmp_
     store, rows = random_store(), slice(0, 6)
     with torch.inference_mode():
         embedding = exported(normalise_image(read_images(store, rows, height=32, width=32)))
-    assert torch.equal(embedding, extract(network, store, torch.arange(6).numpy(), config=config))
+    assert torch.equal(embedding, extract_embeddings(network, store, torch.arange(6).numpy(), config=config))
 
 
 def test_files_that_are_no_exported_network_are_named(run: Path, tmp_path: Path) -> None:

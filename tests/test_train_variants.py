@@ -14,10 +14,10 @@ from torch import nn
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import EvaluateConfig, TrainConfig, known_configs, load_config
 from densereid.train.data.batch import Inputs
-from densereid.train.engine.checkpoint import load_network
+from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
-from densereid.train.evaluation.evaluate import evaluate, extract
-from densereid.train.families import build_network, evaluation_needs, loss_of, network_needs
+from densereid.train.evaluation.evaluate import evaluate, extract_embeddings
+from densereid.train.families import build_network, evaluation_arrays, loss_of, training_arrays
 from densereid.train.losses.metric_learning import dsa_loss
 from densereid.train.networks.dsa_reid import ConcatenationFusion, DSAReid
 
@@ -192,13 +192,13 @@ def test_fused_features_read_the_part_images_and_the_main_stream_does_not() -> N
     for feature in ("f", "z"):
         config = replace(_config("dsa-reid-small"), evaluate=EvaluateConfig(feature))
         store.reads.clear()
-        assert extract(network, store, rows, config=config).shape == (5, network.embedding_width)
+        assert extract_embeddings(network, store, rows, config=config).shape == (5, network.embedding_width)
         read[feature] = set(store.reads)
     assert read == {"f": {"image"}, "z": {"image", "dsap", "dsap_valid"}}
-    assert evaluation_needs(_config("dsa-reid-small")) == ("image",)
-    assert network_needs(_config("two-branches-small")) == ("image",)
+    assert evaluation_arrays(_config("dsa-reid-small")) == ("image",)
+    assert training_arrays(_config("two-branches-small")) == ("image",)
     csa = replace(_config("csa-small"), evaluate=EvaluateConfig("z"))
-    assert evaluation_needs(csa) == network_needs(csa) == ("image", "crops")
+    assert evaluation_arrays(csa) == training_arrays(csa) == ("image", "crops")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -207,7 +207,7 @@ def test_every_variant_trains_and_is_evaluated(name: str, tmp_path: Path) -> Non
     config = _config(name, epochs=1, evaluate_every=0)
     result = fit(config, store, tmp_path, device="cpu", on_event=lambda event: None)
     assert result.scores is not None
-    network, checkpoint = load_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path)
     assert evaluate(network, store, config=checkpoint.config) == result.scores
 
 

@@ -14,16 +14,14 @@ from densereid.train.data.batch import Inputs
 from densereid.train.data.randomness import seed_everything
 from densereid.train.losses.magnifiernet import magnifier_loss
 from densereid.train.losses.metric_learning import Loss, dsa_loss
-from densereid.train.networks import dsa_reid as dsa
-from densereid.train.networks import magnifiernet as magnifier
+from densereid.train.networks.dsa_reid import DSAReid, dsa_arrays
+from densereid.train.networks.magnifiernet import MagnifierReid, magnifiernet_arrays
 from densereid.train.networks.regions import draw_regions
 
 
 class ReidNetwork(Protocol):
     """A network that is trained; every family is an ``nn.Module`` with these."""
 
-    needs: tuple[str, ...]
-    """Arrays of a store that training reads: image, dsap, dsap_valid, mask."""
     embedding_width: int
     """D of an embedding."""
 
@@ -33,7 +31,7 @@ class ReidNetwork(Protocol):
     def embed(self, image: Tensor, dsap: Tensor | None = None, *, feature: str = "f") -> Tensor:
         """L2-normalised embeddings, float32 (B, D), of normalised images (B, 3, H, W).
 
-        Another ``feature`` than ``f`` may need the part images too: :func:`evaluation_needs`.
+        Another ``feature`` than ``f`` may need the part images too: :func:`evaluation_arrays`.
         """
 
     def inference_network(self) -> nn.Module:
@@ -46,9 +44,9 @@ class Family:
 
     build: Callable[[TrainConfig, int], nn.Module]
     """A :class:`ReidNetwork` for a number of identities."""
-    needs: Callable[[TrainConfig], tuple[str, ...]]
+    training_arrays: Callable[[TrainConfig], tuple[str, ...]]
     """The arrays that training reads."""
-    evaluation_needs: Callable[[TrainConfig], tuple[str, ...]]
+    evaluation_arrays: Callable[[TrainConfig], tuple[str, ...]]
     """The arrays that ranking the config's feature reads."""
     loss: Callable[[TrainConfig, dict[str, Tensor], Inputs, float], Loss]
     """The loss of a batch's outputs at an epoch."""
@@ -56,9 +54,9 @@ class Family:
     """What is drawn for a whole batch, the same in every process: its regions."""
 
 
-def _dsa_evaluation_needs(config: TrainConfig) -> tuple[str, ...]:
+def _dsa_evaluation_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The image alone, unless streams are fused."""
-    return dsa.network_needs(config.model) if config.evaluate.feature.startswith("z") else ("image",)
+    return dsa_arrays(config.model) if config.evaluate.feature.startswith("z") else ("image",)
 
 
 def _magnifier_loss(config: TrainConfig, outputs: dict[str, Tensor], inputs: Inputs, epoch: float) -> Loss:
@@ -67,18 +65,18 @@ def _magnifier_loss(config: TrainConfig, outputs: dict[str, Tensor], inputs: Inp
 
 FAMILIES = {
     "dsa-reid": Family(
-        build=lambda config, num_identities: dsa.DSAReid(
+        build=lambda config, num_identities: DSAReid(
             config.model, num_identities, repeat_on_main=config.loss.repeat_on_main > 0
         ),
-        needs=lambda config: dsa.network_needs(config.model),
-        evaluation_needs=_dsa_evaluation_needs,
+        training_arrays=lambda config: dsa_arrays(config.model),
+        evaluation_arrays=_dsa_evaluation_arrays,
         loss=lambda config, outputs, inputs, _: dsa_loss(outputs, inputs.identity, config.loss),
         draw=lambda _config, _random: None,
     ),
     "magnifiernet": Family(
-        build=magnifier.MagnifierReid,
-        needs=magnifier.network_needs,
-        evaluation_needs=lambda _: ("image",),
+        build=MagnifierReid,
+        training_arrays=magnifiernet_arrays,
+        evaluation_arrays=lambda _: ("image",),
         loss=_magnifier_loss,
         draw=lambda config, random: draw_regions(config.magnifier, random),
     ),
@@ -103,14 +101,14 @@ def _without_download(config: TrainConfig) -> TrainConfig:
     return replace(config, model=replace(config.model, pretrained="never"))
 
 
-def network_needs(config: TrainConfig) -> tuple[str, ...]:
+def training_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that training the config's network reads."""
-    return FAMILIES[config.model.family].needs(config)
+    return FAMILIES[config.model.family].training_arrays(config)
 
 
-def evaluation_needs(config: TrainConfig) -> tuple[str, ...]:
+def evaluation_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that ranking the config's feature reads."""
-    return FAMILIES[config.model.family].evaluation_needs(config)
+    return FAMILIES[config.model.family].evaluation_arrays(config)
 
 
 def draw_regions_of_batch(config: TrainConfig, random: torch.Generator) -> Tensor | None:

@@ -118,7 +118,7 @@ def find_attributes(dataset: str, folders: Sequence[Path]) -> Path:
     raise UserError(f"{stem}.mat, the attributes of '{dataset}', is not in {looked}", f"put it there; it is {source}")
 
 
-def read_attributes(path: Path) -> AttributeTable:
+def read_person_attributes(path: Path) -> AttributeTable:
     """The attributes of the persons of both splits. Raises UserError that names the file, field, person and value."""
     variables = read_matlab(path)
     known = [name for name in variables if name in _FIELDS]

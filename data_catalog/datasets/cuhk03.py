@@ -107,7 +107,7 @@ def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> 
     return int(np.ravel(variables["labels"])[number - 1]), camera, source
 
 
-def extract(release: Release, data_root: Path, target: Path) -> Iterator[str]:
+def extract_cuhk03(release: Release, data_root: Path, target: Path) -> Iterator[str]:
     """Write every image of the protocol as PNG, without loss, into ``target``'s folders; what is there stays.
 
     Yields the path of each, also of those that are there already; a killed extraction goes on. Raises UserError for

@@ -69,7 +69,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in index.attrs.items()}
 
 
-def write_shard(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard_arrays(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard's file aside, flush it, and rename it into place.
 
     HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
@@ -95,7 +95,7 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
         return bytes(file.id.get_file_image())
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_partial_files(path: Path) -> None:
     """Delete what a killed writer left behind."""
     for leftover in path.glob("*.partial"):
         leftover.unlink()

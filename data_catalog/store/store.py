@@ -81,7 +81,7 @@ def write_shard(
     geometry = Geometry(**attributes["geometry"])
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
-    module.write_shard(path, shard, rows)
+    module.write_shard_arrays(path, shard, rows)
     checksums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
     write_json(_marker_path(path, shard), marker)
@@ -92,7 +92,7 @@ def remove_leftovers(path: AnyPath) -> None:
     if isinstance(path, UrlPath):  # objects are put whole: nothing is ever written aside
         return
     module, _ = _recognise(path)
-    module.remove_leftovers(path)
+    module.remove_partial_files(path)
     for leftover in (path / "shards").glob(".*.partial"):
         leftover.unlink()
 

@@ -81,7 +81,7 @@ def _for_zarr(path: AnyPath) -> Path | FsspecStore:
     return FsspecStore.from_url(path.url) if isinstance(path, UrlPath) else path
 
 
-def write_shard(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard of every array; each is whole or absent."""
     with url_errors_as_user_errors(path):
         group = zarr.open_group(_for_zarr(path), mode="r")
@@ -102,7 +102,7 @@ def _write_array(path: AnyPath, array: zarr.Array, spec: ArraySpec, shard: int, 
         write_bytes(written, encoded)
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_partial_files(path: Path) -> None:
     """Delete what a killed writer left behind; a shard itself is renamed into place and never torn."""
     for leftover in path.glob("*/c/**/*.partial"):
         leftover.unlink()

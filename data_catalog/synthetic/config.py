@@ -70,12 +70,6 @@ class SyntheticConfig:
         return values
 
 
-def exact_config(**changes: int | bool | None) -> SyntheticConfig:
-    """A config in which every pixel with I >= 1 is its texture's texel: nothing between albedo and file."""
-    exact: dict[str, int | bool | None] = {"shading": False, "camera_effects": False, "jpeg_quality": None}
-    return SyntheticConfig(**{**exact, **changes})  # type: ignore[arg-type]
-
-
 def _check_range(config: SyntheticConfig, name: str, low: int, high: int) -> None:
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

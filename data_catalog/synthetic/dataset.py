@@ -16,11 +16,9 @@ from PIL import Image
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.synthetic.attributes import write_attributes
-from densereid.data_catalog.synthetic.config import SyntheticConfig, exact_config
+from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.errors import disturb_iuv, draw_errors
-from densereid.data_catalog.synthetic.sample import identity_texture, render_sample
-
-__all__ = ["PlannedImage", "SyntheticConfig", "exact_config", "identity_texture", "plan_images", "write_dataset"]
+from densereid.data_catalog.synthetic.sample import render_sample
 
 COMPLETE_NAME = "synthetic.json"
 """Config and generator version; it is written last, so that its presence means a complete dataset."""

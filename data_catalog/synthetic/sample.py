@@ -47,7 +47,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Sample:
+class RenderedSample:
     """One rendered image and what is known about it."""
 
     image: np.ndarray
@@ -80,7 +80,9 @@ def identity_texture(config: SyntheticConfig, person_id: int) -> np.ndarray:
     return identity_appearance(config.seed, person_id).texture.copy()
 
 
-def render_sample(config: SyntheticConfig, person: int, index: int, camera: int, *, junk: bool = False) -> Sample:
+def render_sample(
+    config: SyntheticConfig, person: int, index: int, camera: int, *, junk: bool = False
+) -> RenderedSample:
     """Image ``index`` of ``person`` by ``camera`` (1, 2, ...). The same arguments always give the same bytes.
 
     ``junk`` cuts a partial crop as a failed detector would. With shading and camera effects off, every pixel
@@ -105,7 +107,7 @@ def render_sample(config: SyntheticConfig, person: int, index: int, camera: int,
             draw_obstacle(image, iuv, rng)
     if config.camera_effects:
         image = photograph(image, optics, rng)
-    return Sample(image, iuv, camera, float(np.degrees(figure.yaw) % 360.0), figure)
+    return RenderedSample(image, iuv, camera, float(np.degrees(figure.yaw) % 360.0), figure)
 
 
 def _viewpoint(optics: Optics, rng: np.random.Generator) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
-from densereid.train.engine.checkpoint import LAST, load_network
+from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation.evaluate import evaluate, has_protocol
 from densereid.train.evaluation.metrics import Scores
@@ -132,6 +132,6 @@ def _ranked_store(config: TrainConfig, store_path: AnyPath | None, store_request
 
 def _score(folder: Path, row: Row, seed: int, store: Store, device: str) -> Scores:
     """Of the last checkpoint: the best one was chosen by looking at the test set."""
-    network, checkpoint = load_network(folder / f"{row.run}-seed{seed}" / LAST)
+    network, checkpoint = load_trained_network(folder / f"{row.run}-seed{seed}" / LAST)
     config = with_settings(checkpoint.config, {"evaluate.feature": row.feature})
     return evaluate(network, store, config=config, device=device)

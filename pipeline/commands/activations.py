@@ -25,7 +25,7 @@ from densereid.pipeline.settings import resolve_device
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.checkpoint import load_network
+from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.families import as_reid
 from densereid.train.networks.backbone import Trunk
 
@@ -51,7 +51,7 @@ def draw_activations(
     ``seed`` chooses. Raises UserError for rows that the store does not have, and for runs that cannot be loaded.
     """
     chosen, why = resolve_device(device)
-    networks = [load_network(Path(run)) for run in runs]
+    networks = [load_trained_network(Path(run)) for run in runs]
     store = open_store(store_path or networks[0][1].store["path"])
     shown = _rows(store, rows) if rows else choose_rows(store, images, seed=seed)
     print_status(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")

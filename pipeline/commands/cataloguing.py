@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from densereid.data_catalog.datasets.cuhk03 import KINDS, extract, find_release, read_protocol, release_differences
+from densereid.data_catalog.datasets.cuhk03 import (
+    KINDS,
+    extract_cuhk03,
+    find_release,
+    read_protocol,
+    release_differences,
+)
 from densereid.data_catalog.datasets.inventory import missing_images, stray_files
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_spec
 from densereid.pipeline.console import ProgressReport, print_status
@@ -40,7 +46,7 @@ def extract_dataset(name: str, data_root: Path) -> list[Path]:
         target = next((folder for folder in folders if folder.is_dir()), folders[0])
         print_status(f"extracting {images}, {protocol.name}, into {target}")
         with ProgressReport("extracting", len(read_protocol(each, protocol))) as report:
-            for _ in extract(release, data_root, target):
+            for _ in extract_cuhk03(release, data_root, target):
                 report.advance(1)
         targets.append(target)
     return targets

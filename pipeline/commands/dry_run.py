@@ -17,7 +17,14 @@ from densereid.pipeline.stores import (
 )
 from densereid.preprocess.densepose.weights import first_use
 from densereid.preprocess.estimators.base import Estimator
-from densereid.preprocess.writing.forecast import SHARDS_IN_MEMORY, NullEstimator, Sample, in_words, measure, raw_bytes
+from densereid.preprocess.writing.forecast import (
+    SHARDS_IN_MEMORY,
+    MeasuredSample,
+    NullEstimator,
+    in_words,
+    measure,
+    raw_bytes,
+)
 from densereid.preprocess.writing.plan import Plan, check_same
 
 
@@ -80,7 +87,7 @@ def _cost(plan: Plan, images: int, request: StoreRequest) -> dict[str, str]:
     }
 
 
-def _disk(plan: Plan, images: int, sample: Sample, *, known: bool) -> str:
+def _disk(plan: Plan, images: int, sample: MeasuredSample, *, known: bool) -> str:
     each = sample.num_bytes / sample.images
     free = free_bytes(plan.path)
     there = "at a URL, where free space is not known" if free is None else f"{in_words(free)} are free"
@@ -91,7 +98,9 @@ def _disk(plan: Plan, images: int, sample: Sample, *, known: bool) -> str:
     return f"between {in_words(images * each)} (the images alone, {how}) and {most} (uncompressed); {there}"
 
 
-def _memory_and_time(plan: Plan, images: int, request: StoreRequest, sample: Sample, known: bool) -> dict[str, str]:
+def _memory_and_time(
+    plan: Plan, images: int, request: StoreRequest, sample: MeasuredSample, known: bool
+) -> dict[str, str]:
     shard = raw_bytes(plan, min(plan.geometry.num_samples, plan.geometry.shard_rows))
     peak = sample.resident_bytes + SHARDS_IN_MEMORY * shard
     memory = (

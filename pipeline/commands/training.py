@@ -16,8 +16,8 @@ from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.settings import choose_model, parse_size, resolve_device
 from densereid.pipeline.stores import StoreRequest, ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
-from densereid.train.engine.checkpoint import load_network
-from densereid.train.engine.describe import dataset_differences, parameter_table, settings_table
+from densereid.train.engine.checkpoint import load_trained_network
+from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
 from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
@@ -99,7 +99,7 @@ def evaluate_run(
     ``feature`` is ranked instead of the config's own; see ``evaluate.feature``. With ``reranking`` a second line has
     the re-ranked scores, and those are returned.
     """
-    network, checkpoint = load_network(run)
+    network, checkpoint = load_trained_network(run)
     config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
     store = open_store(store_path or checkpoint.store["path"])
@@ -125,7 +125,7 @@ def choose_reranking(rerank: bool, *, keep_junk: bool) -> Reranking | None:
 def describe_model(run_or_model: str) -> None:
     """Print the resolved config of a run or of an experiment, and the parameters of its network."""
     if Path(run_or_model).is_dir():
-        _, checkpoint = load_network(Path(run_or_model))
+        _, checkpoint = load_trained_network(Path(run_or_model))
         config, identities = checkpoint.config, checkpoint.num_identities
         print_status(
             f"{run_or_model}: epoch {checkpoint.epoch}, trained on {checkpoint.store['path']}, seed {checkpoint.seed}"
@@ -149,14 +149,14 @@ def describe_model(run_or_model: str) -> None:
 
 def _show_datasets(model: str) -> None:
     """Print what the experiment changes on single datasets, where it does."""
-    for dataset, settings in dataset_differences(model).items():
+    for dataset, settings in settings_by_dataset(model).items():
         changes = ", ".join(f"{key}={value}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")
 
 
 def export_run(run: Path, target: Path | None) -> Path:
     """Write the inference network of a run's best checkpoint (the last one where none is best) to a file."""
-    network, checkpoint = load_network(run)
+    network, checkpoint = load_trained_network(run)
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
     export_network(network, checkpoint, path)

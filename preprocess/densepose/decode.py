@@ -38,7 +38,7 @@ class ChartScores:
         return ChartScores(self.coarse[rows], self.fine[rows], self.u[rows], self.v[rows])
 
 
-def decode(scores: ChartScores, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def decode_charts(scores: ChartScores, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """IUV at (height, width) and a confidence, of every person in ``scores``.
 
     Returns uint8 (N, height, width, 3) in the order I, U, V, 0 where there is no body, and float32 (N,): the mean
@@ -61,7 +61,7 @@ def decode_box(scores: ChartScores, box: torch.Tensor, size: tuple[int, int]) ->
     """
     x0, y0 = (int(edge) for edge in box[:2])
     width, height = (max(int(extent), 1) for extent in box[2:] - box[:2])
-    iuv = decode(scores, (height, width))[0][0]
+    iuv = decode_charts(scores, (height, width))[0][0]
     image = iuv.new_zeros(*size, 3)
     top, left = max(y0, 0), max(x0, 0)
     visible = iuv[top - y0 : size[0] - y0, left - x0 : size[1] - x0]

@@ -41,12 +41,12 @@ def missing() -> str | None:
 class Detection:
     """The person chosen in an image: its box in network pixels, float32 (4,), and in the file's, and its score."""
 
-    inner: torch.Tensor
+    network_box: torch.Tensor
     box: torch.Tensor
     score: float
 
 
-class Network:
+class Detectron2Network:
     """A DensePose network of Detectron2 in its steps, so that the backbone runs once whatever the mode."""
 
     def __init__(self, model: Any) -> None:
@@ -79,19 +79,19 @@ class Network:
         # Boxes alone: of up to 100 detections one gets a dense pose.
         found = self.model.roi_heads._forward_box(pyramid, proposals)
         return [
-            choose_person(one.pred_boxes.tensor, one.scores, inner, size)
-            for one, inner, size in zip(found, images.image_sizes, sizes, strict=True)
+            choose_person(one.pred_boxes.tensor, one.scores, network_size, size)
+            for one, network_size, size in zip(found, images.image_sizes, sizes, strict=True)
         ]
 
 
-def choose_person(boxes: torch.Tensor, scores: torch.Tensor, inner: Size, size: Size) -> Detection | None:
+def choose_person(boxes: torch.Tensor, scores: torch.Tensor, network_size: Size, size: Size) -> Detection | None:
     """The detection with the largest score x centre prior; the first of equals, None of none.
 
-    ``boxes``: (detections, 4) x0 y0 x1 y1 in network pixels of an image that is ``inner`` there and ``size`` in its
-    file. The prior is a Gaussian of the distance between the box's centre and the image's, in image widths and
+    ``boxes``: (detections, 4) x0 y0 x1 y1 in network pixels of an image that is ``network_size`` there and ``size``
+    in its file. The prior is a Gaussian of the distance between the box's centre and the image's, in image widths and
     heights, of standard deviation 0.25.
     """
-    scale = (size[1] / inner[1], size[0] / inner[0])
+    scale = (size[1] / network_size[1], size[0] / network_size[0])
     border = boxes.new_tensor((size[1], size[0]) * 2)
     scaled = torch.minimum((boxes.float() * boxes.new_tensor(scale * 2)).clamp(min=0), border)
     usable = (scaled[:, 2] > scaled[:, 0]) & (scaled[:, 3] > scaled[:, 1])
@@ -118,16 +118,16 @@ def installed_versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def load_network(weights: Weights, architecture: Architecture, device: str) -> Network:
+def load_detectron2(weights: Weights, architecture: Architecture, device: str) -> Detectron2Network:
     """The network of a checkpoint on ``device``. Raises UserError naming the keys where the two do not fit."""
-    model = build_network(architecture, device)
+    model = build_detectron2(architecture, device)
     state = read_checkpoint(weights)
     check_keys(state, model.state_dict(), weights.path)
     model.load_state_dict(state, strict=False)  # what may be absent or extra has been checked
-    return Network(model)
+    return Detectron2Network(model)
 
 
-def build_network(architecture: Architecture, device: str) -> Any:
+def build_detectron2(architecture: Architecture, device: str) -> Any:
     """Detectron2's model of that architecture, with random weights from torch's generator, in training mode."""
     from detectron2.modeling import build_model
 

@@ -80,7 +80,7 @@ class DenseposeNetwork(nn.Module):
         return self.to(device).requires_grad_(False)
 
 
-class Network:
+class InferenceNetwork:
     """A prepared network, and how many crops of each input size fitted into memory.
 
     ``static``: every batch of an input size is filled up to the largest one that was run, for networks that are
@@ -117,11 +117,11 @@ def network_of(weights: Weights, architecture: Architecture) -> DenseposeNetwork
 
 
 @lru_cache(maxsize=1)
-def load_network(
+def load_densepose(
     weights: Weights, architecture: Architecture, device: str, precision: Precision, compiled: bool
-) -> Network:
+) -> InferenceNetwork:
     """The network of a checkpoint, ready to run on ``device``; the last one asked for is kept."""
     module = network_of(weights, architecture).prepare(device, precision)
     if not compiled:
-        return Network(module)
-    return Network(torch.compile(module, dynamic=False, fullgraph=True), static=True)
+        return InferenceNetwork(module)
+    return InferenceNetwork(torch.compile(module, dynamic=False, fullgraph=True), static=True)

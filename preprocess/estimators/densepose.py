@@ -10,15 +10,15 @@ import torch
 
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, network_input
-from densereid.preprocess.densepose.decode import decode
-from densereid.preprocess.densepose.network import Network, load_network
+from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.network import InferenceNetwork, load_densepose
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
 from densereid.preprocess.images import Crop
 
 
 @dataclass(frozen=True)
-class DenseposeEstimator(NetworkEstimator[Network]):
+class DenseposeEstimator(NetworkEstimator[InferenceNetwork]):
     """DensePose of whole crops; a crop's score is the mean foreground probability on the body.
 
     ``compiled``: the network runs through ``torch.compile``, on a GPU.
@@ -31,14 +31,14 @@ class DenseposeEstimator(NetworkEstimator[Network]):
         """What changes the result, and whether the network is compiled."""
         return super().settings() | {"mode": "crop"} | ({"compiled": True} if self.compiled else {})
 
-    def network(self) -> Network:
+    def network(self) -> InferenceNetwork:
         """The loaded network; the last one asked for is kept."""
-        return load_network(self.weights, self.architecture, self.device, self.precision, self.compiled)
+        return load_densepose(self.weights, self.architecture, self.device, self.precision, self.compiled)
 
     @torch.inference_mode()
-    def charts(self, network: Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+    def charts(self, network: InferenceNetwork, crops: Sequence[Crop], network_size: Size, size: Size) -> Charts:
         """Charts of crops of one input size."""
-        iuv, score = decode(network.scores(network_input(crops, inner, self.device)), size)
+        iuv, score = decode_charts(network.scores(network_input(crops, network_size, self.device)), size)
         return Charts(iuv, score.cpu().numpy(), whole_images(crops))
 
 

@@ -11,12 +11,12 @@ import torch
 
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, network_input, type_of
-from densereid.preprocess.densepose.decode import ChartScores, decode, decode_box
+from densereid.preprocess.densepose.decode import ChartScores, decode_box, decode_charts
 from densereid.preprocess.densepose.detectron2_network import (
     Detection,
-    Network,
+    Detectron2Network,
     installed_versions,
-    load_network,
+    load_detectron2,
     missing,
 )
 from densereid.preprocess.estimators.base import Charts
@@ -31,7 +31,7 @@ DENSEPOSE_GUIDE = "https://github.com/facebookresearch/detectron2/tree/main/proj
 
 
 @dataclass(frozen=True)
-class Detectron2Estimator(NetworkEstimator[Network]):
+class Detectron2Estimator(NetworkEstimator[Detectron2Network]):
     """DensePose by Detectron2, of the whole image or of the detection chosen in it.
 
     A score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where nobody is
@@ -48,20 +48,20 @@ class Detectron2Estimator(NetworkEstimator[Network]):
         detection = {"fallback": self.fallback} if self.mode == "detect" else {}
         return {**super().settings(), "mode": self.mode, **detection, "versions": self.versions}
 
-    def network(self) -> Network:
+    def network(self) -> Detectron2Network:
         """The loaded network; the last one asked for is kept."""
-        return load_network(self.weights, self.architecture, self.device)
+        return load_detectron2(self.weights, self.architecture, self.device)
 
     @torch.inference_mode()
-    def charts(self, network: Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
+    def charts(self, network: Detectron2Network, crops: Sequence[Crop], network_size: Size, size: Size) -> Charts:
         """Charts of crops of one input size."""
         kind = type_of(self.precision)
         with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
-            features = network.features(network_input(crops, inner, self.device))
+            features = network.features(network_input(crops, network_size, self.device))
             sizes = [crop.size for crop in crops]
             found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
-            scores = network.scores(features, [None if one is None else one.inner for one in found])
-        iuv, score = decode(scores, size)
+            scores = network.scores(features, [None if one is None else one.network_box for one in found])
+        iuv, score = decode_charts(scores, size)
         is_fallback = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
         charts = Charts(iuv, score.cpu().numpy(), whole_images(crops), is_fallback=is_fallback)
         if self.mode == "detect":

@@ -62,8 +62,8 @@ class NetworkEstimator(ABC, Generic[_Network]):
             box=whole_images(crops),
         )
 
-        def compute(batch: list[int], inner: Size) -> Charts:
-            return self.charts(network, [crops[index] for index in batch], inner, size)
+        def compute(batch: list[int], network_size: Size) -> Charts:
+            return self.charts(network, [crops[index] for index in batch], network_size, size)
 
         groups = group_by_network_size(crops, self.short_edge)
         for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
@@ -78,8 +78,8 @@ class NetworkEstimator(ABC, Generic[_Network]):
         """The loaded network; cheap after the first time in a process."""
 
     @abstractmethod
-    def charts(self, network: _Network, crops: Sequence[Crop], inner: Size, size: Size) -> Charts:
-        """Charts at the canonical ``size`` of crops that all enter the network at size ``inner``; from any thread."""
+    def charts(self, network: _Network, crops: Sequence[Crop], network_size: Size, size: Size) -> Charts:
+        """Charts at the canonical ``size`` of crops that all enter the network at ``network_size``; from any thread."""
 
 
 def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -> tuple[Weights, Architecture]:

@@ -24,13 +24,13 @@ def derive(
     once, for this batch's results, and not for what was started after it.
     """
     if torch.device(device).type == "cpu":
-        from densereid.preprocess.semantics import (
-            warp_cpu,  # here, because numba takes time that most commands do not need
-        )
+        # Here, because numba takes time that most commands do not need.
+        from densereid.preprocess.semantics import warp_cpu
 
         chart, colours = iuv.cpu().numpy(), image.cpu().numpy()
         # torch's number of threads is the one budget: OMP_NUM_THREADS sets it, and Dask gives each worker one.
-        warped = warp_cpu.derive(colours, chart, size=size, collision=collision, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        warped = warp_cpu.derive_on_cpu(colours, chart, size=size, collision=collision, threads=threads)
         return {"iuv": chart, **dict(zip(("mask", "dsap", "dsap_valid"), warped, strict=True))}
     colours_there, chart_there = (_sent(batch, device) for batch in (image, iuv))
     dsap, valid = dsap_from_iuv(colours_there, chart_there, size=size, collision=collision)

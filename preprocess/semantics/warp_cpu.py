@@ -28,14 +28,14 @@ _RUN = 8
 """Images that a thread takes at once: few enough that no thread waits long for the last."""
 
 
-def derive(
+def derive_on_cpu(
     image: np.ndarray, iuv: np.ndarray, *, size: int, collision: str, threads: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mask, DSAP images and packed validity of a batch, on ``threads`` threads.
 
     ``image`` and ``iuv`` are uint8 (batch, height, width, 3), RGB and I, U, V. Returns uint8 (batch, height, width),
     (batch, 24, size, size, 3) and (batch, 24, size, ceil(size / 8)). The rules, and their source, are those of
-    :func:`densereid.preprocess.semantics.derive.dsap_from_iuv`. Raises ValueError for a part above 24, which no
+    :func:`densereid.preprocess.semantics.derive_on_cpu.dsap_from_iuv`. Raises ValueError for a part above 24, which no
     IUV map has.
     """
     batch, height, width, _ = iuv.shape

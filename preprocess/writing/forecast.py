@@ -38,7 +38,7 @@ _MARGIN = 1.1
 
 
 @dataclass(frozen=True)
-class Sample:
+class MeasuredSample:
     """A measured sample: images, seconds and bytes of the store for all of them, and the process's peak memory."""
 
     images: int
@@ -47,7 +47,7 @@ class Sample:
     resident_bytes: int
 
 
-def measure(plan: Plan, images: int = SAMPLE) -> Sample:
+def measure(plan: Plan, images: int = SAMPLE) -> MeasuredSample:
     """Run ``images`` of the plan's dataset, spread evenly over it, into memory; the estimator is loaded before.
 
     Raises what the estimator raises.
@@ -57,7 +57,7 @@ def measure(plan: Plan, images: int = SAMPLE) -> Sample:
     seconds, num_bytes = _run_in_memory(small)
     unit = 1 if sys.platform == "darwin" else 1024
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return Sample(len(small.dataset.records), seconds, num_bytes, resident)
+    return MeasuredSample(len(small.dataset.records), seconds, num_bytes, resident)
 
 
 def _subset(plan: Plan, images: int) -> Plan:
@@ -104,7 +104,7 @@ def raw_bytes(plan: Plan, images: int) -> int:
     return images * sum(spec.row_bytes(plan.geometry) for spec in arrays_written("shard"))
 
 
-def check_space(plan: Plan, images: int, measured: Callable[[], Sample]) -> None:
+def check_space(plan: Plan, images: int, measured: Callable[[], MeasuredSample]) -> None:
     """Raise UserError where ``images`` more rows will not fit on the disk of the plan's store.
 
     Where even the uncompressed rows fit, nothing is measured.

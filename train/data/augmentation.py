@@ -177,11 +177,3 @@ def normalise_dsap(dsap: Tensor, valid: Tensor, *, size: int | None = None) -> T
     total = F.avg_pool2d(values.flatten(0, 1), kernel)
     share = F.avg_pool2d(valid.flatten(0, 1).float()[:, None], kernel)
     return (total / share.clamp_min(1e-6)).view(*dsap.shape[:3], size, size)
-
-
-def plain_inputs(batch: Batch, *, dsap_size: int | None = None) -> Inputs:
-    """The batch normalised and otherwise unchanged."""
-    dsap = None
-    if batch.dsap is not None and batch.valid is not None:
-        dsap = normalise_dsap(batch.dsap, batch.valid, size=dsap_size)
-    return Inputs(normalise_image(batch.image), batch.identity, batch.camera, dsap, batch.mask)

@@ -79,10 +79,10 @@ def make_feeder(
 ) -> Feeder:
     """The feeder for ``mode`` (disk, memory or device); ``workers`` processes read ahead for the first two."""
     if mode == "device":
-        return DeviceFeeder(DecodedDataset(decode(dataset, device)), sampler)
+        return DeviceFeeder(DecodedDataset(decode_rows(dataset, device)), sampler)
     source: Dataset[Batch] = dataset
     if mode == "memory":
-        source = DecodedDataset(decode(dataset, torch.device("cpu"), shared=workers > 0))
+        source = DecodedDataset(decode_rows(dataset, torch.device("cpu"), shared=workers > 0))
     return DataLoader(
         _ErrorsAsBatches(source),
         batch_sampler=sampler,
@@ -96,7 +96,7 @@ def make_feeder(
     )
 
 
-def decode(dataset: StoreDataset, device: torch.device, *, shared: bool = False) -> Batch:
+def decode_rows(dataset: StoreDataset, device: torch.device, *, shared: bool = False) -> Batch:
     """Every sample of the dataset as one Batch on ``device``; ``shared`` puts it where spawned workers see it."""
     whole: dict[str, Tensor] = {}
     for start in range(0, len(dataset), _DECODE_ROWS):

@@ -119,7 +119,7 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, source: Path) -> No
         ) from error
 
 
-def load_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
+def load_trained_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
     """The trained network on the CPU in evaluation mode, and the checkpoint it is from.
 
     A run folder gives its ``best.pt``, or ``last.pt`` where nothing was evaluated. Raises UserError

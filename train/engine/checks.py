@@ -11,12 +11,12 @@ from densereid.data_catalog.datasets.attributes import (
     attribute_matrix,
     find_attributes,
     has_attributes,
-    read_attributes,
+    read_person_attributes,
 )
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.data.dataset import StoreDataset, StoreReader
-from densereid.train.families import network_needs
+from densereid.train.families import training_arrays
 from densereid.train.networks.magnifiernet import MagnifierReid
 
 _LOOKED_AT = 64
@@ -24,7 +24,7 @@ _LOOKED_AT = 64
 
 def check_store(config: TrainConfig, dataset: StoreDataset) -> None:
     """Raise UserError where the store's arrays cannot teach the config's network."""
-    needs = network_needs(config)
+    needs = training_arrays(config)
     if "dsap" in needs or "crops" in needs:
         _check_dsap_size(config, dataset.store)
     if "mask" in needs:
@@ -74,7 +74,7 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
             f"{config.name} has an attribute facilitator, and magnifier.attributes names no file",
             f"Give the attribute file of {dataset}: --set magnifier.attributes=FILE.mat",
         )
-    table = read_attributes(Path(magnifier.attributes))
+    table = read_person_attributes(Path(magnifier.attributes))
     return with_settings(config, {"magnifier.attribute_groups": "".join(group[0] for group in table.groups)})
 
 
@@ -82,4 +82,6 @@ def add_attribute_targets(config: TrainConfig, network: nn.Module, person_ids: n
     """Tell a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
     if config.has_facilitator:
         assert isinstance(network, MagnifierReid)
-        network.set_attribute_targets(attribute_matrix(read_attributes(Path(config.magnifier.attributes)), person_ids))
+        network.set_attribute_targets(
+            attribute_matrix(read_person_attributes(Path(config.magnifier.attributes)), person_ids)
+        )

@@ -35,7 +35,7 @@ def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
     return tuple(SettingRow(key, values[key], key in with_settings, text) for key, _, text in describe_settings())
 
 
-def dataset_differences(model: str) -> dict[str, dict[str, object]]:
+def settings_by_dataset(model: str) -> dict[str, dict[str, object]]:
     """What differs from the experiment's own settings on each dataset it was tuned for; empty for most experiments."""
     plain, differences = load_config(model), {}
     for dataset in tuned_datasets():

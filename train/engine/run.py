@@ -27,7 +27,7 @@ from densereid.train.engine.checkpoint import (
 from densereid.train.engine.checks import add_attribute_targets, check_store, resolve_attributes
 from densereid.train.engine.events import OnEvent
 from densereid.train.engine.resume import resume_run, start_from
-from densereid.train.families import build_empty_network, build_network, network_needs
+from densereid.train.families import build_empty_network, build_network, training_arrays
 
 
 @dataclass
@@ -72,7 +72,7 @@ def prepare_run(
 ) -> Run:
     """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s."""
     fabric = start_fabric(device, precision=config.precision)
-    needs = network_needs(config)
+    needs = training_arrays(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
     check_store(config, dataset)
     described = store_fingerprint(store)

@@ -14,7 +14,7 @@ from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
 from densereid.train.data.dataset import StoreReader, read_rows, read_tensors
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
-from densereid.train.families import as_reid, evaluation_needs
+from densereid.train.families import as_reid, evaluation_arrays
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def has_protocol(store: StoreReader) -> bool:
     return bool((split == Split.QUERY).any() and (split == Split.GALLERY).any())
 
 
-def extract(
+def extract_embeddings(
     network: nn.Module,
     store: StoreReader,
     rows: np.ndarray,
@@ -55,7 +55,7 @@ def extract(
 def _embed(
     network: nn.Module, store: StoreReader, rows: np.ndarray, config: TrainConfig, device: torch.device | str
 ) -> torch.Tensor:
-    needs = evaluation_needs(config)
+    needs = evaluation_arrays(config)
     tensors = read_tensors(store, rows, needs=needs, height=config.height, width=config.width)
     image = normalise_image(tensors["image"].to(device))
     dsap = None
@@ -110,7 +110,7 @@ def protocol_embeddings(
         log.info("Left out of the evaluation: %d images that preprocessing could not read.", failed)
     found = {}
     for role, chosen in rows.items():
-        embeddings = extract(network, store, chosen, config=config, device=device, batch_size=batch_size)
+        embeddings = extract_embeddings(network, store, chosen, config=config, device=device, batch_size=batch_size)
         person, seen_by = (torch.from_numpy(array[chosen].astype(np.int64)) for array in (person_id, camera))
         found[role] = embeddings, Labels(person, seen_by)
     return found

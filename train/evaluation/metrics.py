@@ -69,12 +69,6 @@ def score_embeddings(
     return score_parts(parts, query_labels, gallery_labels)
 
 
-def score_distances(distances: Tensor, query_labels: Labels, gallery_labels: Labels, *, chunk: int = 256) -> Scores:
-    """Scores of given distances (num_query, num_gallery); otherwise as :func:`score_embeddings`."""
-    parts = ((distances[rows], rows) for rows in chunks(len(distances), chunk))
-    return score_parts(parts, query_labels, gallery_labels)
-
-
 def chunks(length: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` that cover 0..length."""
     return (slice(start, min(start + size, length)) for start in range(0, length, size))

@@ -109,7 +109,6 @@ class DSAReid(nn.Module):
 
     def __init__(self, config: ModelConfig, num_identities: int, *, repeat_on_main: bool = False) -> None:
         super().__init__()
-        self.needs = network_needs(config)
         self.branches = branch_names(config)
         self.main = MainStream(config)
         width = 2 * self.main.channels
@@ -178,7 +177,7 @@ class DSAReid(nn.Module):
         return EmbeddingNetwork(copy.deepcopy(self.main)).eval()
 
 
-def network_needs(config: ModelConfig) -> tuple[str, ...]:
+def dsa_arrays(config: ModelConfig) -> tuple[str, ...]:
     """The arrays that training reads; the dataset makes ``crops`` from image and iuv."""
     if config.streams == "mf":
         return ("image",)

@@ -120,7 +120,6 @@ class MagnifierReid(nn.Module):
 
     def __init__(self, config: TrainConfig, num_identities: int) -> None:
         super().__init__()
-        self.needs = network_needs(config)
         self.main = MagnifierStream(config)
         widths = self.main.widths
         self.embedding_width = sum(widths.values())
@@ -189,6 +188,6 @@ class MagnifierReid(nn.Module):
         return MagnifierEmbedding(main).eval()
 
 
-def network_needs(config: TrainConfig) -> tuple[str, ...]:
+def magnifiernet_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that training reads."""
     return ("image", "mask") if config.magnifier.mask_module == "on" else ("image",)

@@ -68,7 +68,7 @@ class RegularisingBranch(nn.Module):
         nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="linear")
 
     def forward(self, conv4_map: Tensor, part_maps: Tensor | None, kept_regions: Tensor | None) -> Tensor:
-        """(B, channels) of the trunk's map under the regions that are ``kept_regions``, bool (8,); None sees everything."""
+        """(B, channels) of the trunk's map under the ``kept_regions``, bool (8,); None sees everything."""
         features = self.bottleneck(conv4_map)
         if kept_regions is None or part_maps is None:
             pooled = features.amax((2, 3))
