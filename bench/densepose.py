@@ -34,7 +34,7 @@ from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import encode_image
 from densereid.data_catalog.synthetic.sample import render_sample
 from densereid.preprocess.densepose.checkpoints import Architecture
-from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_densepose, missing
+from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2, missing
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop, read_image
 from densereid.preprocess.writing.fill import fill_store
@@ -133,7 +133,7 @@ def apply_net(script: Path, checkpoint: Path, images: Path, *, edge: int, device
 
 def ours(estimator: Detectron2Estimator, dataset: Dataset, folder: Path) -> Measured:
     """A whole preprocessing run of the images into a zarr store; the clock starts when the network is loaded."""
-    network = load_densepose(estimator.weights, estimator.architecture, estimator.device)
+    network = load_detectron2(estimator.weights, estimator.architecture, estimator.device)
     network.model.roi_heads.box_predictor.test_topk_per_image = 1
     config = PreprocessConfig(size=(256, 128), device=estimator.device)
     warm_up = dataset.records[: 1 if estimator.device == "cpu" else config.batch_size]

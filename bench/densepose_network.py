@@ -21,8 +21,7 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.batching import network_input, network_size
 from densereid.preprocess.densepose.checkpoints import Architecture
-from densereid.preprocess.densepose.detectron2_network import build_detectron2
-from densereid.preprocess.densepose.detectron2_network import load_densepose as load_detectron2
+from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2
 from densereid.preprocess.densepose.network import load_densepose
 from densereid.preprocess.densepose.weights import Weights, file_digest
 from densereid.preprocess.estimators.densepose import DenseposeEstimator

@@ -36,7 +36,7 @@ from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.networks.backbone import backbone_state
-from densereid.train.networks.dsa_reid import DSAReid, join
+from densereid.train.networks.dsa_reid import DSAReid, concat_normalise
 
 PRETRAINING_SEED = 2
 """The renderer's seed of the persons and cameras that the trunk is pretrained on; no other dataset has it."""
@@ -86,7 +86,7 @@ class GuideAlone(nn.Module):
         del image, feature  # every network is given them
         assert self.network.guide is not None
         guide: dict[str, Tensor] = self.network.guide(dsap)
-        return join(guide)
+        return concat_normalise(guide)
 
 
 def trained_scores(model: str, config: TrainConfig, store: Store, run: Path, seed: int) -> FeatureScores:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 from torch import Tensor
 
+from densereid.data_catalog.store.schema import Geometry, arrays_written
+from densereid.data_catalog.store.store import PROVENANCE, create_store, write_shard
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
 from densereid.train.data.batch import Batch, Inputs
@@ -28,3 +37,64 @@ def score_distances(distances: Tensor, query_labels: Labels, gallery_labels: Lab
     """Scores of given distances (num_query, num_gallery), which come part by part."""
     parts = ((distances[rows], rows) for rows in chunks(len(distances), chunk))
     return score_parts(parts, query_labels, gallery_labels)
+
+
+def contents(path: Path) -> dict[str, str]:
+    """Digest of every file of a store, but for the one that tells when and how it was made."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != PROVENANCE
+    }
+
+
+GEOMETRY = Geometry(75, 20, 10, dsap_size=8, shard_rows=32)
+
+
+def random_rows(geometry: Geometry, written: str, seed: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    rows = {}
+    for spec in arrays_written(written):
+        shape = spec.shape(geometry)
+        if spec.dtype == "str":
+            rows[spec.name] = np.array([f"früh/{index}.jpg" for index in range(shape[0])], object)
+        else:
+            rows[spec.name] = generator.integers(0, 25, shape).astype(spec.dtype)
+    return rows
+
+
+def write_random_store(path: Path, format: str, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray]:
+    created, sharded = random_rows(geometry, "create"), random_rows(geometry, "shard")
+    create_store(path, format=format, geometry=geometry, attributes={"dataset": "random"}, rows=created)
+    for shard in range(geometry.num_shards):
+        covered = geometry.shard_slice(shard)
+        write_shard(path, shard=shard, rows={name: values[covered] for name, values in sharded.items()})
+    return {**created, **sharded}
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own; variables go through the environment, as make passes them."""
+    variables = {name: str(value) for name, value in environment.items()}
+    clean = {
+        key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        cwd=ROOT, env={**clean, **variables}, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what `make test VARIABLE=...` may have put there."""
+    ours = {"DATASET", "DATA_ROOT", "STORE", "SIZE", "SEED", "MODEL", "DEVICE", "WORKERS", "MAKE_COMMAND_LINE"}
+    return {key: value for key, value in os.environ.items() if key not in ours}
+
+
+def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1) -> None:
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr

@@ -6,7 +6,7 @@ import torch
 
 from bench.two_streams import GuideAlone, rows
 from densereid.train.config.train_config import load_config
-from densereid.train.networks.dsa_reid import DSAReid, join
+from densereid.train.networks.dsa_reid import DSAReid, concat_normalise
 
 
 def test_the_guide_alone_is_what_it_adds_to_the_fused_feature() -> None:
@@ -17,7 +17,7 @@ def test_the_guide_alone_is_what_it_adds_to_the_fused_feature() -> None:
     with torch.inference_mode():
         main = network.main(image)
         fused = network.fuse(main, dsap)
-        added = join({name: z - main[name].flatten(1) for name, z in fused.items()})
+        added = concat_normalise({name: z - main[name].flatten(1) for name, z in fused.items()})
         torch.testing.assert_close(GuideAlone(network).embed(image, dsap), added, atol=1e-5, rtol=1e-4)
 
 

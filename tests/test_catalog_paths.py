@@ -14,8 +14,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from test_catalog_store import GEOMETRY, random_rows, write_random_store
-from test_preprocess_run import contents
+from helpers import GEOMETRY, contents, random_rows, write_random_store
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, parse_path

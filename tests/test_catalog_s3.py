@@ -14,7 +14,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from test_preprocess_run import contents
+from helpers import contents
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+from helpers import GEOMETRY, random_rows, write_random_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,35 +26,11 @@ from densereid.data_catalog.store.schema import (
     FORMAT_VERSION,
     ArraySpec,
     Geometry,
-    arrays_written,
     check_rows,
     pack_validity,
     unpack_validity,
 )
-from densereid.data_catalog.store.store import FORMATS, convert_store, create_store, open_store, write_shard
-
-GEOMETRY = Geometry(75, 20, 10, dsap_size=8, shard_rows=32)
-
-
-def random_rows(geometry: Geometry, written: str, seed: int = 0) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    rows = {}
-    for spec in arrays_written(written):
-        shape = spec.shape(geometry)
-        if spec.dtype == "str":
-            rows[spec.name] = np.array([f"früh/{index}.jpg" for index in range(shape[0])], object)
-        else:
-            rows[spec.name] = generator.integers(0, 25, shape).astype(spec.dtype)
-    return rows
-
-
-def write_random_store(path: Path, format: str, geometry: Geometry = GEOMETRY) -> dict[str, np.ndarray]:
-    created, sharded = random_rows(geometry, "create"), random_rows(geometry, "shard")
-    create_store(path, format=format, geometry=geometry, attributes={"dataset": "random"}, rows=created)
-    for shard in range(geometry.num_shards):
-        covered = geometry.shard_slice(shard)
-        write_shard(path, shard=shard, rows={name: values[covered] for name, values in sharded.items()})
-    return {**created, **sharded}
+from densereid.data_catalog.store.store import FORMATS, convert_store, open_store
 
 
 @pytest.fixture(params=list(FORMATS))

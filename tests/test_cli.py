@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import ROOT, clean_environment, failed, run
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.stores import StoreRequest, ensure_store, make_store
 
-ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "catalog",
     "synthesize",
@@ -36,31 +36,6 @@ COMMANDS = (
     "verify",
     "densepose-sizes",
 )
-
-
-def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own; variables go through the environment, as make passes them."""
-    variables = {name: str(value) for name, value in environment.items()}
-    clean = {
-        key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *map(str, arguments)],
-        cwd=ROOT, env={**clean, **variables}, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment without what `make test VARIABLE=...` may have put there."""
-    ours = {"DATASET", "DATA_ROOT", "STORE", "SIZE", "SEED", "MODEL", "DEVICE", "WORKERS", "MAKE_COMMAND_LINE"}
-    return {key: value for key, value in os.environ.items() if key not in ours}
-
-
-def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1) -> None:
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
 
 
 def test_every_command_explains_itself() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cluster_estimators import FailsOn, KillsItsWorkerOnce, seat
-from test_preprocess_run import contents
+from helpers import contents
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store

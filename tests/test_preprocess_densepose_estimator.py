@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from densepose_samples import TINY, Hostile, random_state, shapes_of, smooth_noise, write_zoo_file
+from helpers import contents
 from PIL import Image
-from test_preprocess_run import contents
 
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.datasets.records import ImageRecord

@@ -17,7 +17,7 @@ from detectron2_reference import agreement, converted, one_at_a_time, relative_e
 from densereid.preprocess.densepose.batching import network_input, network_size
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
 from densereid.preprocess.densepose.decode import decode_charts
-from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_densepose, missing
+from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2, missing
 from densereid.preprocess.densepose.heads import level_of_whole
 from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork
 from densereid.preprocess.estimators.densepose import open_densepose
@@ -134,4 +134,4 @@ def test_both_estimators_give_one_result_of_one_file(tmp_path: Path, monkeypatch
     np.testing.assert_allclose(first.score, second.score, atol=1e-4)
     np.testing.assert_array_equal(first.box, second.box)
     assert theirs.settings() == {**ours.settings(), "versions": theirs.versions}
-    load_densepose.cache_clear()
+    load_detectron2.cache_clear()

@@ -13,8 +13,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from test_cli import ROOT, clean_environment, failed, run
-from test_preprocess_run import contents
+from helpers import ROOT, clean_environment, contents, failed, run
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes

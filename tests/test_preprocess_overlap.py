@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import reference
 import torch
+from helpers import contents
 from PIL import Image
-from test_preprocess_run import contents
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Geometry, arrays_written

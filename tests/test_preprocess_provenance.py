@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_preprocess_run import contents
+from helpers import contents
 
 from densereid.data_catalog.store.store import convert_store, open_store
 from densereid.preprocess.writing.fill import fill_store

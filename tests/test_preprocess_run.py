@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import random
 import shutil
@@ -18,27 +17,19 @@ import numpy as np
 import pytest
 import reference
 from cluster_estimators import TakesWhole
+from helpers import contents
 from PIL import Image
 
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Status, unpack_validity
-from densereid.data_catalog.store.store import FORMATS, PROVENANCE, open_store
+from densereid.data_catalog.store.store import FORMATS, open_store
 from densereid.pipeline.commands.status import find_stores
 from densereid.preprocess.images import read_image
 from densereid.preprocess.writing.fill import Progress, fill_shard
 from densereid.preprocess.writing.plan import Plan, prepare
 
 Fill = Callable[[Plan, str], None]
-
-
-def contents(path: Path) -> dict[str, str]:
-    """Digest of every file of a store, but for the one that tells when and how it was made."""
-    return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != PROVENANCE
-    }
 
 
 def test_rows_hold_the_image_its_mask_and_its_dsap(
