@@ -89,7 +89,7 @@ def _batches_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
-    monkeypatch.setattr(module, "load_network", lambda *_: network)
+    monkeypatch.setattr(module, "load_detectron2", lambda *_: network)
     return network
 
 

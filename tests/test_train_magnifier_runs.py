@@ -181,7 +181,7 @@ def attributes(monkeypatch: pytest.MonkeyPatch) -> AttributeTable:
     groups = ("general", "head", "upper", "upper", "lower")
     values = {person: random.integers(0, 2, 5).astype(np.uint8) for person in range(5, 14)}
     table = AttributeTable(("young", "hat", "upper red", "upper blue", "trousers"), groups, values)
-    monkeypatch.setattr(preparation, "read_attributes", lambda path: table)
+    monkeypatch.setattr(preparation, "read_person_attributes", lambda path: table)
     return table
 
 
@@ -272,7 +272,7 @@ def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pyte
         drawn.append(regions)
         return regions
 
-    monkeypatch.setattr(loop_module, "draw_batch", recording)
+    monkeypatch.setattr(loop_module, "draw_regions_of_batch", recording)
     _fit(random_store(), tmp_path / "one", load_config(SMALL, {**TINY, **changes}))
     ranks = [torch.load(tmp_path / "both" / f"drawn-{rank}.pt") for rank in (0, 1)]
     assert torch.equal(ranks[0], ranks[1])
