@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.preprocess.densepose.backbone import BLOCKS
 from densereid.preprocess.densepose.numpy_unpickler import PickledArray, unpickle_arrays
 from densereid.preprocess.densepose.weights import Weights
@@ -55,7 +55,7 @@ def _load_torch(content: bytes, path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parts raise
-        raise _unreadable(path, len(content), f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise _unreadable(path, len(content), f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _load_pickle(content: bytes, path: Path) -> Any:
