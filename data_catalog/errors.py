@@ -1,4 +1,4 @@
-"""The one error class for mistakes that the user can repair."""
+"""The one error class for mistakes that the user can repair, and how other errors are quoted in it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, to be quoted in a sentence; the name of its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

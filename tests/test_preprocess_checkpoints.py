@@ -155,9 +155,9 @@ def test_a_broken_pickle_is_an_error_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "broken.pkl"
     refused = 0
     for position in range(len(content)):
-        with_settings = bytearray(content)
-        with_settings[position] = generator.integers(256)
-        path.write_bytes(bytes(with_settings))
+        changed = bytearray(content)
+        changed[position] = generator.integers(256)
+        path.write_bytes(bytes(changed))
         try:
             read(path)
         except UserError:

@@ -208,7 +208,7 @@ def test_a_damaged_file_never_raises_anything_but_a_user_error(tmp_path: Path, s
     changes = random.Random(suffix)
     buffer = io.BytesIO()
     Image.fromarray(picture()).save(buffer, suffix)
-    url_errors_as_user_errors = 0
+    explained = 0
     for _ in range(150):
         content = bytearray(buffer.getvalue())
         for _ in range(changes.randint(1, 8)):
@@ -217,8 +217,8 @@ def test_a_damaged_file_never_raises_anything_but_a_user_error(tmp_path: Path, s
         try:
             assert read_image(tmp_path / "damaged").shape[2] == 3
         except UserError as error:
-            url_errors_as_user_errors += str(tmp_path / "damaged") in error.problem
-    assert url_errors_as_user_errors > 20
+            explained += str(tmp_path / "damaged") in error.problem
+    assert explained > 20
 
 
 def test_reducing_is_the_mean_of_the_pixels_that_are_replaced(tmp_path: Path) -> None:

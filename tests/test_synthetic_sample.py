@@ -106,9 +106,9 @@ def test_a_bag_hides_the_body_and_is_background(bag):
         bare = replace(figure.appearance, build=replace(figure.appearance.build, bag=Bag.NONE))
         image, iuv = drawn(figure)
         _, body = drawn(replace(figure, appearance=bare))
-        with_settings = (iuv != body).any(axis=2)
-        assert not iuv[with_settings].any()
-        hidden += with_settings.sum()
+        changed = (iuv != body).any(axis=2)
+        assert not iuv[changed].any()
+        hidden += changed.sum()
         is_bag = (image == colour).all(axis=2)
         assert not iuv[is_bag].any()
         shown += is_bag.sum()
@@ -121,9 +121,9 @@ def test_occluders_have_no_part():
     share = []
     for index in range(40):
         without, with_it = render_sample(clear, 3, index, 1), render_sample(occluded, 3, index, 1)
-        with_settings = (without.image != with_it.image).any(axis=2) | (without.iuv != with_it.iuv).any(axis=2)
-        assert not with_it.iuv[with_settings].any()
-        share.append(((without.iuv[..., 0] > 0) & with_settings).sum() / (without.iuv[..., 0] > 0).sum())
+        changed = (without.image != with_it.image).any(axis=2) | (without.iuv != with_it.iuv).any(axis=2)
+        assert not with_it.iuv[changed].any()
+        share.append(((without.iuv[..., 0] > 0) & changed).sum() / (without.iuv[..., 0] > 0).sum())
     assert 5 <= (np.array(share) > 0.03).sum() <= 20
     assert max(share) > 0.3
 

@@ -53,13 +53,13 @@ def test_a_store_that_disappears_stops_the_run_and_keeps_its_epochs(
     stores: dict[str, Path], tmp_path: Path, format: str, workers: int
 ) -> None:
     """Without the check a zarr store would go on as black images: absent chunks are fill values."""
-    path, temporary, run = _copy(stores, format, tmp_path), tmp_path / "aside", tmp_path / "run"
+    path, moved, run = _copy(stores, format, tmp_path), tmp_path / "aside", tmp_path / "run"
     config = _config(epochs=4)
-    gone = _in_second_epoch(lambda: path.rename(temporary))
+    gone = _in_second_epoch(lambda: path.rename(moved))
     with pytest.raises(UserError, match=r"(cannot be read|is not whole any more)[\s\S]*The store was moved or deleted"):
         _fit(open_store(path), run, config, feed="disk", workers=workers, on_event=gone)
     assert load_checkpoint(run / "last.pt").epoch == 1
-    temporary.rename(path)
+    moved.rename(path)
     _fit(open_store(path), run, config, feed="disk")
     assert load_checkpoint(run / "last.pt").epoch == 4
 

@@ -106,9 +106,9 @@ def test_what_is_reported_logged_and_saved(
     rows = read_metrics(tmp_path)
     assert {row["name"] for row in rows} >= {"loss", "loss/triplet_z_global", "scores/rank_1", "images_per_second"}
     assert list((tmp_path / "tensorboard").glob("events*"))
-    with caplog.at_level(logging.INFO), console_progress() as print_table:
+    with caplog.at_level(logging.INFO), console_progress() as show:
         for event in events:
-            print_table(event)
+            show(event)
     assert caplog.text.count("epoch 1/3") == 1
     assert "Rank-1" in caplog.text
     assert describe_event(evaluated[0]) in caplog.text

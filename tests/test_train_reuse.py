@@ -90,8 +90,8 @@ def test_files_that_are_no_exported_network_are_named(run: Path, tmp_path: Path)
 
 def test_a_description_has_every_setting_and_where_the_weights_are() -> None:
     rows = {row.key: row for row in settings_table(load_config("csa-small"))}
-    assert (rows["model.part_images"].value, rows["model.part_images"].with_settings) == ("crops", True)
-    assert (rows["loss.margin"].value, rows["loss.margin"].with_settings) == (0.3, False)
+    assert (rows["model.part_images"].value, rows["model.part_images"].is_changed) == ("crops", True)
+    assert (rows["loss.margin"].value, rows["loss.margin"].is_changed) == (0.3, False)
     assert all(row.help for row in rows.values())
     weights = dict(parameter_table(load_config("dsa-reid"), 751))
     assert weights["in inference"] == weights["main"] < weights["in training"]

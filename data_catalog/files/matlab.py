@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 
 
 def read_matlab(path: Path) -> dict[str, Any]:
@@ -27,8 +27,9 @@ def read_matlab(path: Path) -> dict[str, Any]:
     try:
         variables = scipy.io.loadmat(path, simplify_cells=True, appendmat=False)
     except Exception as error:  # scipy raises many types for a cut or foreign file
-        reason = str(error).strip() or type(error).__name__
-        raise UserError(f"{path} cannot be read as a MATLAB 5 file: {reason}", "get the file again") from error
+        raise UserError(
+            f"{path} cannot be read as a MATLAB 5 file: {first_line(error)}", "get the file again"
+        ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 

@@ -137,7 +137,7 @@ def describe_model(run_or_model: str) -> None:
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
     for row in settings_table(config):
-        table.add_row(row.key, f"{row.value}{' *' if row.with_settings else ''}", row.help)
+        table.add_row(row.key, f"{row.value}{' *' if row.is_changed else ''}", row.help)
     print_table(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")

@@ -1,30 +1,20 @@
-"""Reading DensePose checkpoints without running what is in them, and telling which architecture they hold.
-
-A .pkl of the model zoo is a pickle of numpy arrays. It is read with a table of the few names such a file needs, each
-of which is ours: nothing of numpy, nor of anything else, is called with what the file says.
-"""
+"""Reading DensePose checkpoints without running what is in them, and recognising the architecture that they hold."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
-import pickle
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.preprocess.densepose.backbone import BLOCKS
+from densereid.preprocess.densepose.numpy_unpickler import PickledArray, unpickle_arrays
 from densereid.preprocess.densepose.weights import Weights
-
-_TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8"))
-"""Array types that a torch tensor can hold."""
 
 _BUILT_FROM_CONFIG = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.")
 """Beginnings of keys that some checkpoints carry and others leave to the config; Detectron2 ignores them too."""
@@ -65,12 +55,12 @@ def _load_torch(content: bytes, path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parts raise
-        raise _unreadable(path, len(content), f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise _unreadable(path, len(content), f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _load_pickle(content: bytes, path: Path) -> Any:
     try:
-        return _ArrayUnpickler(content, path).load()
+        return unpickle_arrays(content, path)
     except UserError:
         raise
     except Exception as error:  # a broken pickle can raise anything
@@ -92,97 +82,12 @@ def _tensors(loaded: Any, path: Path) -> State:
         )
     state: State = {}
     for key, value in arrays.items():
-        if isinstance(value, _Array):
+        if isinstance(value, PickledArray):
             value = torch.from_numpy(value.values)
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise UserError(f"{path}: {key!r} is a {type(value).__name__}; a checkpoint holds named arrays only")
         state[key.removeprefix("module.")] = value
     return state
-
-
-class _Array:
-    """Stands for a numpy array while a pickle is read."""
-
-    def __init__(self, values: np.ndarray | None = None) -> None:
-        self.values = np.empty(0, np.float32) if values is None else values
-
-    def __setstate__(self, state: tuple[int, tuple[int, ...], _DType, bool, bytes | str]) -> None:
-        _, shape, kind, by_columns, raw = state
-        # Python 2 wrote bytes as text
-        self.values = _array(raw.encode("latin1") if isinstance(raw, str) else raw, kind, shape, bool(by_columns))
-
-
-class _DType:
-    """Stands for a numpy type while a pickle is read: a plain number, in either byte order."""
-
-    def __init__(self, name: str, *_: Any) -> None:
-        if name not in _TYPES:
-            raise UserError(f"an array of numpy type {str(name)[:40]!r} in a checkpoint", "expected plain numbers")
-        self.numpy = np.dtype(name)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.numpy = self.numpy.newbyteorder(">" if state[1] == ">" else "<")
-
-
-def _array(raw: Any, kind: _DType, shape: tuple[int, ...], by_columns: bool) -> np.ndarray:
-    if math.prod(shape) * kind.numpy.itemsize != len(raw):
-        raise ValueError(f"{len(raw)} bytes for an array of shape {shape}")
-    values = np.frombuffer(raw, kind.numpy).reshape(shape, order="F" if by_columns else "C")
-    return np.array(values, kind.numpy.newbyteorder("="), order="C")  # writable, as torch wants it
-
-
-def _new_array(*_: Any) -> _Array:
-    return _Array()
-
-
-def _array_of_buffer(raw: bytes, kind: _DType, shape: tuple[int, ...], order: str) -> _Array:
-    return _Array(_array(raw, kind, shape, order == "F"))
-
-
-def _scalar(kind: _DType, raw: bytes | str) -> _Array:
-    return _Array(_array(raw.encode("latin1") if isinstance(raw, str) else raw, kind, (), False))
-
-
-def _encode(text: str, _: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, text, numbers and arrays; any other name in the file is an error that says it."""
-
-    KNOWN = {  # noqa: RUF012 - never changed
-        ("collections", "OrderedDict"): OrderedDict,
-        ("numpy", "ndarray"): "numpy.ndarray",  # only ever handed to _new_array
-        ("numpy", "dtype"): _DType,
-        ("_codecs", "encode"): _encode,  # how old protocols write bytes
-        ("__builtin__", "bytes"): _no_bytes,  # and none at all
-        **{
-            (f"numpy.{core}.{module}", name): ours
-            for core in ("core", "_core")  # numpy 1 and 2
-            for module, name, ours in (
-                ("multiarray", "_reconstruct", _new_array),
-                ("multiarray", "scalar", _scalar),
-                ("numeric", "_frombuffer", _array_of_buffer),
-            )
-        },
-    }
-
-    def __init__(self, content: bytes, path: Path) -> None:
-        super().__init__(io.BytesIO(content), encoding="latin1")
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.KNOWN[module, name]
-        except KeyError:
-            raise UserError(
-                f"{self._path} asks for {module}.{name}, which a checkpoint of arrays does not need; it was not run",
-                "use a file from a source you trust, or a .pth saved with torch.save(model.state_dict())",
-            ) from None
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class TensorFields:
 
     def _each(self: _Tensors, change: Any) -> _Tensors:
         values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
-        with_settings = {name: change(value) for name, value in values.items() if value is not None}
-        return replace(self, **with_settings)  # type: ignore[type-var]
+        moved = {name: change(value) for name, value in values.items() if value is not None}
+        return replace(self, **moved)  # type: ignore[type-var]
 
     def __len__(self) -> int:
         return len(self.image)  # type: ignore[attr-defined]

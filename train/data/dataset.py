@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
 from densereid.train.data.batch import Batch
@@ -173,10 +173,8 @@ def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.nda
         values = store.read(name, rows)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats' libraries raise
         where = f"{rows.start}..{rows.stop}" if isinstance(rows, slice) else f"{rows.min()}..{rows.max()}"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"'{name}' of {store.path} cannot be read (rows {where}): {reason}",
-            _REMEDY,
+            f"'{name}' of {store.path} cannot be read (rows {where}): {first_line(error)}", _REMEDY
         ) from error
     _check_present(store)
     return values

@@ -13,7 +13,7 @@ from densereid.data_catalog.datasets.attributes import (
     has_attributes,
     read_person_attributes,
 )
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.data.dataset import StoreDataset, StoreReader
 from densereid.train.families import training_arrays
@@ -47,9 +47,8 @@ def _check_masks(config: TrainConfig, dataset: StoreDataset) -> None:
     try:
         masks = dataset.store.read("mask", dataset.rows[chosen])
     except (UserError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{config.name} learns from masks, and {dataset.store.path} has none: {reason}", remedy
+            f"{config.name} learns from masks, and {dataset.store.path} has none: {first_line(error)}", remedy
         ) from error
     if not masks.any():
         raise UserError(

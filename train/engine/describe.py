@@ -24,15 +24,15 @@ class SettingRow:
 
     key: str
     value: object
-    with_settings: bool
+    is_changed: bool
     """Whether it differs from the default."""
     help: str
 
 
 def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
     """Every setting with its value and its help, in the order of the config."""
-    values, with_settings = setting_values(config), config_diff(config, TrainConfig())
-    return tuple(SettingRow(key, values[key], key in with_settings, text) for key, _, text in describe_settings())
+    values, changed = setting_values(config), config_diff(config, TrainConfig())
+    return tuple(SettingRow(key, values[key], key in changed, text) for key, _, text in describe_settings())
 
 
 def settings_by_dataset(model: str) -> dict[str, dict[str, object]]:

@@ -110,7 +110,7 @@ def _train(run: Run, feed: str, workers: int) -> None:
             save_run(run, LAST)
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise out_of_memory(run, str(error)) from error
+            raise out_of_memory(run, error) from error
         raise
     finally:
         if tracker is not None:

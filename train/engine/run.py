@@ -11,7 +11,7 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.store.schema import Split
 from densereid.train.config.train_config import TrainConfig, to_dict
 from densereid.train.data.dataset import StoreDataset, StoreReader
@@ -165,11 +165,11 @@ def stop_not_finite(run: Run, problem: str) -> NoReturn:
     )
 
 
-def out_of_memory(run: Run, reason: str) -> UserError:
+def out_of_memory(run: Run, error: RuntimeError) -> UserError:
     """The UserError for a device that ran out of memory."""
     sampling, config = run.config.sampling, run.config
     return UserError(
         f"out of memory on {run.fabric.device} with batches of {sampling.identities} x {sampling.images} images of "
-        f"{config.height}x{config.width} ({config.precision}): {reason.strip().splitlines()[0]}",
+        f"{config.height}x{config.width} ({config.precision}): {first_line(error)}",
         "Set sampling.identities lower, precision=bf16-mixed, or FEED=memory; finished epochs are kept.",
     )

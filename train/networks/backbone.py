@@ -11,7 +11,7 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,9 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged or unsafe file
-        raise UserError(f"weights file {path} cannot be read: {error}", "Save it as a plain state dict.") from error
+        raise UserError(
+            f"weights file {path} cannot be read: {first_line(error)}", "Save it as a plain state dict."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights file {path} holds no state dict", "Save model.state_dict() of a ResNet-50.")
     return state
@@ -115,10 +117,9 @@ def _download() -> dict[str, Tensor] | None:
     try:
         network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         log.warning(
             "ImageNet weights (%s) could not be had: %s. Training starts from RANDOM weights, which costs "
-            "accuracy; give a file as model.pretrained to avoid it.", PRETRAINED_MODEL, reason,
+            "accuracy; give a file as model.pretrained to avoid it.", PRETRAINED_MODEL, first_line(error),
         )  # fmt: skip
         return None
     log.info("ResNet-50 starts from ImageNet weights (%s).", PRETRAINED_MODEL)

@@ -81,9 +81,9 @@ def slow_gru(parts: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     state = np.zeros(parts.shape[1])
     for part in parts:
         given = np.split(weights["weight_ih_l0"] @ part + weights["bias_ih_l0"], 3)
-        kept_regions = np.split(weights["weight_hh_l0"] @ state + weights["bias_hh_l0"], 3)
-        reset, update = _sigmoid(given[0] + kept_regions[0]), _sigmoid(given[1] + kept_regions[1])
-        new = np.tanh(given[2] + reset * kept_regions[2])
+        hidden = np.split(weights["weight_hh_l0"] @ state + weights["bias_hh_l0"], 3)
+        reset, update = _sigmoid(given[0] + hidden[0]), _sigmoid(given[1] + hidden[1])
+        new = np.tanh(given[2] + reset * hidden[2])
         state = (1 - update) * new + update * state
     return state
 

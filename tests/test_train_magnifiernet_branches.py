@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reference_magnifier import (
+from reference_magnifiernet import (
     labels,
     slow_aligned,
     slow_gru,

@@ -167,7 +167,7 @@ def test_v1_table_2_settings_by_dataset(
     assert (config.stages.first_epochs, config.epochs) == (first, epochs)
     assert (config.loss.diversity, config.loss.mask, config.schedule.milestones) == (gamma, mask, milestones)
     assert config.tuned_for == dataset
-    shown = {row.key: row.value for row in settings_table(config) if row.with_settings}
+    shown = {row.key: row.value for row in settings_table(config) if row.is_changed}
     assert shown["tuned_for"] == dataset
     second = load_config("magnifiernet", dataset=dataset)
     assert (second.epochs, second.loss.diversity, second.loss.mask) == (500, 2e-3, 2)

@@ -141,9 +141,9 @@ def test_equation_2_dsag_part_features() -> None:
     """d_L,i = P(F(D_i)) depends on region i alone."""
     stream = GuidingStream(64).eval()
     dsap = torch.randn(2, 24, 3, 16, 16)
-    with_settings = dsap.clone()
-    with_settings[:, [22, 23]] += 1  # both halves of the head: region 8
-    before, after = stream(dsap)["local"], stream(with_settings)["local"]
+    changed = dsap.clone()
+    changed[:, [22, 23]] += 1  # both halves of the head: region 8
+    before, after = stream(dsap)["local"], stream(changed)["local"]
     assert torch.equal(before[:, :7], after[:, :7])
     assert not torch.allclose(before[:, 7], after[:, 7])
 

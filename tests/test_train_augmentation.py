@@ -98,9 +98,9 @@ def test_draws_are_reproducible_and_within_their_ranges() -> None:
 def test_nothing_changes_without_augmentation(batch: Batch) -> None:
     config = AugmentationConfig(flip=0, pad=0, erase=0)
     draw = draw_augmentation(len(batch), config, height=HEIGHT, width=WIDTH, generator=generator(0))
-    with_settings, plain = augment(batch, draw, pad=0), plain_inputs(batch)
+    changed, plain = augment(batch, draw, pad=0), plain_inputs(batch)
     for name in ("image", "dsap", "mask"):
-        assert torch.equal(getattr(with_settings, name), getattr(plain, name)), name
+        assert torch.equal(getattr(changed, name), getattr(plain, name)), name
 
 
 def test_a_network_without_semantics_gets_none(batch: Batch) -> None:

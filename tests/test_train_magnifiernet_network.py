@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from reference_magnifier import (
+from reference_magnifiernet import (
     labels,
     small_config,
     small_inputs,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import score_distances
-from reference_rerank import slow_rerank
+from reference_reranking import slow_rerank
 from torch import Tensor
 
 from densereid.data_catalog.errors import UserError

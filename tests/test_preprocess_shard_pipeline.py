@@ -20,7 +20,7 @@ from PIL import Image
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import open_store
-from densereid.preprocess.writing import shard_pipeline as overlap
+from densereid.preprocess.writing import shard_pipeline
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
 from densereid.preprocess.writing.fill import fill_shard, fill_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig
@@ -33,7 +33,7 @@ BATCHES = 4
 SOON = 30.0
 """Seconds after which something that is waited for is taken not to come."""
 
-AnyPath = tuple[str, int, int]
+Moment = tuple[str, int, int]
 """A moment of the work: the stage, the shard, the batch."""
 
 
@@ -41,31 +41,31 @@ AnyPath = tuple[str, int, int]
 class Journal:
     """What happened, in order; an action may be hung on any moment."""
 
-    happened: list[AnyPath] = field(default_factory=list)
-    actions: dict[AnyPath, Callable[[], object]] = field(default_factory=dict)
-    events: dict[AnyPath, threading.Event] = field(default_factory=dict)
+    happened: list[Moment] = field(default_factory=list)
+    actions: dict[Moment, Callable[[], object]] = field(default_factory=dict)
+    events: dict[Moment, threading.Event] = field(default_factory=dict)
 
     def reach(self, stage: str, shard: int, batch: int = 0) -> None:
         self.happened.append((stage, shard, batch))
         self.event(stage, shard, batch).set()
         self.actions.get((stage, shard, batch), lambda: None)()
 
-    def event(self, *place: Any) -> threading.Event:
-        return self.events.setdefault(place, threading.Event())
+    def event(self, *moment: Any) -> threading.Event:
+        return self.events.setdefault(moment, threading.Event())
 
-    def wait_at(self, place: AnyPath, for_place: AnyPath) -> None:
-        """Hold the work up at ``place`` until ``for_place`` is reached, which must not need what is held up."""
+    def wait_at(self, moment: Moment, until: Moment) -> None:
+        """Hold the work up at ``moment`` until ``until`` is reached, which must not need what is held up."""
 
         def wait() -> None:
-            assert self.event(*for_place).wait(SOON), f"{place} came, {for_place} did not"
+            assert self.event(*until).wait(SOON), f"{moment} came, {until} did not"
 
-        self.actions[place] = wait
+        self.actions[moment] = wait
 
-    def fail_at(self, place: AnyPath, error: BaseException) -> None:
+    def fail_at(self, moment: Moment, error: BaseException) -> None:
         def fail() -> None:
             raise error
 
-        self.actions[place] = fail
+        self.actions[moment] = fail
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class FakeTask:
     def estimate(self, reading: tuple[int, Future[None]]) -> EstimatedBatch:
         batch, future = reading
         future.result()
-        self.journal.reach("chart", self.shard, batch)
+        self.journal.reach("estimate", self.shard, batch)
         black = torch.zeros(8, 4, 2, 3, dtype=torch.uint8)
         black[0, 0, 0, 2] = 10 * self.shard + batch  # says which batch this is
         return EstimatedBatch(black, torch.zeros_like(black), np.zeros(8, np.float32), np.zeros((8, 4), np.float32))
@@ -107,18 +107,18 @@ class FakePlan:
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     """Of derivation and writing, too; nothing is written."""
     journal = Journal()
-    derive_rows = overlap.derive_rows
+    derive_rows = shard_pipeline.derive_rows
 
-    def journal_finish(charted: EstimatedBatch, **settings: Any) -> dict[str, np.ndarray]:
-        journal.reach("derive", *divmod(int(charted.image[0, 0, 0, 2]), 10))
-        return derive_rows(charted, **settings)
+    def journal_derive(estimated: EstimatedBatch, **settings: Any) -> dict[str, np.ndarray]:
+        journal.reach("derive", *divmod(int(estimated.image[0, 0, 0, 2]), 10))
+        return derive_rows(estimated, **settings)
 
     def journal_write(path: Path, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         journal.reach("write", shard)
         journal.reach("written", shard)
 
-    monkeypatch.setattr(overlap, "finish", journal_finish)
-    monkeypatch.setattr(overlap, "write_shard", journal_write)
+    monkeypatch.setattr(shard_pipeline, "derive_rows", journal_derive)
+    monkeypatch.setattr(shard_pipeline, "write_shard", journal_write)
     return journal
 
 
@@ -127,31 +127,31 @@ def compute_all(journal: Journal) -> dict[int, Progress | Exception]:
 
 
 def test_files_are_read_while_the_estimator_works(journal: Journal) -> None:
-    journal.wait_at(("chart", 0, 0), for_place=("read", 0, 2))
-    journal.wait_at(("chart", 0, 3), for_place=("read", 1, 1))  # of the next shard, too
+    journal.wait_at(("estimate", 0, 0), until=("read", 0, 2))
+    journal.wait_at(("estimate", 0, 3), until=("read", 1, 1))  # of the next shard, too
     assert compute_all(journal) == dict.fromkeys(range(3), Progress(32, 0, 32))
 
 
 def test_derivation_runs_while_the_estimator_works(journal: Journal) -> None:
-    journal.wait_at(("derive", 0, 0), for_place=("chart", 0, 1))
+    journal.wait_at(("derive", 0, 0), until=("estimate", 0, 1))
     assert compute_all(journal) == dict.fromkeys(range(3), Progress(32, 0, 32))
 
 
 def test_a_shard_is_written_while_the_next_is_computed(journal: Journal) -> None:
-    journal.wait_at(("write", 0, 0), for_place=("derive", 1, 3))
-    journal.wait_at(("chart", 2, 0), for_place=("write", 1, 0))
+    journal.wait_at(("write", 0, 0), until=("derive", 1, 3))
+    journal.wait_at(("estimate", 2, 0), until=("write", 1, 0))
     assert compute_all(journal) == dict.fromkeys(range(3), Progress(32, 0, 32))
 
 
 def test_two_threads_of_a_process_take_turns(journal: Journal) -> None:
     """As in a Dask worker with two: one shard is written while the other is computed, and never are two computed."""
-    journal.wait_at(("write", 0, 0), for_place=("derive", 1, 3))
+    journal.wait_at(("write", 0, 0), until=("derive", 1, 3))
     with ThreadPoolExecutor(2) as workers:
         began = workers.submit(fill_shard, FakeTask(0, journal))
-        assert journal.event("chart", 0, 0).wait(SOON)
+        assert journal.event("estimate", 0, 0).wait(SOON)
         outcomes = [future.result() for future in (began, workers.submit(fill_shard, FakeTask(1, journal)))]
     assert outcomes == [Progress(32, 0, 32)] * 2
-    computed = [shard for stage, shard, _ in journal.happened if stage in ("chart", "derive")]
+    computed = [shard for stage, shard, _ in journal.happened if stage in ("estimate", "derive")]
     assert computed == [0] * 2 * BATCHES + [1] * 2 * BATCHES
 
 
@@ -160,7 +160,7 @@ def test_no_more_than_so_many_batches_are_read_ahead(journal: Journal) -> None:
     begun, ahead = 0, []
     for stage, _, _ in journal.happened:
         begun += stage == "begin to read"
-        if stage == "chart":
+        if stage == "estimate":
             begun -= 1
             ahead.append(begun)
     assert max(ahead) == READ_AHEAD
@@ -175,23 +175,23 @@ def test_at_most_two_shards_are_in_memory(
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most = []
 
-    class Counted(overlap._Computed):
+    class Counted(shard_pipeline._Computed):
         def __init__(self, task: Any) -> None:
             super().__init__(task)
             alive.add(self)
             most.append(len(alive))
 
-    monkeypatch.setattr(overlap, "_Computed", Counted)
-    journal.wait_at(("write", 0, 0), for_place=("chart", 1, 0) if failing is None else ("chart", 2, 0))
-    journal.wait_at(("write", 1, 0), for_place=("chart", 2, 0))
+    monkeypatch.setattr(shard_pipeline, "_Computed", Counted)
+    journal.wait_at(("write", 0, 0), until=("estimate", 1, 0) if failing is None else ("estimate", 2, 0))
+    journal.wait_at(("write", 1, 0), until=("estimate", 2, 0))
     if failing is not None:
-        journal.fail_at(("chart", failing, 3), RuntimeError("no more"))
+        journal.fail_at(("estimate", failing, 3), RuntimeError("no more"))
     outcomes = list(compute_shards(FakeTask(shard, journal) for shard in range(3)))
     assert most == [1, 2, 2]
     assert [shard for shard, outcome in outcomes if isinstance(outcome, Exception)] == [1] * (failing is not None)
 
 
-@pytest.mark.parametrize("stage", ["read", "chart", "derive", "check", "write"])
+@pytest.mark.parametrize("stage", ["read", "estimate", "derive", "check", "write"])
 def test_a_shard_that_fails_in_any_stage_is_named_and_the_others_are_written(journal: Journal, stage: str) -> None:
     journal.fail_at((stage, 1, 0), RuntimeError("cannot stand it"))
     with pytest.raises(UserError, match=r"1 of 3 shards failed, .*\n  shard 1: RuntimeError: cannot stand it\n"):
@@ -200,42 +200,42 @@ def test_a_shard_that_fails_in_any_stage_is_named_and_the_others_are_written(jou
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), UserError("no such weights")])
-@pytest.mark.parametrize("stage", ["read", "chart", "derive", "check", "write"])
+@pytest.mark.parametrize("stage", ["read", "estimate", "derive", "check", "write"])
 def test_an_error_that_all_shards_would_meet_stops_every_stage(journal: Journal, stage: str, error: Exception) -> None:
     threads = set(threading.enumerate())
     journal.fail_at((stage, 0, 0), error)
     with pytest.raises(type(error), match=r"No space left|no such weights"):
         fill_store(FakePlan(journal), [0, 1, 2])
     assert set(threading.enumerate()) == threads
-    assert not [place for place in journal.happened if place[0] == "written" or place[:2] == ("chart", 2)]
+    assert not [moment for moment in journal.happened if moment[0] == "written" or moment[:2] == ("estimate", 2)]
 
 
 def test_a_failed_write_stops_the_shard_that_is_computed(journal: Journal) -> None:
     """A full disk is told at the next batch, not after a shard that may take an hour."""
     journal.fail_at(("write", 0, 0), OSError(28, "No space left on device"))
-    journal.wait_at(("chart", 1, 0), for_place=("write", 0, 0))
+    journal.wait_at(("estimate", 1, 0), until=("write", 0, 0))
     with pytest.raises(OSError, match="No space left"):
         fill_store(FakePlan(journal), [0, 1, 2])
-    charted = [batch for stage, shard, batch in journal.happened if (stage, shard) == ("chart", 1)]
-    assert len(charted) < BATCHES
+    estimated = [batch for stage, shard, batch in journal.happened if (stage, shard) == ("estimate", 1)]
+    assert len(estimated) < BATCHES
 
 
 def test_the_first_error_is_the_one_that_is_told(journal: Journal) -> None:
     journal.fail_at(("derive", 0, 0), OSError("the first"))
-    journal.fail_at(("chart", 0, 3), OSError("a later one"))
-    journal.wait_at(("chart", 0, 2), for_place=("derive", 0, 0))
+    journal.fail_at(("estimate", 0, 3), OSError("a later one"))
+    journal.wait_at(("estimate", 0, 2), until=("derive", 0, 0))
     with pytest.raises(OSError, match="the first"):
         fill_store(FakePlan(journal), [0])
 
 
 def test_ctrl_c_leaves_nothing_at_work_and_finishes_the_shard_that_is_written(journal: Journal) -> None:
     threads = set(threading.enumerate())
-    journal.fail_at(("chart", 1, 2), KeyboardInterrupt())
-    journal.wait_at(("write", 0, 0), for_place=("chart", 1, 2))
+    journal.fail_at(("estimate", 1, 2), KeyboardInterrupt())
+    journal.wait_at(("write", 0, 0), until=("estimate", 1, 2))
     with pytest.raises(KeyboardInterrupt):
         fill_store(FakePlan(journal), [0, 1, 2])
     assert set(threading.enumerate()) == threads
-    assert [place for place in journal.happened if place[0] == "written"] == [("written", 0, 0)]
+    assert [moment for moment in journal.happened if moment[0] == "written"] == [("written", 0, 0)]
 
 
 def test_progress_counts_what_is_derived_in_the_callers_thread(journal: Journal) -> None:

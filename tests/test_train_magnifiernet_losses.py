@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference_magnifier import slow_diversity, slow_mask_loss
+from reference_magnifiernet import slow_diversity, slow_mask_loss
 from reference_train import slow_identity_loss, slow_triplet_loss
 
 from densereid.train.config.train_config import TrainConfig, load_config, second_stage

@@ -1,0 +1,121 @@
+"""Stores and runs of the code before its modules moved into folders: opened, verified, resumed, evaluated, trained on.
+
+``golden/flat_layout`` holds them: two stores of 56 rendered images at 64x32, and a MagnifierNet after 2 epochs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.schema import ARRAYS
+from densereid.data_catalog.store.store import FORMATS, Store, open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.preprocess.estimators.iuv import open_iuv
+from densereid.preprocess.writing.fill import fill_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+from densereid.train.config.train_config import with_settings
+from densereid.train.engine.checkpoint import load_trained_network
+from densereid.train.engine.events import Event, StepsDone
+from densereid.train.engine.loop import fit
+from densereid.train.evaluation.evaluate import evaluate
+
+OLD = Path(__file__).parent / "golden" / "flat_layout"
+EXPECTED: dict[str, Any] = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
+RENDERED = SyntheticConfig(
+    train_identities=6, test_identities=3, images_per_identity=6, cameras=2, distractors=1, junk=1
+)
+"""The dataset of the stores."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the old ``stores`` and ``runs``."""
+    for name in ("stores.zip", "run.zip"):
+        with zipfile.ZipFile(OLD / name) as archive:
+            archive.extractall(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA_ROOT with the dataset of the old stores, rendered again."""
+    root = tmp_path_factory.mktemp("data")
+    write_dataset(root / "synthetic", RENDERED)
+    return root
+
+
+def old_store(folder: Path, format: str) -> Path:
+    return folder / "stores" / f"synthetic-64x32-dsap16{FORMATS[format].SUFFIX}"
+
+
+def digests(store: Store) -> dict[str, str]:
+    """SHA-256 of each array's bytes; of text, as a JSON list."""
+    values = {spec.name: store.read(spec.name) for spec in ARRAYS}
+    content = {
+        name: json.dumps(array.tolist()).encode() if array.dtype == object else array.tobytes()
+        for name, array in values.items()
+    }
+    return {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_an_older_store_holds_what_was_written(folder: Path, format: str) -> None:
+    store = open_store(old_store(folder, format))
+    assert digests(store) == EXPECTED["arrays"]
+    assert [names for _, names in damaged_arrays(store)] == [[], []]
+    assert [len(rows) for rows in differing_rows(store, np.arange(store.geometry.num_samples)).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_an_older_store_is_finished_by_todays_code(folder: Path, data_root: Path, format: str) -> None:
+    path = old_store(folder, format)
+    lost = [*path.glob("*/c/1"), *path.glob("shard-00001.h5"), path / "shards" / "00001.json"]
+    assert len(lost) == {"zarr": 8, "hdf5": 2}[format]
+    for entry in lost:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    dataset = find_dataset("synthetic", data_root)
+    config = PreprocessConfig(size=(64, 32), dsap_size=16, shard_rows=32)
+    plan = Plan(dataset, path, open_iuv(dataset), config)
+    shards = prepare(plan, format=format)
+    assert shards == [1]
+    fill_store(plan, shards)
+    assert digests(open_store(path)) == EXPECTED["arrays"]
+
+
+@pytest.fixture
+def one_thread() -> Any:
+    """Sums in the order in which the old run took them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_an_older_run_is_ranked_and_trained_further(folder: Path, one_thread: None) -> None:
+    run, store = folder / "runs" / "synthetic-magnifiernet-small-seed0", open_store(old_store(folder, "zarr"))
+    network, checkpoint = load_trained_network(run)
+    scores = evaluate(network, store, config=checkpoint.config)
+    percent = {name: round(100 * getattr(scores, name), 1) for name in ("rank_1", "mean_average_precision")}
+    assert {**percent, "queries": scores.num_queries} == EXPECTED["evaluate"]
+    losses: list[float] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, StepsDone):
+            assert event.epoch == 3
+            losses.append(event.loss)
+
+    config = with_settings(checkpoint.config, {"epochs": 3, "log_every": 1})
+    fit(config, store, run, device="cpu", seed=checkpoint.seed, on_event=on_event)
+    assert losses == pytest.approx(EXPECTED["losses_of_epoch_3"], rel=1e-4)
