@@ -17,8 +17,6 @@ PACKAGES = ("pipeline", "preprocess", "train", "data_catalog")
 ONE_PACKAGE_EACH = {
     "zarr": "data_catalog/store",
     "tensorstore": "data_catalog/store",
-    "numcodecs": "data_catalog/store",
-    "google_crc32c": "data_catalog/store",
     "h5py": "data_catalog",
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files",
