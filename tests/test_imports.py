@@ -21,6 +21,7 @@ ONE_PACKAGE_EACH = {
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files",
     "numba": "preprocess/semantics",
+    "pooch": "preprocess/densepose",
     "dask": "pipeline/commands",
     "distributed": "pipeline",
     "tensorboard": "train/engine",
