@@ -24,6 +24,7 @@ ONE_PACKAGE_EACH = {
     "pooch": "preprocess/densepose",
     "dask": "pipeline/commands",
     "distributed": "pipeline",
+    "psutil": "train/data",
     "tensorboard": "train/engine",
     "timm": "train/networks",
     "matplotlib": "pipeline/commands",
