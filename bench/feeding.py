@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from rich import filesize
 
 from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
@@ -147,7 +148,7 @@ def main(model: str, device: str, identities: int, workers: int) -> None:
         dataset = StoreDataset(
             stores["zarr"], Split.TRAIN, needs=training_arrays(config), height=config.height, width=config.width
         )
-        size = f"{len(dataset)} training images, {decoded_bytes(dataset) / 1e6:.0f} MB decoded"
+        size = f"{len(dataset)} training images, {filesize.decimal(decoded_bytes(dataset))} decoded"
     title = f"Feeding {model} on {device}: {size}, page cache warm"
     columns = ("source", "feed", "workers", "samples/s, reading alone", "images/s in training", "data wait")
     print_markdown_table(title, columns, rows, ("torch", "zarr", "tensorstore", "h5py"))

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import psutil
 
 from bench.report import print_markdown_table
 from densereid.data_catalog.store.schema import ARRAYS
@@ -130,7 +131,8 @@ def run(arguments: list[str], kill: Moment | None = None) -> Ended:
 
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds now."""
-    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    held: int = psutil.Process(pid).memory_info().rss
+    return held
 
 
 def quarters(values: list[int]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from rich import filesize
 
 from bench.feeding import make_stores
 from bench.report import print_markdown_table
@@ -91,7 +92,7 @@ def main(
                 config.sampling.identities * config.sampling.images,
                 f"{found.rate:.1f}",
                 f"{found.wait:.2%}",
-                f"{found.memory / 1e9:.1f} GB",
+                filesize.decimal(found.memory),
                 whole.epochs,
                 f"{found.hours(whole.epochs):.1f}",
                 "" if theirs is None else f"{theirs / found.hours(whole.epochs):.2f}x",

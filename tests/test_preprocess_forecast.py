@@ -23,7 +23,7 @@ from densereid.pipeline.commands.dry_run import dry_run_report
 from densereid.pipeline.stores import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.forecast import NullEstimator, check_space, in_words, is_disk_full, measure, raw_bytes
+from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
 
@@ -83,7 +83,7 @@ def test_a_store_that_will_not_fit_is_refused_with_the_numbers(
     check_space(plan, 77, lambda: sample)
     monkeypatch.setattr(forecast, "free_bytes", lambda place: 840_000)
     with pytest.raises(
-        UserError, match=r"77 images will take about 847 kB at .*store \(10 kB each, measured on 32\); 840"
+        UserError, match=r"77 images will take about 847.0 kB at .*store \(10.0 kB each, measured on 32\); 840"
     ):
         check_space(plan, 77, lambda: sample)
     with pytest.raises(UserError, match="IGNORE_SPACE=1"):
@@ -139,14 +139,6 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
 )
 def test_a_full_disk_is_recognised(error: OSError, full: bool) -> None:
     assert is_disk_full(error) == full
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "words"),
-    [(12, "12 bytes"), (5_200, "5.2 kB"), (34_000_000, "34 MB"), (3.96e9, "4.0 GB"), (1.2e12, "1,200 GB")],
-)
-def test_bytes_in_words(num_bytes: float, words: str) -> None:
-    assert in_words(num_bytes) == words
 
 
 def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_decoded_images_are_the_whole_split_once() -> None:
     [
         ("cuda:0", 10_000, 10_000, "device", r"are free on cuda:0"),
         ("cuda:0", 1, 10_000, "memory", r"too much for the .* free on cuda:0, .* of RAM are free"),
-        ("cpu", 0, 10_000, "memory", r"24 decoded images take .* MB, .* of RAM are free"),
+        ("cpu", 0, 10_000, "memory", r"24 decoded images take .* kB, .* of RAM are free"),
         ("cpu", 0, 1, "disk", r"too much for .* of free RAM"),
     ],
 )

@@ -1,10 +1,10 @@
 """The zarr form of a store; the only module that imports zarr and tensorstore.
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
-shuffling makes these bytes larger). zarr-python creates the arrays,
-:mod:`densereid.data_catalog.store.zarr_shards` encodes their shards, and tensorstore reads, because scattered
-reads through zarr-python are 30 times slower (bench/RESULTS.md). At a URL all go to the same objects:
-zarr-python and the shards through fsspec, tensorstore through its own driver of the protocol where it has one.
+shuffling makes these bytes larger). zarr-python creates the arrays; tensorstore encodes their shards and reads,
+because zarr-python needs three times as long for a shard and 30 times as long for scattered rows (bench/RESULTS.md).
+At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore's reads through its own
+driver of the protocol where it has one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from zarr.storage import FsspecStore
 
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
-from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry
-from densereid.data_catalog.store.zarr_shards import encode_chunk, encode_shard
+from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +85,32 @@ def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]
     with url_errors_as_user_errors(path):
         group = zarr.open_group(_for_zarr(path), mode="r")
         for name, values in rows.items():
-            _write_array(path, group[name], ARRAY_BY_NAME[name], shard, values)
+            file = path / name / shard_key(group[name], shard)
+            encoded = encode_shard(group[name], shard, values)
+            if encoded is None:  # as zarr has it: what is absent holds the fill value
+                file.unlink(missing_ok=True)
+            else:
+                write_bytes(file, encoded)
 
 
-def _write_array(path: AnyPath, array: zarr.Array, spec: ArraySpec, shard: int, values: np.ndarray) -> None:
-    written = path / spec.name / array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
-    rows = array.chunks[0]
-    if array.shards is None:
-        encoded = encode_chunk(values, rows=rows, fill=spec.fill, level=spec.level)
-    else:
-        encoded = encode_shard(values, shard_rows=array.shards[0], chunk_rows=rows, fill=spec.fill, level=spec.level)
-    if encoded is None:  # as zarr has it: what is absent holds the fill value
-        written.unlink(missing_ok=True)
-    else:
-        write_bytes(written, encoded)
+def shard_key(array: zarr.Array, shard: int) -> str:
+    """The file of a shard, relative to its array's folder."""
+    key: str = array.metadata.encode_chunk_key((shard, *[0] * (array.ndim - 1)))
+    return key
+
+
+def encode_shard(array: zarr.Array, shard: int, values: np.ndarray) -> bytes | None:
+    """The bytes of one shard of ``array``, all of whose rows are ``values``; None where all of it is the fill value.
+
+    tensorstore encodes into memory. Its own driver of files leaves ``__lock`` files behind when it is killed, and it
+    has a driver for few URLs; so the bytes are written as those of every other file of a store are.
+    """
+    memory = {"driver": "zarr3", "kvstore": {"driver": "memory"}, "metadata": array.metadata.to_dict()}
+    encoder: Any = tensorstore.open(memory, create=True, context=tensorstore.Context()).result()
+    first = shard * (array.shards or array.chunks)[0]
+    encoder[first : first + len(values)].write(values, can_reference_source_data_indefinitely=True).result()
+    stored = encoder.kvstore.read(shard_key(array, shard)).result()
+    return stored.value if stored.state == "value" else None
 
 
 def remove_partial_files(path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from rich import filesize
 from rich.table import Table
 
 from densereid.data_catalog.datasets.lookup import locate
@@ -59,7 +60,7 @@ def _disk(store_root: AnyPath) -> Finding:
         return Finding("free disk", True, f"stores are kept at {store_root}, whose free space is not known")
     existing = nearest_folder(store_root)
     needed = "Market-1501 takes about 4 GB as a store at 256x128"
-    return Finding("free disk", free > 4e9, f"{free / 1e9:.0f} GB at {existing}", "" if free > 4e9 else needed)
+    return Finding("free disk", free > 4e9, f"{filesize.decimal(free)} at {existing}", "" if free > 4e9 else needed)
 
 
 def _estimators() -> Iterator[Finding]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from rich import filesize
+
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
@@ -21,7 +25,6 @@ from densereid.preprocess.writing.forecast import (
     SHARDS_IN_MEMORY,
     MeasuredSample,
     NullEstimator,
-    in_words,
     measure,
     raw_bytes,
 )
@@ -88,14 +91,14 @@ def _cost(plan: Plan, images: int, request: StoreRequest) -> dict[str, str]:
 
 
 def _disk(plan: Plan, images: int, sample: MeasuredSample, *, known: bool) -> str:
-    each = sample.num_bytes / sample.images
+    each = sample.num_bytes // sample.images
     free = free_bytes(plan.path)
-    there = "at a URL, where free space is not known" if free is None else f"{in_words(free)} are free"
+    there = "at a URL, where free space is not known" if free is None else f"{filesize.decimal(free)} are free"
     how = f"measured on {sample.images} images spread over the dataset, compressed in memory"
     if known:
-        return f"about {in_words(images * each)} more, {in_words(each)} an image ({how}); {there}"
-    most = in_words(raw_bytes(plan, images))
-    return f"between {in_words(images * each)} (the images alone, {how}) and {most} (uncompressed); {there}"
+        return f"about {filesize.decimal(images * each)} more, {filesize.decimal(each)} an image ({how}); {there}"
+    most = filesize.decimal(raw_bytes(plan, images))
+    return f"between {filesize.decimal(images * each)} (the images alone, {how}) and {most} (uncompressed); {there}"
 
 
 def _memory_and_time(
@@ -104,20 +107,13 @@ def _memory_and_time(
     shard = raw_bytes(plan, min(plan.geometry.num_samples, plan.geometry.shard_rows))
     peak = sample.resident_bytes + SHARDS_IN_MEMORY * shard
     memory = (
-        f"about {in_words(peak)} a process ({in_words(sample.resident_bytes)} after the sample, and "
-        f"{SHARDS_IN_MEMORY} shards of {in_words(shard)})"
+        f"about {filesize.decimal(peak)} a process ({filesize.decimal(sample.resident_bytes)} after the sample, and "
+        f"{SHARDS_IN_MEMORY} shards of {filesize.decimal(shard)})"
     )
     if not known:
         return {"memory": f"{memory}, and the estimator's own", "time": "unknown: the estimator was not measured"}
-    seconds = images * sample.seconds / sample.images
-    time = f"about {_duration(seconds)} by one process ({sample.images / sample.seconds:,.1f} images/s on the sample)"
+    duration = timedelta(seconds=round(images * sample.seconds / sample.images))
+    time = f"about {duration} by one process ({sample.images / sample.seconds:,.1f} images/s on the sample)"
     if request.workers or request.scheduler:
         time += "; more workers on devices of their own divide it"
     return {"memory": memory, "time": time}
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from rich import filesize
 from rich.table import Table
 
 from densereid.data_catalog.errors import UserError
@@ -66,7 +67,7 @@ def _cells(facts: dict[str, Any]) -> list[str]:
         f"{facts['images']:,}",
         f"{facts['shards_done']}/{facts['shards']}",
         *(str(facts[key]) for key in ("no_person", "fallbacks", "failed")),
-        f"{facts['bytes'] / 1e6:,.0f} MB",
+        filesize.decimal(facts["bytes"]),
     ]
 
 

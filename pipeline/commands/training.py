@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
 from rich.table import Table
 
 from densereid.data_catalog.errors import UserError
@@ -160,9 +161,8 @@ def export_run(run: Path, target: Path | None) -> Path:
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
     export_network(network, checkpoint, path)
-    print_status(
-        f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {path.stat().st_size / 1e6:.1f} MB, what inference needs"
-    )
+    size = filesize.decimal(path.stat().st_size)
+    print_status(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {size}, what inference needs")
     return path
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import http.client
 import json
 import os
-import urllib.request
+import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,10 @@ LICENCE = "CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/)"
 _SERVER = "https://dl.fbaipublicfiles.com/densepose"
 _TIMEOUT = 30.0
 _BLOCK = 2**20
+
+_DOWNLOADING = ".downloading-"
+_ABANDONED_SECONDS = 24 * 3600
+"""How old a folder of an unfinished download is when nobody can be at work in it any more."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +117,39 @@ def _file_at(name: str) -> Path:
 
 
 def _download(entry: PublishedWeights) -> None:
-    """Fetch ``entry`` into the cache; the file appears whole or not at all."""
-    temporary = entry.cached.with_name(f".{entry.cached.name}.{os.getpid()}.partial")
+    """Fetch ``entry`` into the cache, with a bar on a terminal; the file appears whole or not at all.
+
+    It does not continue one that broke off: pooch starts every download anew.
+    """
+    import pooch  # takes a tenth of a second, and most often the weights are in the cache
+
+    folder = entry.cached.parent
+    pooch.get_logger().setLevel("WARNING")  # it would repeat what the caller was told
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_BLOCK, timeout=_TIMEOUT)
     try:
-        entry.cached.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(entry.url, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
-            expected = answer.headers.get("Content-Length")
-            while block := answer.read(_BLOCK):
-                file.write(block)
-        if expected is not None and temporary.stat().st_size != int(expected):
-            raise OSError(f"{temporary.stat().st_size} of {expected} bytes came")
-        rename_into_place(temporary, entry.cached)
-    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        with tempfile.TemporaryDirectory(prefix=_DOWNLOADING, dir=folder) as temporary:
+            fetched = pooch.retrieve(entry.url, entry.sha256, entry.cached.name, temporary, downloader=fetch)
+            rename_into_place(Path(fetched), entry.cached)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's, of a wrong digest, is a ValueError
         raise UserError(
-            f"the weights {entry.config} are not on this machine, and downloading them failed: {error}",
+            f"the weights {entry.config} are not on this machine, and downloading them failed: {_reason(error)}",
             f"get {entry.url} elsewhere and put it at {entry.cached}\n"
             "(DENSEREID_CACHE names another cache folder; WEIGHTS=FILE uses a file where it lies)",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what killed downloads left behind; a younger one may be at work in another process."""
+    for left in folder.glob(f"{_DOWNLOADING}*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _reason(error: OSError | ValueError) -> object:
+    """What requests wraps into "Max retries exceeded", where it does."""
+    return getattr(error.args[0] if error.args else None, "reason", error)
 
 
 def pin(path: Path, *, published: str | None = None) -> Weights:

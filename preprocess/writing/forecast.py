@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from rich import filesize
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
@@ -116,9 +117,9 @@ def check_space(plan: Plan, images: int, measured: Callable[[], MeasuredSample])
     needed = int(_MARGIN * images * sample.num_bytes / sample.images)
     if needed > free:
         raise UserError(
-            f"{images:,} images will take about {in_words(needed)} at {plan.path} "
-            f"({in_words(sample.num_bytes / sample.images)} each, measured on {sample.images}); "
-            f"{in_words(free)} are free there",
+            f"{images:,} images will take about {filesize.decimal(needed)} at {plan.path} "
+            f"({filesize.decimal(sample.num_bytes // sample.images)} each, measured on {sample.images}); "
+            f"{filesize.decimal(free)} are free there",
             "make room, choose another disk with STORE_ROOT, or a smaller SIZE or DSAP_SIZE; "
             "IGNORE_SPACE=1 starts all the same, and what is written before the disk is full is kept",
         )
@@ -132,18 +133,9 @@ def is_disk_full(error: OSError) -> bool:
 def disk_full(plan: StorePlan, done: int, error: OSError) -> UserError:
     """What to tell when the disk has become full during a run, ``done`` shards being written."""
     free = free_bytes(plan.path)
-    left = "" if free is None else f", {in_words(free)} are free"
+    left = "" if free is None else f", {filesize.decimal(free)} are free"
     return UserError(
         f"the disk of {plan.path} is full: {error.strerror or error}{left}; "
         f"{done} of {plan.geometry.num_shards} shards are written and kept",
         "make room (the store may also be moved; set STORE_ROOT then) and run the same command again; it continues",
     )
-
-
-def in_words(num_bytes: float) -> str:
-    """Bytes as a person reads them: 1.2 GB, 34 MB, 5 kB."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if num_bytes >= unit:
-            amount = num_bytes / unit
-            return f"{amount:.1f} {name}" if amount < 10 else f"{amount:,.0f} {name}"
-    return f"{num_bytes:.0f} bytes"

@@ -21,7 +21,7 @@ from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import PROVENANCE
 from densereid.preprocess.writing.plan import StorePlan
 
-_PACKAGES = ("densereid", "numpy", "numba", "pillow", "torch", "zarr", "numcodecs", "tensorstore", "h5py", "hdf5plugin")
+_PACKAGES = ("densereid", "numpy", "numba", "pillow", "torch", "zarr", "tensorstore", "h5py", "hdf5plugin")
 _PROJECT = Path(__file__).parents[3]
 
 

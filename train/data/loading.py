@@ -13,7 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import torch
+from rich import filesize
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -57,16 +59,16 @@ def choose_feed(feed: str, dataset: StoreDataset, device: torch.device, *, proce
     if feed != "auto":
         return Feed(feed, "asked for")
     size = decoded_bytes(dataset)
-    need = f"{len(dataset)} decoded images take {_gigabytes(size)}"
+    need = f"{len(dataset)} decoded images take {filesize.decimal(size)}"
     if device.type == "cuda":
         free = free_memory(device)
         if size <= MEMORY_SHARE["cuda"] * free:
-            return Feed("device", f"{need}, {_gigabytes(free)} are free on {device}")
-        need = f"{need}, too much for the {_gigabytes(free)} free on {device}"
+            return Feed("device", f"{need}, {filesize.decimal(free)} are free on {device}")
+        need = f"{need}, too much for the {filesize.decimal(free)} free on {device}"
     free = free_memory(torch.device("cpu")) // processes
     if size <= MEMORY_SHARE["cpu"] * free:
-        return Feed("memory", f"{need}, {_gigabytes(free)} of RAM are free")
-    return Feed("disk", f"{need}, too much for {_gigabytes(free)} of free RAM")
+        return Feed("memory", f"{need}, {filesize.decimal(free)} of RAM are free")
+    return Feed("disk", f"{need}, too much for {filesize.decimal(free)} of free RAM")
 
 
 def decoded_bytes(dataset: StoreDataset) -> int:
@@ -180,23 +182,16 @@ def _is_picture(values: Tensor) -> bool:
     return values.dtype == torch.uint8 and values.ndim >= 4
 
 
-def _gigabytes(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
-
-
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken: of the GPU, or of this machine's RAM within the container's limit; 0 = unknown."""
+    """Bytes that can still be taken: of the GPU, or of this machine's RAM within the container's limit."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
-    found = []
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    available: int = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit, is no number
         limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
-        found.append(max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="utf-8"))))
-    return min(found, default=0)
+        available = min(available, max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="utf-8"))))
+    return available

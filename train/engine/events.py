@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -60,7 +61,7 @@ def describe_event(event: Event) -> str:
         )
     return (
         f"epoch {event.epoch}/{event.epochs}  loss {event.loss:.3f}  {event.images_per_second:.0f} images/s  "
-        f"data wait {event.data_wait:.0%}  remaining {_duration(event.remaining_seconds)}"
+        f"data wait {event.data_wait:.0%}  remaining {timedelta(seconds=round(event.remaining_seconds))}"
     )
 
 
@@ -88,9 +89,3 @@ def console_progress() -> Iterator[OnEvent]:
 def _log_event(event: Event) -> None:
     if isinstance(event, Evaluated) or event.step == event.steps:
         log.info("%s", describe_event(event))
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

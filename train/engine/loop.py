@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from rich import filesize
 from torch import Tensor
 
 from densereid.data_catalog.errors import UserError
@@ -76,7 +77,7 @@ def fit(
     with console_progress() if on_event is None else nullcontext(on_event) as told:
         run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=told)
         _train(run, feed, workers)
-    log.info("Peak memory: %.1f GB on %s.", peak_memory(run.fabric.device) / 1e9, run.fabric.device)
+    log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     best = run_folder / BEST
     scores = Scores(**run.scores) if run.scores else None  # type: ignore[arg-type]
     best_path = best if best.is_file() else None
