@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import rename_into_place, write_json
+from densereid.data_catalog.files.atomic import replacing, write_json
 
 LICENCE = "CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/)"
 """Of every published DensePose model, as the model zoo's page says (doc/DENSEPOSE_IUV.md, section License)."""
@@ -112,24 +112,20 @@ def _file_at(name: str) -> Path:
 
 def _download(entry: PublishedWeights) -> None:
     """Fetch ``entry`` into the cache; the file appears whole or not at all."""
-    temporary = entry.cached.with_name(f".{entry.cached.name}.{os.getpid()}.partial")
     try:
-        entry.cached.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(entry.url, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
-            expected = answer.headers.get("Content-Length")
-            while block := answer.read(_BLOCK):
-                file.write(block)
-        if expected is not None and temporary.stat().st_size != int(expected):
-            raise OSError(f"{temporary.stat().st_size} of {expected} bytes came")
-        rename_into_place(temporary, entry.cached)
+        with replacing(entry.cached) as temporary:
+            with urllib.request.urlopen(entry.url, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
+                expected = answer.headers.get("Content-Length")
+                while block := answer.read(_BLOCK):
+                    file.write(block)
+            if expected is not None and temporary.stat().st_size != int(expected):
+                raise OSError(f"{temporary.stat().st_size} of {expected} bytes came")
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise UserError(
             f"the weights {entry.config} are not on this machine, and downloading them failed: {error}",
             f"get {entry.url} elsewhere and put it at {entry.cached}\n"
             "(DENSEREID_CACHE names another cache folder; WEIGHTS=FILE uses a file where it lies)",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def pin(path: Path, *, published: str | None = None) -> Weights:

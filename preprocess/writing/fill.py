@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, as_completed
 from contextlib import closing
 from typing import Protocol
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.store.store import Store
 from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, Task, compute_shards
 
@@ -75,8 +77,9 @@ def write_failures(store: Store) -> list[dict[str, str]]:
     """Collect the failures of all finished shards into ``failures.csv`` in the store's folder, and return them."""
     markers = store.markers()
     failures = [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
-    with (store.path / "failures.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["path", "reason"])
-        writer.writeheader()
-        writer.writerows(failures)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["path", "reason"])
+    writer.writeheader()
+    writer.writerows(failures)
+    write_bytes(store.path / "failures.csv", table.getvalue().encode())
     return failures
