@@ -37,8 +37,8 @@ from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2, missing
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop, read_image
-from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import write_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 
 OURS, THEIRS = 256, 800
 """Short edges: our default and Detectron2's."""
@@ -142,7 +142,7 @@ def ours(estimator: Detectron2Estimator, dataset: Dataset, folder: Path) -> Meas
     plan = Plan(dataset, folder, estimator, config)
     watch = Stopwatch(estimator.device)
     watch.start()
-    fill_store(plan, prepare(plan, format="zarr"))
+    write_store(plan, format="zarr")
     return watch.stop(len(dataset.records))
 
 

@@ -21,12 +21,12 @@ from rich import filesize
 from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.schema import Split
-from densereid.data_catalog.store.store import FORMATS, Store, open_store
+from densereid.data_catalog.store.store import FORMATS, Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
-from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import write_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.dataset import StoreDataset
 from densereid.train.data.loading import decoded_bytes, make_feeder
@@ -63,8 +63,7 @@ def make_stores(folder: Path, height: int, width: int, identities: int) -> dict[
     for name, module in FORMATS.items():
         path = folder / f"store{module.SUFFIX}"
         plan = Plan(dataset, path, open_iuv(dataset), PreprocessConfig(size=(height, width)))
-        fill_store(plan, prepare(plan, format=name))
-        stores[name] = open_store(plan.path)
+        stores[name] = write_store(plan, format=name)
     return stores
 
 

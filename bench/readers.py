@@ -10,12 +10,12 @@ import zarr
 
 from bench.report import print_markdown_table, seconds
 from densereid.data_catalog.datasets.lookup import find_dataset
-from densereid.data_catalog.store.store import FORMATS, Store, open_store
+from densereid.data_catalog.store.store import FORMATS, Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
-from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import write_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 
 ARRAYS = ("image", "dsap", "dsap_valid")
 BATCH = 64
@@ -28,8 +28,7 @@ def make(folder: Path) -> dict[str, Store]:
     stores = {}
     for name, module in FORMATS.items():
         plan = Plan(dataset, folder / f"store{module.SUFFIX}", open_iuv(dataset), PreprocessConfig(size=(256, 128)))
-        fill_store(plan, prepare(plan, format=name))
-        stores[name] = open_store(plan.path)
+        stores[name] = write_store(plan, format=name)
     return stores
 
 

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
-from densereid.data_catalog.store.store import Store, open_store
+from densereid.data_catalog.store.store import Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.pipeline.commands.training import chosen_settings
 from densereid.preprocess.estimators.iuv import open_iuv
-from densereid.preprocess.writing.fill import fill_store
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import write_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
@@ -56,8 +56,7 @@ def make_store(folder: Path, config: SyntheticConfig, height: int, width: int) -
     write_dataset(folder / "synthetic", config)
     dataset = find_dataset("synthetic", folder)
     plan = Plan(dataset, folder / "store.zarr", open_iuv(dataset), PreprocessConfig(size=(height, width)))
-    fill_store(plan, prepare(plan, format="zarr"))
-    return open_store(plan.path)
+    return write_store(plan, format="zarr")
 
 
 def pretrained_trunk(folder: Path, identities: int, epochs: int) -> str:

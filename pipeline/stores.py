@@ -24,7 +24,7 @@ from densereid.preprocess.estimators.densepose import open_densepose
 from densereid.preprocess.estimators.detectron2 import GUIDE, Mode, open_detectron2
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.semantics.derive import Collision
-from densereid.preprocess.writing.derived_store import DerivedPlan, prepare_derived
+from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, write_failures
 from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
@@ -115,7 +115,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
-    _fill(plan, prepare_derived(plan, format=request.store), request, title="deriving")
+    _fill(plan, prepare(plan, format=request.store), request, title="deriving")
     store = open_store(plan.path)
     _report_failures(store)
     return store

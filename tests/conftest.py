@@ -11,12 +11,12 @@ from PIL import Image
 from reference import random_iuv
 
 from densereid.data_catalog.datasets.lookup import find_dataset
-from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.data_catalog.store.store import FORMATS
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
-from densereid.preprocess.writing.fill import fill_store, write_failures
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.fill import write_store
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +45,7 @@ def fill() -> Callable[[Plan, str], None]:
     """Run a plan to its end."""
 
     def run(plan: Plan, format: str) -> None:
-        fill_store(plan, prepare(plan, format=format))
-        write_failures(open_store(plan.path))
+        write_store(plan, format=format)
 
     return run
 

@@ -17,8 +17,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import ARRAYS
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.stores import StoreRequest, derive_store
-from densereid.preprocess.writing.derived_store import DerivedPlan, prepare_derived
-from densereid.preprocess.writing.fill import fill_shard, fill_store, write_failures
+from densereid.preprocess.writing.derived_store import DerivedPlan
+from densereid.preprocess.writing.fill import fill_shard, fill_store, write_failures, write_store
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
@@ -54,9 +54,9 @@ def test_a_derived_store_equals_one_preprocessed_from_the_images(
     fill(make_plan(synthetic_root, tmp_path / "new", dsap_size=dsap_size, collision=collision), format)
     original = open_store(stores[format])
     plan = DerivedPlan(original, tmp_path / "derived", dsap_size, collision)  # type: ignore[arg-type]
-    first, *rest = prepare_derived(plan, format=format)
+    first, *rest = prepare(plan, format=format)
     fill_shard(pickle.loads(pickle.dumps(plan.task(first))))
-    assert prepare_derived(plan, format=format) == rest
+    assert prepare(plan, format=format) == rest
     fill_store(plan, rest)
     new, derived = open_store(tmp_path / "new"), open_store(tmp_path / "derived")
     for spec in ARRAYS:
@@ -77,9 +77,9 @@ def test_failures_are_taken_over(crops: Path, tmp_path: Path, make_plan: Callabl
     fill(plan, "zarr")
     fill(replace(plan, path=tmp_path / "new", config=replace(plan.config, dsap_size=16)), "zarr")
     derived = DerivedPlan(open_store(tmp_path / "source"), tmp_path / "derived", 16, "last")
-    fill_store(derived, prepare_derived(derived, format="zarr"))
-    assert open_store(tmp_path / "derived").markers() == open_store(tmp_path / "new").markers()
-    failures = write_failures(open_store(tmp_path / "derived"))
+    store = write_store(derived, format="zarr")
+    assert store.markers() == open_store(tmp_path / "new").markers()
+    failures = write_failures(store)
     assert [failure["path"] for failure in failures] == ["0002_c2.png", "0004_c2.png"]
 
 
@@ -88,7 +88,7 @@ def test_preprocessing_goes_on_with_a_derived_store(
 ) -> None:
     """As `make train` with the same DSAP_SIZE does where deriving was interrupted."""
     plan = DerivedPlan(open_store(stores["zarr"]), tmp_path / "store", 16, "last")
-    fill_shard(plan.task(prepare_derived(plan, format="zarr")[0]))
+    fill_shard(plan.task(prepare(plan, format="zarr")[0]))
     fresh = make_plan(synthetic_root, tmp_path / "store", dsap_size=16)
     assert prepare(fresh, format="zarr") == [1, 2]
 
@@ -97,7 +97,7 @@ def test_a_damaged_source_is_named_and_nothing_is_made_of_it(source: Path, tmp_p
     change_marker(source, 1, "iuv")
     plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
     with pytest.raises(UserError, match=r"shard 1 of .*source.zarr is damaged: iuv\n.*pipeline verify .*source.zarr"):
-        fill_store(plan, prepare_derived(plan, format="zarr"))
+        write_store(plan, format="zarr")
     assert open_store(tmp_path / "derived", incomplete=True).missing_shards() == [1, 2]
 
 
@@ -106,18 +106,18 @@ def test_a_target_that_was_made_otherwise_is_refused(
 ) -> None:
     path = tmp_path / "store"
     prepare(make_plan(synthetic_root, path, dsap_size=16), format="zarr")
-    with pytest.raises(UserError, match=r"was made otherwise: collision is last, asked for mean\n"):
-        prepare_derived(DerivedPlan(open_store(source), path, 16, "mean"), format="zarr")
+    with pytest.raises(UserError, match=r"was created with different settings: collision is last, asked for mean\n"):
+        prepare(DerivedPlan(open_store(source), path, 16, "mean"), format="zarr")
     with pytest.raises(UserError, match=r"source.zarr has these DSAP images already: size 32, .*\n.*DSAP_SIZE=64"):
-        prepare_derived(DerivedPlan(open_store(source), source, 32, "last"), format="zarr")
+        prepare(DerivedPlan(open_store(source), source, 32, "last"), format="zarr")
 
 
 def test_a_target_made_from_other_images_is_refused(source: Path, tmp_path: Path) -> None:
     plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
-    fill_shard(plan.task(prepare_derived(plan, format="zarr")[0]))
+    fill_shard(plan.task(prepare(plan, format="zarr")[0]))
     change_marker(source, 0, "image")
     with pytest.raises(UserError, match=r"derived was made from other images or IUV maps than .*source.zarr holds"):
-        prepare_derived(plan, format="zarr")
+        prepare(plan, format="zarr")
 
 
 def test_the_stores_name_says_how_its_dsap_images_are_made(source: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_going_on_with_other_images_is_refused(
     fill(make_plan(crops, tmp_path / "store", "folder"), "zarr")
     (crops / "0001_c1.png").rename(crops / "0009_c1.png")
     (crops / "iuv" / "0001_c1_IUV.png").rename(crops / "iuv" / "0009_c1_IUV.png")
-    with pytest.raises(UserError, match="was made otherwise: 5 images are not those of the store"):
+    with pytest.raises(UserError, match="was created with different settings: 5 images are not those of the store"):
         prepare(make_plan(crops, tmp_path / "store", "folder"), format="zarr")
 
 

@@ -74,7 +74,6 @@ class FakeTask:
 
     shard: int
     journal: Journal
-    path: Path = Path("nowhere")
     geometry: Geometry = GEOMETRY
     config: PreprocessConfig = CONFIG
 
@@ -91,8 +90,9 @@ class FakeTask:
         black[0, 0, 0, 2] = 10 * self.shard + batch  # says which batch this is
         return EstimatedBatch(black, torch.zeros_like(black), np.zeros(8, np.float32), np.zeros((8, 4), np.float32))
 
-    def check(self, rows: Mapping[str, np.ndarray]) -> None:
-        self.journal.reach("check", self.shard)
+    def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        for stage in ("check", "write", "written"):
+            self.journal.reach(stage, self.shard)
 
 
 class FakePlan:
@@ -105,7 +105,7 @@ class FakePlan:
 
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
-    """Of derivation and writing, too; nothing is written."""
+    """Of derivation, too; nothing is written."""
     journal = Journal()
     derive_rows = shard_pipeline.derive_rows
 
@@ -113,12 +113,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
         journal.reach("derive", *divmod(int(estimated.image[0, 0, 0, 2]), 10))
         return derive_rows(estimated, **settings)
 
-    def journal_write(path: Path, *, shard: int, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
-        journal.reach("write", shard)
-        journal.reach("written", shard)
-
     monkeypatch.setattr(shard_pipeline, "derive_rows", journal_derive)
-    monkeypatch.setattr(shard_pipeline, "write_shard", journal_write)
     return journal
 
 

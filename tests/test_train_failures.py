@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_at_checkpoint_time_keeps_the_last_checkpoint(tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (run / "last.pt").read_bytes() == before
-    assert not list(run.glob(".*.tmp"))
+    assert not list(run.glob(".*.partial"))
     _fit(store, run, _config(epochs=2))
     assert load_checkpoint(run / "last.pt").epoch == 2
 

@@ -72,7 +72,7 @@ def test_a_run_killed_at_a_random_step_continues_bit_for_bit(tmp_path: Path) -> 
         assert torch.equal(weights, right.model[name]), f"{name}; killed after step {wanted}, resumed from {done}"
     for key, state in left.optimiser["state"].items():
         assert torch.equal(state["exp_avg_sq"], right.optimiser["state"][key]["exp_avg_sq"])
-    assert not list(killed.glob(".*.tmp"))
+    assert not list(killed.glob(".*.partial"))
 
 
 def test_two_processes_train_together_on_the_single_process_batches(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.atomic import remove_partial, replacing
 from densereid.data_catalog.files.matlab import open_matlab, read_matlab
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
@@ -117,6 +118,7 @@ def extract_cuhk03(release: Release, data_root: Path, target: Path) -> Iterator[
     wanted = read_protocol(release.name, protocol)
     for folder in {Path(path).parent for path in wanted}:
         (target / folder).mkdir(parents=True, exist_ok=True)
+        remove_partial(target / folder)
     with open_matlab(images) as read:
         for path, source in wanted.items():
             if not (target / path).exists():
@@ -125,9 +127,8 @@ def extract_cuhk03(release: Release, data_root: Path, target: Path) -> Iterator[
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    Image.fromarray(pixels).save(temporary, "PNG")
-    temporary.replace(path)
+    with replacing(path, flushed=False) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def _pixels(read: Callable[..., np.ndarray], path: Path, kind: str, source: str) -> np.ndarray:

@@ -17,7 +17,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from densereid.data_catalog.files.atomic import write_bytes
+from densereid.data_catalog.files.atomic import remove_partial, write_bytes
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -97,8 +97,7 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
 
 def remove_partial_files(path: Path) -> None:
     """Delete what a killed writer left behind."""
-    for leftover in path.glob("*.partial"):
-        leftover.unlink()
+    remove_partial(path)
 
 
 class Reader:

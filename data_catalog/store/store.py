@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import make_folder, write_json
+from densereid.data_catalog.files.atomic import make_folder, remove_partial, write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.store import hdf5_format, zarr_format
 from densereid.data_catalog.store.schema import (
@@ -93,8 +93,7 @@ def remove_leftovers(path: AnyPath) -> None:
         return
     module, _ = _recognise(path)
     module.remove_partial_files(path)
-    for leftover in (path / "shards").glob(".*.partial"):
-        leftover.unlink()
+    remove_partial(path / "shards")
 
 
 class Store:

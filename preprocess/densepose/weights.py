@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import rename_into_place, write_json
+from densereid.data_catalog.files.atomic import replacing, write_json
 
 LICENCE = "CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/)"
 """Of every published DensePose model, as the model zoo's page says (doc/DENSEPOSE_IUV.md, section License)."""
@@ -131,7 +131,8 @@ def _download(entry: PublishedWeights) -> None:
         _remove_abandoned(folder)
         with tempfile.TemporaryDirectory(prefix=_DOWNLOADING, dir=folder) as temporary:
             fetched = pooch.retrieve(entry.url, entry.sha256, entry.cached.name, temporary, downloader=fetch)
-            rename_into_place(Path(fetched), entry.cached)
+            with replacing(entry.cached) as target:
+                Path(fetched).replace(target)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's, of a wrong digest, is a ValueError
         raise UserError(
             f"the weights {entry.config} are not on this machine, and downloading them failed: {_reason(error)}",

@@ -16,12 +16,12 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, arrays_written
-from densereid.data_catalog.store.store import Store, open_store
+from densereid.data_catalog.store.store import Store, write_shard
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
-from densereid.preprocess.writing.plan import PreprocessConfig, prepare
+from densereid.preprocess.writing.plan import DERIVED_FROM, PreprocessConfig, check_same
 
-TAKEN_OVER = ("image", "iuv", "score", "box", "status")
+COPIED = ("image", "iuv", "score", "box", "status")
 """Arrays of a shard that do not depend on how its DSAP images are made."""
 
 
@@ -48,6 +48,34 @@ class DerivedPlan:
             size, self.dsap_size, self.collision, self.source.geometry.shard_rows, device=self.device
         )
 
+    def attributes(self) -> dict[str, Any]:
+        """What preprocessing from the images would give the store, and which store this one is made from."""
+        attributes = self.source.attributes
+        described = {key: attributes[key] for key in ("collision", DERIVED_FROM) if key in attributes}
+        origin = {"store": self.source.path.name, "dsap_size": self.source.geometry.dsap_size, **described}
+        copied = {key: attributes[key] for key in ("dataset", "estimator")}
+        return {**copied, "collision": self.collision, DERIVED_FROM: origin}
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The source's."""
+        return {spec.name: self.source.read(spec.name) for spec in arrays_written("create")}
+
+    def check(self, store: Store) -> None:
+        """Raise UserError where ``store`` is the source itself, has other settings, or was made from other images."""
+        if _resolved(self.path) == _resolved(self.source.path):
+            raise UserError(
+                f"{self.source.path} has these DSAP images already: size {self.dsap_size}, collision {self.collision}",
+                "choose other ones: DSAP_SIZE=64, or COLLISION=mean",
+            )
+        check_same(self, store)
+        source, written = self.source.markers(), store.markers()
+        other = [shard for shard in written if _copied(written[shard]) != _copied(source[shard])]
+        if other:
+            raise UserError(
+                f"{self.path} was made from other images or IUV maps than {self.source.path} holds: shards {other}",
+                "delete it to create it again",
+            )
+
     def task(self, shard: int) -> DerivedTask:
         """The work of one shard."""
         return DerivedTask(shard, self.path.absolute(), self.geometry, self.config, self.source, self._markers[shard])
@@ -56,26 +84,10 @@ class DerivedPlan:
     def _markers(self) -> dict[int, dict[str, Any]]:
         return self.source.markers()
 
-    def attributes(self) -> dict[str, Any]:
-        """What preprocessing from the images would say about the store's making."""
-        taken_over = {name: self.source.attributes[name] for name in ("dataset", "estimator")}
-        return {**taken_over, "collision": self.collision}
-
-    def origin(self) -> dict[str, Any]:
-        """From which other store this one was made."""
-        told = ("collision", "derived_from")
-        known = {name: self.source.attributes[name] for name in told if name in self.source.attributes}
-        source = {"store": self.source.path.name, "dsap_size": self.source.geometry.dsap_size, **known}
-        return {"derived_from": source}
-
-    def rows(self) -> dict[str, np.ndarray]:
-        """The arrays that are known before anything is computed."""
-        return {spec.name: self.source.read(spec.name) for spec in arrays_written("create")}
-
 
 @dataclass(frozen=True)
 class DerivedTask:
-    """All that a worker needs to derive one shard: see :class:`densereid.preprocess.writing.shard_pipeline.Task`."""
+    """One shard of a derived store: images and dense pose are read from the source."""
 
     shard: int
     path: AnyPath
@@ -102,44 +114,24 @@ class DerivedTask:
     def _failures(self, rows: slice) -> dict[int, dict[str, str]]:
         failures = {failure["path"]: failure for failure in self.marker.get("failures", [])}
         paths = self.source.read("path", rows) if failures else ()
-        return {place: failures[path] for place, path in enumerate(paths) if path in failures}
+        return {index: failures[path] for index, path in enumerate(paths) if path in failures}
 
-    def check(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Raise UserError where what was taken over is not what the source's marker says it wrote."""
-        checksums = self.marker["crc32"]
-        damaged = [name for name in TAKEN_OVER if zlib.crc32(rows[name].data) != checksums[name]]
+    def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        """Write the shard, then its marker; UserError where what was copied is not what the source's marker says."""
+        expected = _copied(self.marker)
+        damaged = [name for name in COPIED if zlib.crc32(rows[name].data) != expected[name]]
         if damaged:
             raise UserError(
                 f"shard {self.shard} of {self.source.path} is damaged: {', '.join(damaged)}",
                 f"`python -m pipeline verify {self.source.path}` says what else is",
             )
+        write_shard(self.path, shard=self.shard, rows=rows, notes=notes)
 
 
-def prepare_derived(plan: DerivedPlan, *, format: str) -> list[int]:
-    """Make the store, or check that the one at ``plan.path`` can be gone on with; return the missing shards.
-
-    Raises UserError where the store is the source itself, was made otherwise, or from other images.
-    """
-    source = plan.source
-    if _resolved(plan.path) == _resolved(source.path):
-        raise UserError(
-            f"{source.path} has these DSAP images already: size {plan.dsap_size}, collision {plan.collision}",
-            "say which are wanted: DSAP_SIZE=64, or COLLISION=mean",
-        )
-    missing = prepare(plan, format=format)
-    theirs, ours = source.markers(), open_store(plan.path, incomplete=True).markers()
-    other = [
-        shard
-        for shard, marker in ours.items()
-        if any(marker["crc32"][name] != theirs[shard]["crc32"][name] for name in TAKEN_OVER)
-    ]
-    if other:
-        raise UserError(
-            f"{plan.path} was made from other images or IUV maps than {source.path} holds: shards {other}",
-            "delete it to make it anew",
-        )
-    return missing
+def _copied(marker: Mapping[str, Any]) -> dict[str, int]:
+    """The checksums that a derived store's shard has in common with its source's."""
+    return {name: marker["crc32"][name] for name in COPIED}
 
 
-def _resolved(place: AnyPath) -> AnyPath:
-    return place.resolve() if isinstance(place, Path) else place
+def _resolved(path: AnyPath) -> AnyPath:
+    return path.resolve() if isinstance(path, Path) else path

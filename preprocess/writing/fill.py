@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, as_completed
 from contextlib import closing
-from typing import Protocol
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.store.store import Store
-from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, Task, compute_shards
+from densereid.data_catalog.files.atomic import write_bytes
+from densereid.data_catalog.store.store import Store, open_store
+from densereid.preprocess.writing.plan import ShardTask, StorePlan, prepare
+from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, compute_shards
 
 
-class Work(Protocol):
-    """What says which work each shard of a store is, such as a :class:`densereid.preprocess.writing.plan.Plan`."""
+def write_store(
+    plan: StorePlan, *, format: str, executor: Executor | None = None, on_progress: OnProgress | None = None
+) -> Store:
+    """The plan's store, created or resumed and filled to its end, with ``failures.csv`` in its folder.
 
-    def task(self, shard: int) -> Task:
-        """The work of one shard."""
-        ...
+    For example the images of a dataset with their IUV maps::
+
+        dataset = find_dataset("synthetic", Path("data"))
+        config = PreprocessConfig(size=(256, 128), dsap_size=32)
+        write_store(Plan(dataset, Path("stores/synthetic.zarr"), open_iuv(dataset), config), format="zarr")
+
+    Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do.
+    """
+    shards = prepare(plan, format=format)
+    fill_store(plan, shards, executor=executor, on_progress=on_progress)
+    store = open_store(plan.path)
+    write_failures(store)
+    return store
 
 
 def fill_store(
-    plan: Work, shards: list[int], *, executor: Executor | None = None, on_progress: OnProgress | None = None
+    plan: StorePlan, shards: list[int], *, executor: Executor | None = None, on_progress: OnProgress | None = None
 ) -> None:
     """Compute and write ``shards``: in this process, or by an executor whose workers each own a whole shard.
 
@@ -52,7 +66,7 @@ def fill_store(
 
 
 def _computed_by(
-    executor: Executor, tasks: Iterable[Task]
+    executor: Executor, tasks: Iterable[ShardTask]
 ) -> Generator[tuple[int, Progress | BaseException], None, None]:
     futures = {executor.submit(fill_shard, task): task.shard for task in tasks}
     try:
@@ -63,7 +77,7 @@ def _computed_by(
             future.cancel()
 
 
-def fill_shard(task: Task, *, on_progress: OnProgress | None = None) -> Progress:
+def fill_shard(task: ShardTask, *, on_progress: OnProgress | None = None) -> Progress:
     """Compute one shard in memory and write it; return its totals."""
     [(_, outcome)] = compute_shards([task], on_progress)
     if isinstance(outcome, Exception):
@@ -75,8 +89,9 @@ def write_failures(store: Store) -> list[dict[str, str]]:
     """Collect the failures of all finished shards into ``failures.csv`` in the store's folder, and return them."""
     markers = store.markers()
     failures = [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
-    with (store.path / "failures.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["path", "reason"])
-        writer.writeheader()
-        writer.writerows(failures)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["path", "reason"])
+    writer.writeheader()
+    writer.writerows(failures)
+    write_bytes(store.path / "failures.csv", table.getvalue().encode())
     return failures

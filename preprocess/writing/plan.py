@@ -1,4 +1,4 @@
-"""What a preprocessing run makes, decided before it starts: the plan, and the store that fits it."""
+"""What a preprocessing run makes, decided before it starts: the plan of a store, and the store that fits it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry
-from densereid.data_catalog.store.store import Store, create_store, exists, open_store, remove_leftovers
+from densereid.data_catalog.store.store import Store, create_store, exists, open_store, remove_leftovers, write_shard
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
+
+DERIVED_FROM = "derived_from"
+"""Attribute of a store that was made from another one, and which; it is not compared, because the rows are equal."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,72 @@ class PreprocessConfig:
     shard_rows: int = 1024
     batch_size: int = 64
     device: str = "cpu"
+
+
+class StorePlan(Protocol):
+    """Which store is made, where, and from what: from images (:class:`Plan`), or from another store."""
+
+    @property
+    def path(self) -> AnyPath:
+        """Where the store is, or will be."""
+        ...
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        ...
+
+    def attributes(self) -> dict[str, Any]:
+        """What the store says about how it was made; equal for two runs that give equal stores."""
+        ...
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that are known before anything is computed."""
+        ...
+
+    def check(self, store: Store) -> None:
+        """Raise UserError that names every difference unless ``store`` can be resumed by this plan."""
+        ...
+
+    def task(self, shard: int) -> ShardTask:
+        """The work of one shard. Its paths are absolute: a worker may have another working directory."""
+        ...
+
+
+class ShardTask(Protocol):
+    """The unit of work: what a process needs to compute and write one shard, and nothing of the others; it pickles."""
+
+    @property
+    def shard(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        ...
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
+        ...
+
+    def read(self, rows: slice, readers: Executor) -> Any:
+        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`estimate` takes."""
+        ...
+
+    def estimate(self, reading: Any) -> EstimatedBatch:
+        """The rows that :meth:`read` began to read, with their dense pose."""
+        ...
+
+    def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        """Write the shard, and at the end its marker with ``notes``. Raises UserError where the rows are wrong."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,10 +117,26 @@ class Plan:
         height, width = self.config.size
         return Geometry(len(self.dataset.records), height, width, self.config.dsap_size, self.config.shard_rows)
 
-    def task(self, shard: int) -> ShardTask:
-        """The work of one shard. Paths are absolute: a worker may have another working directory."""
+    def attributes(self) -> dict[str, Any]:
+        """Dataset, estimator with its settings, and DSAP rule."""
+        return {
+            "dataset": self.dataset.name,
+            "estimator": {"name": self.estimator.name, **self.estimator.settings()},
+            "collision": self.config.collision,
+        }
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """What the dataset alone decides."""
+        return self.dataset.rows()
+
+    def check(self, store: Store) -> None:
+        """Raise UserError unless ``store`` has the plan's attributes, sizes and images."""
+        check_same(self, store)
+
+    def task(self, shard: int) -> PreprocessTask:
+        """The work of one shard."""
         geometry = self.geometry
-        return ShardTask(
+        return PreprocessTask(
             shard,
             self.dataset.records[geometry.shard_slice(shard)],
             self.dataset.root.absolute(),
@@ -61,26 +146,10 @@ class Plan:
             self.config,
         )
 
-    def attributes(self) -> dict[str, Any]:
-        """What the store says about its making; equal for two runs that give equal stores."""
-        return {
-            "dataset": self.dataset.name,
-            "estimator": {"name": self.estimator.name, **self.estimator.settings()},
-            "collision": self.config.collision,
-        }
-
-    def origin(self) -> dict[str, Any]:
-        """Nothing besides; who made the store is in its provenance.json (preprocess/writing/provenance.py)."""
-        return {}
-
-    def rows(self) -> dict[str, np.ndarray]:
-        """The arrays that are known before anything is computed."""
-        return self.dataset.rows()
-
 
 @dataclass(frozen=True)
-class ShardTask:
-    """The unit of work: all that a worker needs to compute and write one shard, and nothing of the others."""
+class PreprocessTask:
+    """One shard of a dataset: its images are read from their files, and an estimator gives their dense pose."""
 
     shard: int
     records: tuple[ImageRecord, ...]
@@ -98,71 +167,38 @@ class ShardTask:
         """The images that :meth:`read` began to read, with their dense pose."""
         return estimate(self.estimator, self.config.size, [future.result() for future in reading])
 
-    def check(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Nothing to compare a shard with that is made for the first time."""
-
-
-class StorePlan(Protocol):
-    """What is decided about a store before it is made; :class:`Plan` is one."""
-
-    @property
-    def path(self) -> AnyPath:
-        """Where the store lives, or will."""
-        ...
-
-    @property
-    def config(self) -> PreprocessConfig:
-        """How the store is made."""
-        ...
-
-    @property
-    def geometry(self) -> Geometry:
-        """The sizes of the store."""
-        ...
-
-    def attributes(self) -> dict[str, Any]:
-        """What the store says about its making; equal for two runs that give equal stores."""
-        ...
-
-    def origin(self) -> dict[str, Any]:
-        """What the store says besides, which may differ."""
-        ...
-
-    def rows(self) -> dict[str, np.ndarray]:
-        """The arrays that are known before anything is computed."""
-        ...
+    def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        """Write the shard, then its marker."""
+        write_shard(self.path, shard=self.shard, rows=rows, notes=notes)
 
 
 def prepare(plan: StorePlan, *, format: str) -> list[int]:
-    """Make the store, or check that the one at ``plan.path`` is of the same making; return the missing shards."""
+    """Create the plan's store, or check that the one at its path can be resumed; return the missing shards.
+
+    Raises UserError where the store that is there was created with other settings or from other images.
+    """
     if not exists(plan.path):
-        create_store(
-            plan.path,
-            format=format,
-            geometry=plan.geometry,
-            attributes={**plan.attributes(), **plan.origin()},
-            rows=plan.rows(),
-        )
+        create_store(plan.path, format=format, geometry=plan.geometry, attributes=plan.attributes(), rows=plan.rows())
     store = open_store(plan.path, incomplete=True)
-    check_same(plan, store)
+    plan.check(store)
     remove_leftovers(plan.path)
     return store.missing_shards()
 
 
 def check_same(plan: StorePlan, store: Store) -> None:
-    """Raise UserError that names every difference unless the store is of the plan's making."""
+    """Raise UserError that names every difference between the plan's attributes, sizes and images and the store's."""
     wanted = {**plan.attributes(), **plan.geometry.to_dict()}
-    found = {**store.attributes, **store.geometry.to_dict()}
+    actual = {**store.attributes, **store.geometry.to_dict()}
+    wanted.pop(DERIVED_FROM, None)
     different = [
-        f"{key} is {found.get(key)}, asked for {value}" for key, value in wanted.items() if found.get(key) != value
+        f"{key} is {actual.get(key)}, asked for {value}" for key, value in wanted.items() if actual.get(key) != value
     ]
     if not different:
-        rows = plan.rows()
-        changed = sum(store.read(name) != values for name, values in rows.items())
+        changed = sum(store.read(name) != values for name, values in plan.rows().items())
         if np.any(changed):
             different = [f"{np.count_nonzero(changed)} images are not those of the store"]
     if different:
         raise UserError(
-            f"{plan.path} was made otherwise: {'; '.join(different)}",
-            "delete it to make it anew, or choose another folder with STORE_ROOT",
+            f"{plan.path} was created with different settings: {'; '.join(different)}",
+            "delete it to create it again, or choose another folder with STORE_ROOT",
         )

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.schema import Geometry, Status, arrays_written
-from densereid.data_catalog.store.store import write_shard
+from densereid.data_catalog.store.schema import Status, arrays_written
 from densereid.preprocess.writing.batch_rows import EstimatedBatch, derive_rows
-from densereid.preprocess.writing.plan import PreprocessConfig
+from densereid.preprocess.writing.plan import ShardTask
 
 READ_AHEAD = 2
 """Batches read, or being read, before the estimator asks for them."""
@@ -58,44 +56,8 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Task(Protocol):
-    """What a process needs to compute and write one shard; it pickles."""
-
-    @property
-    def shard(self) -> int:
-        """Its number."""
-        ...
-
-    @property
-    def path(self) -> AnyPath:
-        """The store."""
-        ...
-
-    @property
-    def geometry(self) -> Geometry:
-        """The store's sizes."""
-        ...
-
-    @property
-    def config(self) -> PreprocessConfig:
-        """How the store is made."""
-        ...
-
-    def read(self, rows: slice, readers: Executor) -> Any:
-        """Begin to read ``rows`` of the shard, as jobs of ``readers``; what :meth:`estimate` takes."""
-        ...
-
-    def estimate(self, reading: Any) -> EstimatedBatch:
-        """The rows that :meth:`read` began to read, with their dense pose."""
-        ...
-
-    def check(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Raise UserError, before it is written, where the whole shard is not what it has to be."""
-        ...
-
-
 def compute_shards(
-    tasks: Iterable[Task], on_progress: OnProgress | None = None
+    tasks: Iterable[ShardTask], on_progress: OnProgress | None = None
 ) -> Generator[tuple[int, Progress | Exception], None, None]:
     """Compute and write each shard; yield its number with its totals, or with what went wrong.
 
@@ -140,12 +102,12 @@ def _without_frames(error: Exception) -> Exception:
 class _Batch:
     """Rows of a shard that are being read."""
 
-    task: Task
+    task: ShardTask
     rows: slice
     reading: Any
 
 
-def _read_ahead(tasks: Iterable[Task], readers: Executor, failed: Collection[int]) -> Iterator[_Batch]:
+def _read_ahead(tasks: Iterable[ShardTask], readers: Executor, failed: Collection[int]) -> Iterator[_Batch]:
     """Every batch of every shard in order while the next ones are read; no more of a shard that failed."""
     waiting: deque[_Batch] = deque()
     for task in tasks:
@@ -162,13 +124,13 @@ def _read_ahead(tasks: Iterable[Task], readers: Executor, failed: Collection[int
 
 
 def _compute(
-    task: Task,
+    task: ShardTask,
     batches: Iterable[_Batch],
     deriver: Executor,
     writing: _Writing | None,
     on_progress: OnProgress | None,
 ) -> _Computed:
-    """One shard, charted here and derived by ``deriver``; stops early where ``writing`` failed for good."""
+    """One shard, estimated here and derived by ``deriver``; stops early where ``writing`` failed for good."""
     computed = _Computed(task)
     derived: deque[Future[Progress]] = deque()
 
@@ -198,7 +160,7 @@ def _compute(
 class _Computed:
     """A shard in memory."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ShardTask) -> None:
         self.total = Progress()
         self._task = task
         self._failures: list[dict[str, str]] = []
@@ -222,9 +184,8 @@ class _Computed:
 
     def write(self) -> Progress:
         """Write the shard and its marker; its totals."""
-        self._task.check(self._rows)
         notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._num_fallbacks}
-        write_shard(self._task.path, shard=self._task.shard, rows=self._rows, notes=notes)
+        self._task.write(self._rows, notes)
         return self.total
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError, first_line
-from densereid.data_catalog.files.atomic import rename_into_place
+from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_rows
 from densereid.train.families import build_empty_network
@@ -69,19 +67,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     values = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     values |= {"config": to_dict(checkpoint.config), "checkpoint_version": CHECKPOINT_VERSION}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(values, file)
-        rename_into_place(temporary, path)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
         raise UserError(
             f"checkpoint {path} could not be written: {error}",
             "Free some space or make the folder writable, then run the same command again: it continues.",
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

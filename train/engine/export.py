@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError, first_line
-from densereid.data_catalog.files.atomic import rename_into_place
+from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
 from densereid.train.engine.checkpoint import Checkpoint
 from densereid.train.families import as_reid, build_empty_network
@@ -33,13 +32,10 @@ def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> No
         "epoch": checkpoint.epoch,
         "scores": checkpoint.scores,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(values, temporary)
-        rename_into_place(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            torch.save(values, temporary)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
         raise UserError(f"{path} could not be written: {error}", "Free some space, or choose another file.") from error
 
 

@@ -12,6 +12,7 @@ import yaml
 from lightning_fabric import Fabric
 
 from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.files.atomic import remove_partial
 from densereid.data_catalog.store.schema import Split
 from densereid.train.config.train_config import TrainConfig, to_dict
 from densereid.train.data.dataset import StoreDataset, StoreReader
@@ -106,8 +107,7 @@ def prepare_run(
     if fabric.is_global_zero:
         for name in () if continues else (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote a checkpoint
-            leftover.unlink()
+        remove_partial(folder)  # of a process killed while it wrote a checkpoint
         (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
     return run
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from densereid.data_catalog.files.atomic import replacing
+
 METRICS_FILE, EVENTS_FOLDER = "metrics.csv", "tensorboard"
 _COLUMNS = ("step", "epoch", "name", "value")
 
@@ -44,12 +46,10 @@ class Tracker:
 
 def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
     """Replace the file at once: a crash keeps the old rows or has the new ones."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
 
 
 def read_metrics(run_folder: Path) -> list[dict[str, str]]:
