@@ -259,6 +259,34 @@ def test_what_hinders_reaching_a_place_is_told(monkeypatch: pytest.MonkeyPatch, 
         UrlPath("s3://b/s").write_bytes(b"")
 
 
+@pytest.mark.parametrize(
+    "ask", [UrlPath.is_file, lambda path: path.glob("*"), lambda path: path.unlink(missing_ok=True)]
+)
+def test_what_cannot_be_asked_is_not_answered_with_no(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[UrlPath], object]
+) -> None:
+    """A store whose shards cannot be listed would be computed again."""
+
+    class Denied:
+        def info(self, path: str) -> object:
+            raise PermissionError("Access Denied")
+
+        ls = rm_file = lambda self, path, **options: self.info(path)
+
+    monkeypatch.setattr(UrlPath, "_system", lambda self: (Denied(), "b/s"))
+    with pytest.raises(UserError, match="may not be used with the credentials"):
+        ask(UrlPath("s3://b/s"))
+
+
+@pytest.mark.parametrize("url", ["sftp://user@host:22/a", "s3://bucket", "https://host/a", "memory://a", "oss://b/c"])
+def test_a_url_stays_as_it_was_typed(url: str) -> None:
+    """It is told to users, passed to zarr and typed again."""
+    path = parse_path(url)
+    assert str(path) == url
+    assert str(path / "b.zarr") == f"{url}/b.zarr"
+    assert parse_path(str(path / "b.zarr")) == path / "b.zarr"
+
+
 def test_our_own_mistakes_are_not_explained_away(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: UrlPath) -> object:
         raise AttributeError("a mistake in the code")

@@ -100,6 +100,15 @@ def test_commands_take_a_bucket(bucket: UrlPath, crops: Path, tmp_path: Path) ->
     assert "an hdf5 store cannot live at s3://bucket/stores/folder-crops-64x32.hdf5" in refused.stderr
 
 
+def test_a_path_that_was_used_crosses_a_fork(bucket: UrlPath) -> None:
+    path = bucket / "a.json"
+    path.write_bytes(b"{}")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if path.read_text(encoding="utf-8") == "{}" and path.is_file() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_missing_bucket_and_a_server_that_is_not_there_are_told(
     synthetic_root: Path, bucket: UrlPath, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
 """Where a store lives: a local folder, or a URL that fsspec knows. The only module that imports fsspec.
 
 A local path is a pathlib.Path and everything about it stays pathlib's. A path at a URL is a :class:`UrlPath`,
-which has the few methods of Path that stores use. Credentials and endpoints are read from the environment by
-fsspec's own libraries (s3fs: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...; gcsfs:
-GOOGLE_APPLICATION_CREDENTIALS, ...).
+which has the few methods of Path that stores use. It is not universal_pathlib's UPath, which answers "no" where
+nobody can be asked, forgets the host of some URLs and must not cross a fork (bench/RESULTS.md). Credentials and
+endpoints are read from the environment by fsspec's own libraries (s3fs: AWS_PROFILE, AWS_ACCESS_KEY_ID,
+AWS_ENDPOINT_URL, ...; gcsfs: GOOGLE_APPLICATION_CREDENTIALS, ...).
 """
 
 from __future__ import annotations
