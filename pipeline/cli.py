@@ -34,8 +34,7 @@ def cli() -> None:
     """
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-    for package in ("pipeline", "preprocess", "train", "data_catalog"):  # the libraries' chatter is not for users
-        logging.getLogger(package).setLevel(logging.INFO)
+    logging.getLogger("densereid").setLevel(logging.INFO)  # the libraries' chatter is not for users
 
 
 cli.add_command(catalog)

@@ -305,6 +305,7 @@ def test_train_makes_its_store_first_and_evaluate_reads_the_run(synthetic_root: 
     assert result.returncode == 0, result.stderr
     for words in ("model dsa-reid-small (on a CPU", "is not there or not finished; making it first", "77 images"):
         assert words in result.stderr or words in result.stdout
+    assert "Peak memory: " in result.stderr  # what the packages log
     folder = Path(result.stdout.strip().splitlines()[-1])
     assert {file.name for file in folder.iterdir()} >= {"config.yaml", "metrics.csv", "last.pt", "best.pt"}
     evaluated = run("evaluate", RUN_FOLDER=folder)
