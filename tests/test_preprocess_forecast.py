@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from helpers import ROOT, clean_environment, contents, failed, run
+from helpers import ROOT, as_environment, contents, failed, run
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import FORMATS, open_store
 from densereid.pipeline.commands.dry_run import dry_run_report
-from densereid.pipeline.stores import StoreRequest
+from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
@@ -115,7 +116,7 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-c", _SMALL_FILES.format(path=sys.path, limit=50_000)],
-        cwd=ROOT, env={**clean_environment(), **{key: str(value) for key, value in variables.items()}},
+        cwd=ROOT, env={**os.environ, **as_environment(variables)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
@@ -159,7 +160,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp
 def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
     wanted = {
         "dataset": "synthetic",
-        "size": "64x32",
+        "size": (64, 32),
         "store": "zarr",
         "shard_rows": 32,
         "estimator": "auto",
@@ -206,7 +207,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
 
 
 def test_a_dry_run_does_not_render(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*make synthesize"):
+    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*synthesize` renders them"):
         dry_run_report(request(tmp_path, tmp_path / "stores"))
     assert list(tmp_path.iterdir()) == []
 
