@@ -70,6 +70,13 @@ def print_status(text: str) -> None:
     click.echo(text, err=True)
 
 
+def print_dry_run(report: Mapping[str, str]) -> None:
+    """Print each subject of a dry run with its sentence."""
+    for subject, sentence in report.items():
+        click.echo(f"{subject:<10} {sentence}")
+    print_status("dry run: nothing was written")
+
+
 def print_table(table: Table) -> None:
     """Print a table to standard output; into a file or a pipe it is as wide as it needs to be."""
     from rich.console import Console  # here: --help does not need it

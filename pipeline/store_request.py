@@ -50,15 +50,19 @@ class StoreRequest:
     compiled: bool = False
     ignore_space: bool = False
 
+    @property
+    def dataset_name(self) -> str:
+        """What the dataset is called in the store: its own name, or of a folder of crops ``folder-`` and its name."""
+        return f"{FOLDER}-{self.data_root.resolve().name}" if self.dataset == FOLDER else self.dataset
+
     def path(self) -> AnyPath:
         """Where the store lives, or will: its name says dataset, size and, where it is not the usual, the DSAP images.
 
         For example ``market-256x128.zarr``, ``market-256x128-dsap64-mean.zarr``.
         """
-        name = f"{FOLDER}-{self.data_root.resolve().name}" if self.dataset == FOLDER else self.dataset
         unusual = f"-dsap{self.dsap_size}" if self.dsap_size != defaults().dsap_size else ""
         unusual += f"-{self.collision}" if self.collision != defaults().collision else ""
-        return self.store_root / f"{name}-{size_text(self.size)}{unusual}{FORMATS[self.store].SUFFIX}"
+        return self.store_root / f"{self.dataset_name}-{size_text(self.size)}{unusual}{FORMATS[self.store].SUFFIX}"
 
     def usual(self) -> StoreRequest:
         """The same store with the usual DSAP images."""

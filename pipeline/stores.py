@@ -159,19 +159,24 @@ def ensure_store(request: StoreRequest) -> Store:
 
     With other DSAP images than the usual ones, it is derived from the store that has those, where that is finished.
     """
-    path = request.path()
-    if exists(path):
-        store = open_store(path, incomplete=True)
-        if not store.missing_shards():
-            print_status(f"store {path}: {store.geometry.num_samples} images")
-            return store
-    print_status(f"store {path} is not there or not finished; making it first")
-    return derive_store(request) if _can_derive(request) else make_store(request)[0]
+    store = finished_store(request.path())
+    if store is not None:
+        print_status(f"store {store.path}: {store.geometry.num_samples} images")
+        return store
+    print_status(f"store {request.path()} is not there or not finished; making it first")
+    return derive_store(request) if can_derive(request) else make_store(request)[0]
 
 
-def _can_derive(request: StoreRequest) -> bool:
+def finished_store(path: AnyPath) -> Store | None:
+    """The store at ``path``, where there is one whose shards are all written."""
+    if not exists(path):
+        return None
+    store = open_store(path, incomplete=True)
+    return None if store.missing_shards() else store
+
+
+def can_derive(request: StoreRequest) -> bool:
+    """Whether the store with the usual DSAP images is finished, and by the estimator that is asked for."""
     usual = request.usual()
-    if usual == request or not exists(usual.path()):
-        return False
-    store = open_store(usual.path(), incomplete=True)
-    return not store.missing_shards() and request.estimator in ("auto", store.attributes["estimator"]["name"])
+    store = finished_store(usual.path()) if usual != request else None
+    return store is not None and request.estimator in ("auto", store.attributes["estimator"]["name"])

@@ -49,6 +49,12 @@ def contents(path: Path) -> dict[str, str]:
     }
 
 
+def files_below(*roots: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below the roots with its size and time of change."""
+    found = [path for root in roots for path in [root, *root.rglob("*")]]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
 GEOMETRY = Geometry(75, 20, 10, dsap_size=8, shard_rows=32)
 
 

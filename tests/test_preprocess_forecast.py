@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from helpers import ROOT, as_environment, contents, failed, run
+from helpers import ROOT, as_environment, contents, failed, files_below, run
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes
@@ -27,12 +27,6 @@ from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
-
-
-def tree(*roots: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder below the roots with its size and time of change."""
-    found = [path for root in roots for path in [root, *root.rglob("*")]]
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 @pytest.mark.parametrize("format", list(FORMATS))
@@ -144,7 +138,7 @@ def test_a_full_disk_is_recognised(error: OSError, full: bool) -> None:
 
 def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp_path: Path) -> None:
     variables = {"DATA_ROOT": synthetic_root, "STORE_ROOT": tmp_path / "stores", "SIZE": "64x32", "DRY_RUN": 1}
-    before = tree(synthetic_root, tmp_path)
+    before = files_below(synthetic_root, tmp_path)
     result = run("preprocess", "--shard-rows", 32, DATASET="synthetic", DENSEREID_CACHE=tmp_path / "cache", **variables)
     assert result.returncode == 0, result.stderr
     facts = dict(line.split(maxsplit=1) for line in result.stdout.replace("to do", "to_do").splitlines())
@@ -154,7 +148,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp
     assert "3 shards, 77 images" in facts["to_do"]
     assert "measured on 32 images" in result.stdout
     assert "images/s on the sample" in facts["time"]
-    assert tree(synthetic_root, tmp_path) == before
+    assert files_below(synthetic_root, tmp_path) == before
 
 
 def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
@@ -175,15 +169,15 @@ def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
 def test_a_dry_run_counts_what_is_written_already(
     synthetic_root: Path, tmp_path: Path, stores: dict[str, Path]
 ) -> None:
-    store = Path(shutil.copytree(stores["zarr"], tmp_path / stores["zarr"].name))
+    store = Path(shutil.copyfiles_below(stores["zarr"], tmp_path / stores["zarr"].name))
     (store / "shards" / "00001.json").unlink()
-    before = tree(tmp_path)
+    before = files_below(tmp_path)
     facts = dry_run_report(request(synthetic_root, tmp_path))
     assert "2 of 3 shards are written" in facts["store"]
     assert facts["to do"] == "1 shards, 32 images"
     with pytest.raises(UserError, match="shard_rows is 32, asked for 64"):
         dry_run_report(request(synthetic_root, tmp_path, shard_rows=64))
-    assert tree(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 @pytest.mark.parametrize("weights", ["R_50_FPN_s1x", "own.pkl"])
@@ -193,8 +187,8 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("own.pkl").write_bytes(b"never seen before")
-    shutil.rmtree(crops / "iuv")
-    before = tree(tmp_path)
+    shutil.rmfiles_below(crops / "iuv")
+    before = files_below(tmp_path)
     facts = dry_run_report(
         request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
     )
@@ -203,7 +197,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     assert reason in facts["estimator"]
     assert facts["on disk"].startswith("between ")
     assert facts["time"].startswith("unknown")
-    assert tree(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 def test_a_dry_run_does_not_render(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import click
 
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
+from densereid.pipeline.console import print_dry_run
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -32,15 +33,24 @@ _Settings = tuple[tuple[str, str], ...]
 @options.overrides
 @options.store_path
 @click.option("--fresh", is_flag=True, help="Start again; discards the run's checkpoints.")
+@options.dry_run
 def train_command(
     request: StoreRequest, model_size: _Size | None, model: str, seed: int, epochs: int | None, feed: str,
-    initial: Path | None, run_root: Path, overrides: _Settings, store_path: AnyPath | None, fresh: bool,
+    initial: Path | None, run_root: Path, overrides: _Settings, store_path: AnyPath | None, fresh: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Train a network on a store, making the store first where it is missing; continues by itself."""
-    from densereid.pipeline.commands.training import TrainRequest, chosen_settings, train_model
+    from densereid.pipeline.commands.training import (
+        TrainRequest,
+        chosen_settings,
+        train_model,
+        training_dry_run_report,
+    )
 
     settings = chosen_settings(overrides, model_size, epochs, initial)
     wanted = TrainRequest(request, model, settings, seed, run_root, store_path, feed, fresh)
+    if dry_run:
+        print_dry_run(training_dry_run_report(wanted))
+        return
     click.echo(train_model(wanted).run_folder)
 
 

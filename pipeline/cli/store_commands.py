@@ -15,7 +15,7 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
-from densereid.pipeline.console import command_line, print_status, print_table
+from densereid.pipeline.console import command_line, print_dry_run, print_status, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def preprocess_command(request: StoreRequest, dry_run: bool) -> None:
     """Images to masks and DSAP images in a store; continues what was interrupted."""
     if dry_run:
-        from densereid.pipeline.commands.dry_run import dry_run_report, print_dry_run
+        from densereid.pipeline.commands.dry_run import dry_run_report
 
         print_dry_run(dry_run_report(request))
         return

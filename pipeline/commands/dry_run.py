@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import click
 from rich import filesize
 
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.store.store import exists, open_store
-from densereid.pipeline.console import command_line, print_status
+from densereid.pipeline.console import command_line
 from densereid.pipeline.estimators import choose_estimator, resolve_estimator
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_request import StoreRequest
@@ -53,13 +52,6 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
         "estimator": f"{estimator.name} ({why}); device {device}",
     }
     return facts | (_cost(plan, images, request) if shards else {})
-
-
-def print_dry_run(report: dict[str, str]) -> None:
-    """Print each subject of a report with its sentence."""
-    for subject, sentence in report.items():
-        click.echo(f"{subject:<10} {sentence}")
-    print_status("dry run: nothing was written")
 
 
 def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:

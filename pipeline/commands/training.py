@@ -12,13 +12,20 @@ from rich.table import Table
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
-from densereid.data_catalog.store.store import Store, open_store
+from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import command_line, print_status, print_table, program
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.store_request import StoreRequest
-from densereid.pipeline.stores import ensure_store
+from densereid.pipeline.stores import (
+    can_derive,
+    counted,
+    ensure_store,
+    finished_store,
+    synthetic_exists,
+    wanted_dataset,
+)
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
-from densereid.train.engine.checkpoint import load_trained_network
+from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
@@ -97,6 +104,47 @@ def train_model(request: TrainRequest) -> FitResult:
     )
     _report(plan, result)
     return result
+
+
+def training_dry_run_report(request: TrainRequest) -> dict[str, str]:
+    """What a training would do, as a sentence for each of model, store, run and to do; nothing is written.
+
+    Raises UserError for what would stop it before it starts: settings, a dataset that is needed and not there.
+    """
+    plan = plan_training(request)
+    wanted, config = plan.request.store, plan.config
+    store = plan.given if plan.given is not None else finished_store(wanted.path())
+    folder = plan.folder(wanted.dataset_name if store is None else str(store.attributes["dataset"]))
+    done, state = _state_of(folder, fresh=request.fresh)
+    left = f"{max(0, config.epochs - done)} of {config.epochs} epochs"
+    batch = f"{config.sampling.identities} identities x {config.sampling.images} images in a batch"
+    return {
+        "model": plan.reasons.removeprefix("model "),
+        "store": _would_be(wanted) if store is None else f"{store.path}: {store.geometry.num_samples} images",
+        "run": f"{folder} {state}",
+        "to do": f"{left}, images of {config.height}x{config.width}, {batch}",
+    }
+
+
+def _state_of(folder: Path, *, fresh: bool) -> tuple[int, str]:
+    """The finished epochs that a training in ``folder`` would continue from, and what it would do with them."""
+    if not (folder / LAST).is_file():
+        return 0, "would start"
+    if fresh:
+        return 0, "would start again; its checkpoints would be discarded"
+    epoch = load_checkpoint(folder / LAST).epoch
+    return epoch, f"would continue after epoch {epoch}"
+
+
+def _would_be(request: StoreRequest) -> str:
+    """How a store that is not finished would be made."""
+    path = request.path()
+    if can_derive(request):
+        return f"{path} would be derived first, from {request.usual().path()}"
+    verb = "finished" if exists(path) else "made"
+    if request.dataset == "synthetic" and not synthetic_exists(request):
+        return f"{path} would be {verb} first, of pedestrians that would be rendered before"
+    return f"{path} would be {verb} first, of {counted(wanted_dataset(request))}; a dry run of preprocess says its cost"
 
 
 def _report(plan: TrainPlan, result: FitResult) -> None:
