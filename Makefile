@@ -1,20 +1,29 @@
-# Thin targets over `python -m pipeline`. Variables reach the commands through the environment:
+# Thin targets over `python -m pipeline`. What stands on make's command line reaches a command as its options:
 #   make preprocess DATASET=market STORE=hdf5 WORKERS=4
+# What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
-.PHONY: help demo catalog check extract synthesize preprocess derive train evaluate ablation activations export inspect status test lint format clean-env
+.PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
+        convert schema train evaluate describe export ablation activations test lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
-RUN := $(VENV)/bin/python -m pipeline
 # OpenMP threads that wait by spinning make training on a shared processor up to nine times slower (bench/RESULTS.md).
 export GOMP_SPINCOUNT ?= 1000
-export MAKE_COMMAND_LINE = make $(MAKECMDGOALS) $(MAKEOVERRIDES)
+
+# Variables of make's command line go to the command as DENSEREID_NAME, whatever they are called: the command knows its
+# options, and refuses what it does not know. Those of this file, and those that say DENSEREID_ themselves, do not.
+GIVEN = $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+quoted = '$(subst ','\'',$(1))'
+OPTIONS = $(filter-out PYTHON VENV GOMP_SPINCOUNT DENSEREID_%,$(GIVEN))
+RUN = $(foreach name,$(OPTIONS),DENSEREID_$(name)=$(call quoted,$(value $(name)))) \
+      DENSEREID_MAKE_GOALS='$(MAKECMDGOALS)' DENSEREID_MAKE_VARIABLES='$(GIVEN)' $(VENV)/bin/python -m pipeline
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: DATASET DATA_ROOT STORE STORE_ROOT SIZE ESTIMATOR MODEL DEVICE WORKERS SEED DRY_RUN"
-	@echo "  defaults:  pipeline/defaults.yaml;  every option: $(RUN) COMMAND --help"
+	@echo "  variables: DATASET DATA_ROOT STORE STORE_ROOT SIZE ESTIMATOR MODEL DEVICE WORKERS SEED DRY_RUN, and every other"
+	@echo "             option of a command: --short-edge is SHORT_EDGE. $(VENV)/bin/python -m pipeline COMMAND --help lists"
+	@echo "             them; their defaults: pipeline/defaults.yaml"
 
 demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect
 	@$(RUN) demo
@@ -49,13 +58,15 @@ ablation: $(VENV) ## The rows of a paper's table beside ours: make ablation TABL
 activations: $(VENV) ## Where the trunks of some runs look: make activations RUNS="runs/A runs/B"
 	@$(RUN) activations
 
+describe: $(VENV) ## What every setting means: make describe RUN_OR_MODEL=dsa-reid; without it, all models
+	@$(RUN) describe
+
 export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
 	@$(RUN) export
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(RUN) inspect
 
-.PHONY: densepose-sizes
 densepose-sizes: $(VENV) ## DensePose's input size on evidence: make densepose-sizes DATASET=market SHORT_EDGES=128,256 IMAGES=64
 	@$(RUN) densepose-sizes
 
@@ -64,6 +75,15 @@ doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
 
 status: $(VENV) ## A table of all stores
 	@$(RUN) status
+
+verify: $(VENV) ## Every byte of a store against its checksum: make verify STORE_PATH=stores/NAME.zarr
+	@$(RUN) verify
+
+convert: $(VENV) ## A store in the other format: make convert SOURCE=stores/A.zarr TARGET=stores/A.hdf5
+	@$(RUN) convert
+
+schema: $(VENV) ## The store's schema as a table
+	@$(RUN) schema
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest

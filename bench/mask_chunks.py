@@ -16,7 +16,7 @@ from bench.report import print_markdown_table, seconds
 from densereid.data_catalog.parts import PART_TO_LABEL
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.sample import render_sample
-from densereid.pipeline.commands.visibility import visible_share
+from densereid.pipeline.commands.inspect import visible_share
 
 NUM_IMAGES = 32_668
 SHARD_ROWS = 1024

@@ -27,6 +27,7 @@ from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.pipeline.cli.parameter_types import SETTING
 from densereid.pipeline.commands.training import chosen_settings
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
@@ -171,10 +172,10 @@ def compare(
 @click.option("--pretrain", default=0, show_default=True, help="Identities the trunk is pretrained on; 0: random.")
 @click.option("--pretrain-epochs", default=24, show_default=True)
 @click.option("--controls", is_flag=True, help="Also with less on f alone, and with more on f beside the guide.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of both networks.")
+@click.option("--set", "settings", type=SETTING, multiple=True, help="A setting of both networks.")
 def main(
     folder: Path, renderer_seed: int, iuv_errors: str, identities: int, test_identities: int, epochs: int, seeds: str,
-    pretrain: int, pretrain_epochs: int, controls: bool, settings: tuple[str, ...],
+    pretrain: int, pretrain_epochs: int, controls: bool, settings: tuple[tuple[str, str], ...],
 ) -> None:  # fmt: skip
     """Train both networks with every seed and print their scores."""
     logging.disable(logging.WARNING)

@@ -1,27 +1,54 @@
-"""The defaults of every command, and what is named by them: sizes, store paths, devices, models."""
+"""The defaults of every command, and what is named by them: sizes, devices, workers, models."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.store import FORMATS
 
-ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
+if TYPE_CHECKING:  # torch takes seconds that --help does not need
+    from densereid.preprocess.densepose.batching import Precision
+    from densereid.preprocess.estimators.detectron2 import Mode
+    from densereid.preprocess.semantics.derive import Collision
+
+STORE_FORMATS = ("zarr", "hdf5")
+"""The keys of :data:`densereid.data_catalog.store.store.FORMATS`, known without zarr and h5py."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The values of ``defaults.yaml`` as they stand there; each is the default of the option of its name."""
+
+    dataset: str
+    model: str
+    estimator: str
+    weights: str
+    mode: Mode
+    short_edge: int
+    precision: Precision
+    store: str
+    size: str
+    dsap_size: int
+    collision: Collision
+    device: str
+    workers: int
+    seed: int
+    data_root: str
+    store_root: str
+    run_root: str
 
 
 @cache
-def defaults() -> dict[str, Any]:
+def defaults() -> Defaults:
     """The content of ``defaults.yaml``."""
-    content: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "defaults.yaml").read_text(encoding="utf-8"))
-    return content
+    return Defaults(**yaml.safe_load((Path(__file__).parent / "defaults.yaml").read_text(encoding="utf-8")))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -32,16 +59,9 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def store_path(
-    store_root: AnyPath, dataset: str, size: tuple[int, int], format: str, *, dsap_size: int, collision: str
-) -> AnyPath:
-    """Where the store of a dataset at one canonical size lives: its name says both.
-
-    It also says how its DSAP images are made where that is not the default: ``-dsap64``, ``-mean``.
-    """
-    unusual = f"-dsap{dsap_size}" if dsap_size != defaults()["dsap_size"] else ""
-    unusual += f"-{collision}" if collision != defaults()["collision"] else ""
-    return store_root / f"{dataset}-{size[0]}x{size[1]}{unusual}{FORMATS[format].SUFFIX}"
+def size_text(size: tuple[int, int]) -> str:
+    """HEIGHTxWIDTH of (height, width)."""
+    return f"{size[0]}x{size[1]}"
 
 
 def resolve_device(name: str) -> tuple[str, str]:

@@ -1,85 +1,26 @@
-"""The stages of the pipeline as functions: render, preprocess, train, evaluate, inspect; each says what it chose."""
+"""Datasets become stores: rendered where they are ours, preprocessed, derived, or found finished."""
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_dataset
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.schema import Geometry, Split
+from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from densereid.pipeline.console import ProgressReport, print_status, this_command
 from densereid.pipeline.dask_cluster import shard_executor
-from densereid.pipeline.settings import ESTIMATORS, defaults, gpus_to_share, parse_size, resolve_device, store_path
-from densereid.preprocess.densepose.batching import Precision
-from densereid.preprocess.densepose.detectron2_network import missing
-from densereid.preprocess.estimators.base import Estimator
-from densereid.preprocess.estimators.densepose import open_densepose
-from densereid.preprocess.estimators.detectron2 import GUIDE, Mode, open_detectron2
-from densereid.preprocess.estimators.iuv import open_iuv
-from densereid.preprocess.semantics.derive import Collision
+from densereid.pipeline.estimators import choose_estimator
+from densereid.pipeline.settings import gpus_to_share, resolve_device
+from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, write_failures
 from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 from densereid.preprocess.writing.provenance import record_run
-
-
-@dataclass(frozen=True)
-class StoreRequest:
-    """Which store is wanted and how it is made; the field names are those of the command's options."""
-
-    dataset: str
-    data_root: Path
-    store_root: AnyPath
-    store: str
-    size: str
-    dsap_size: int
-    collision: Collision
-    estimator: str = defaults()["estimator"]
-    iuv_root: Path | None = None
-    iuv_order: str = "auto"
-    pattern: str | None = None
-    shard_rows: int = Geometry.shard_rows
-    device: str = defaults()["device"]
-    workers: int = defaults()["workers"]
-    catalog: Path | None = None
-    scheduler: str | None = None
-    weights: str = defaults()["weights"]
-    mode: Mode = defaults()["mode"]
-    short_edge: int = defaults()["short_edge"]
-    precision: Precision = defaults()["precision"]
-    no_fallback: bool = False
-    compiled: bool = False
-    ignore_space: bool = False
-
-    def path(self) -> AnyPath:
-        """Where the store lives, or will."""
-        name = f"folder-{self.data_root.resolve().name}" if self.dataset == "folder" else self.dataset
-        size = parse_size(self.size)
-        return store_path(self.store_root, name, size, self.store, dsap_size=self.dsap_size, collision=self.collision)
-
-    def usual_path(self) -> AnyPath:
-        """Where the same store with the usual DSAP images lives, or would."""
-        return replace(self, **{name: defaults()[name] for name in ("dsap_size", "collision")}).path()
-
-    def variables(self) -> str:
-        """The Make variables that name this store: DATASET, and those that are not the defaults."""
-        named: dict[str, object] = {
-            "DATA_ROOT": self.data_root,
-            "STORE_ROOT": self.store_root,
-            "STORE": self.store,
-            "SIZE": self.size,
-        }
-        named |= {"DSAP_SIZE": self.dsap_size, "COLLISION": self.collision}
-        unusual = [f"{name}={value}" for name, value in named.items() if str(value) != str(defaults()[name.lower()])]
-        return " ".join((f"DATASET={self.dataset}", *unusual))
 
 
 def synthesize(root: Path, config: SyntheticConfig, *, workers: int) -> None:
@@ -111,7 +52,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
 
     ``source`` is that store; the request's own with the usual DSAP images unless given.
     """
-    original = open_store((source or request.usual_path()).absolute())
+    original = open_store((source or request.usual().path()).absolute())
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
@@ -124,58 +65,11 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
 def make_config(request: StoreRequest, device: str) -> PreprocessConfig:
     """The config of the request's store, computed on ``device``."""
     return PreprocessConfig(
-        size=parse_size(request.size),
+        size=request.size,
         dsap_size=request.dsap_size,
         collision=request.collision,
         shard_rows=request.shard_rows,
         device=device,
-    )
-
-
-def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
-    """The estimator that is asked for and the reason for it. Raises UserError with the choices where none fits.
-
-    ``auto`` takes IUV maps where the dataset has them, else Detectron2 where it is installed, else our own network.
-    """
-    name = request.estimator
-    if name not in ESTIMATORS:
-        raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
-    if name == "iuv":
-        return open_iuv(dataset, request.iuv_order), "asked for"
-    if name in ("densepose", "detectron2"):
-        return _network(request, device, detectron2=name == "detectron2"), "asked for"
-    if dataset.iuv_root is not None:
-        return open_iuv(dataset, request.iuv_order), f"IUV maps exist in {dataset.iuv_root}"
-    installed = missing() is None
-    try:
-        estimator = _network(request, device, detectron2=installed)
-        return estimator, f"there are no IUV maps, and Detectron2 is {'' if installed else 'not '}installed"
-    except UserError as error:
-        raise _no_estimator(dataset, str(error)) from error
-
-
-def _network(request: StoreRequest, device: str, *, detectron2: bool) -> Estimator:
-    common: dict[str, Any] = {
-        "device": device,
-        "mode": request.mode,
-        "short_edge": request.short_edge,
-        "precision": request.precision,
-        "notify": print_status,
-    }
-    if detectron2:
-        return open_detectron2(request.weights, fallback=not request.no_fallback, **common)
-    return open_densepose(request.weights, compiled=request.compiled, **common)
-
-
-def _no_estimator(dataset: Dataset, why: str) -> UserError:
-    return UserError(
-        f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
-        "the choices are:\n"
-        "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
-        "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"
-        "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
-        f"    conda, its own guide is {GUIDE}\n"
-        "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download",
     )
 
 
@@ -265,19 +159,24 @@ def ensure_store(request: StoreRequest) -> Store:
 
     With other DSAP images than the usual ones, it is derived from the store that has those, where that is finished.
     """
-    path = request.path()
-    if exists(path):
-        store = open_store(path, incomplete=True)
-        if not store.missing_shards():
-            print_status(f"store {path}: {store.geometry.num_samples} images")
-            return store
-    print_status(f"store {path} is not there or not finished; making it first")
-    return derive_store(request) if _can_derive(request) else make_store(request)[0]
+    store = finished_store(request.path())
+    if store is not None:
+        print_status(f"store {store.path}: {store.geometry.num_samples} images")
+        return store
+    print_status(f"store {request.path()} is not there or not finished; making it first")
+    return derive_store(request) if can_derive(request) else make_store(request)[0]
 
 
-def _can_derive(request: StoreRequest) -> bool:
-    usual = request.usual_path()
-    if usual == request.path() or not exists(usual):
-        return False
-    store = open_store(usual, incomplete=True)
-    return not store.missing_shards() and request.estimator in ("auto", store.attributes["estimator"]["name"])
+def finished_store(path: AnyPath) -> Store | None:
+    """The store at ``path``, where there is one whose shards are all written."""
+    if not exists(path):
+        return None
+    store = open_store(path, incomplete=True)
+    return None if store.missing_shards() else store
+
+
+def can_derive(request: StoreRequest) -> bool:
+    """Whether the store with the usual DSAP images is finished, and by the estimator that is asked for."""
+    usual = request.usual()
+    store = finished_store(usual.path()) if usual != request else None
+    return store is not None and request.estimator in ("auto", store.attributes["estimator"]["name"])

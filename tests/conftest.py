@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,16 @@ from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_variables_from_outside() -> Iterator[None]:
+    """What a developer's own environment says to the commands is not said to the tests."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in os.environ:
+            if name.startswith("DENSEREID_") and name != "DENSEREID_CACHE":
+                environment.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ def contents(path: Path) -> dict[str, str]:
     }
 
 
+def files_below(*roots: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below the roots with its size and time of change."""
+    found = [path for root in roots for path in [root, *root.rglob("*")]]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
 GEOMETRY = Geometry(75, 20, 10, dsap_size=8, shard_rows=32)
 
 
@@ -75,22 +82,18 @@ def write_random_store(path: Path, format: str, geometry: Geometry = GEOMETRY) -
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own; variables go through the environment, as make passes them."""
-    variables = {name: str(value) for name, value in environment.items()}
-    clean = {
-        key: value for key, value in os.environ.items() if key not in ("DATASET", "STORE", "SIZE", "SEED", "MODEL")
-    }
+def run(*arguments: object, **given: object) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own; its variables go through the environment, as make passes them."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, arguments)],
-        cwd=ROOT, env={**clean, **variables}, capture_output=True, text=True, timeout=240, check=False,
+        cwd=ROOT, env={**os.environ, **as_environment(given)}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
 
-def clean_environment() -> dict[str, str]:
-    """The environment without what `make test VARIABLE=...` may have put there."""
-    ours = {"DATASET", "DATA_ROOT", "STORE", "SIZE", "SEED", "MODEL", "DEVICE", "WORKERS", "MAKE_COMMAND_LINE"}
-    return {key: value for key, value in os.environ.items() if key not in ours}
+def as_environment(given: Mapping[str, object]) -> dict[str, str]:
+    """Variables of options as the environment has them, DENSEREID_SIZE for SIZE; others (lower case) as they are."""
+    own = {name: name.startswith("DENSEREID_") or name.islower() for name in given}
+    return {name if own[name] else f"DENSEREID_{name}": str(value) for name, value in given.items()}
 
 
 def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1) -> None:

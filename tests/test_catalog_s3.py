@@ -14,7 +14,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from helpers import contents
+from helpers import as_environment, contents
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath
@@ -82,7 +82,8 @@ def test_commands_take_a_bucket(bucket: UrlPath, crops: Path, tmp_path: Path) ->
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "pipeline", *arguments],
-            cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, env={**os.environ, **as_environment(variables)}, capture_output=True, text=True, timeout=120,
+            check=False,
         )  # fmt: skip
 
     variables = {"DATASET": "folder", "DATA_ROOT": str(crops), "STORE_ROOT": str(bucket), "SIZE": "64x32"}

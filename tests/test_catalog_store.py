@@ -249,7 +249,7 @@ def test_rows_are_sorted_by_split_person_camera_path(stores: dict[str, Path]) ->
 
 
 def test_visible_share_counts_images(stores: dict[str, Path]) -> None:
-    from densereid.pipeline.commands.visibility import masks, visible_share
+    from densereid.pipeline.commands.inspect import masks, visible_share
 
     for path in stores.values():
         store = open_store(path)

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, clean_environment, failed, run
+from helpers import ROOT, as_environment, failed, run
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
-from densereid.pipeline.stores import StoreRequest, ensure_store, make_store
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import ensure_store, make_store
 
 COMMANDS = (
     "catalog",
@@ -146,8 +147,8 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     made = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
     assert made.returncode == 0, made.stderr
     assert "5 images (5 train)" in made.stderr
-    assert f"next: make inspect DATASET=folder DATA_ROOT={crops} STORE_ROOT=" in made.stderr
-    assert "SIZE=64x32" in made.stderr
+    assert f"next: python -m pipeline inspect --dataset folder --data-root {crops} --store-root " in made.stderr
+    assert "--size 64x32" in made.stderr
     again = run("preprocess", **variables, PATTERN=r"(?P<person>\d+)_c(?P<camera>\d)")
     assert again.returncode == 0
     assert "is complete; nothing to do" in again.stderr
@@ -174,7 +175,7 @@ def test_derive_makes_a_store_that_inspect_finds(crops: Path, tmp_path: Path) ->
     assert derived.returncode == 0, derived.stderr
     path = tmp_path / "folder-crops-64x32-dsap64-mean.zarr"
     assert derived.stdout.strip() == str(path)
-    assert "SIZE=64x32 DSAP_SIZE=64 COLLISION=mean" in derived.stderr
+    assert "--size 64x32 --dsap-size 64 --collision mean" in derived.stderr
     assert open_store(path).read("dsap").shape == (5, 24, 64, 64, 3)
     looked = run("inspect", **variables, DSAP_SIZE=64, COLLISION="mean")
     assert looked.returncode == 0, looked.stderr
@@ -184,7 +185,7 @@ def test_derive_makes_a_store_that_inspect_finds(crops: Path, tmp_path: Path) ->
 def test_training_derives_its_store_where_one_with_the_usual_part_images_exists(
     crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = StoreRequest("folder", crops, tmp_path, "zarr", "64x32", 32, "last")
+    usual = StoreRequest("folder", crops, tmp_path, "zarr", (64, 32), 32, "last")
     wanted = replace(usual, dsap_size=16)
     make_store(usual)
     for photo in crops.rglob("*.png"):
@@ -228,7 +229,7 @@ def start(code: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *code],
         cwd=ROOT,
-        env={**clean_environment(), **variables},
+        env={**os.environ, **as_environment(variables)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -265,6 +266,7 @@ _HANGS_WHEN_STOPPED = """
 import sys, time
 from densereid.pipeline import cli
 from densereid.pipeline import console as progress
+from densereid.pipeline.cli import store_commands
 def hanging(**request):
     try:
         progress.print_status("begun")
@@ -272,7 +274,7 @@ def hanging(**request):
     finally:
         progress.print_status("the end hangs")
         time.sleep(60)
-cli.preprocess_command.callback = hanging
+store_commands.preprocess_command.callback = hanging
 sys.argv = ["pipeline", "preprocess"]
 cli.main()
 """
@@ -305,6 +307,7 @@ def test_train_makes_its_store_first_and_evaluate_reads_the_run(synthetic_root: 
     assert result.returncode == 0, result.stderr
     for words in ("model dsa-reid-small (on a CPU", "is not there or not finished; making it first", "77 images"):
         assert words in result.stderr or words in result.stdout
+    assert "Peak memory: " in result.stderr  # what the packages log
     folder = Path(result.stdout.strip().splitlines()[-1])
     assert {file.name for file in folder.iterdir()} >= {"config.yaml", "metrics.csv", "last.pt", "best.pt"}
     evaluated = run("evaluate", RUN_FOLDER=folder)

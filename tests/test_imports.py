@@ -27,7 +27,7 @@ ONE_PACKAGE_EACH = {
     "psutil": "train/data",
     "tensorboard": "train/engine",
     "timm": "train/networks",
-    "matplotlib": "pipeline/commands",
+    "matplotlib": "pipeline/reports",
     "detectron2": "preprocess/densepose",
     "densepose": "preprocess/densepose",
 }

@@ -9,11 +9,13 @@ import pytest
 from reference_train import TINY
 
 from densereid.data_catalog.errors import UserError
+from densereid.pipeline.cli.parameter_types import parse_numbers
 from densereid.pipeline.commands import ablation
-from densereid.pipeline.commands.ablation import row_config, run_ablation
+from densereid.pipeline.commands.ablation import AblationRequest, row_config, run_ablation
 from densereid.pipeline.reports.ablation_report import report
 from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
 from densereid.pipeline.settings import choose_model
+from densereid.pipeline.store_request import StoreRequest
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.evaluation.metrics import Scores
 
@@ -21,12 +23,15 @@ SMALL = "dsa-reid-small"
 FEW = {**TINY, "evaluate_every": 0, "epochs": 1}
 
 
-def _run(table: str, store: Path, run_root: Path, *, seeds: str = "0", changes: dict[str, object] = FEW) -> Path:
-    settings = [f"{key}={value}" for key, value in changes.items()]
-    return run_ablation(
-        table=table, model=SMALL, seeds=seeds, epochs=None, run_root=run_root, overrides=settings, store_path=store,
-        size=None, feed="auto", device="cpu", workers=0, data_root=run_root,
-    )  # fmt: skip
+def _store_request(data_root: Path) -> StoreRequest:
+    return StoreRequest("synthetic", data_root, data_root, "zarr", (64, 32), 32, "last", device="cpu")
+
+
+def _run(
+    table: str, store: Path, run_root: Path, *, seeds: tuple[int, ...] = (0,), changes: dict[str, object] = FEW
+) -> Path:
+    request = _store_request(run_root)
+    return run_ablation(AblationRequest(request, table, SMALL, seeds, changes, run_root, store_path=store))
 
 
 def _runs(folder: Path) -> dict[str, int]:
@@ -130,7 +135,7 @@ def test_the_tables_own_base_is_the_model_where_none_is_asked_for() -> None:
 def test_an_ablation_trains_each_network_once_and_resumes(
     stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _run("dsa-5", stores["zarr"], tmp_path, seeds="0,1")
+    path = _run("dsa-5", stores["zarr"], tmp_path, seeds=(0, 1))
     folder = tmp_path / f"ablation-synthetic-{SMALL}"
     trained = _runs(folder)
     assert list(trained) == ["dsa-concat-seed0", "dsa-concat-seed1", "dsa-reid-seed0", "dsa-reid-seed1"]
@@ -144,10 +149,10 @@ def test_an_ablation_trains_each_network_once_and_resumes(
         ("Concatenation+fc", "0"), ("Concatenation+fc", "1"), ("Elem-add", "0"), ("Elem-add", "1"),
     ]  # fmt: skip
     assert "Concatenation+fc" in capsys.readouterr().out
-    assert _run("dsa-5", stores["zarr"], tmp_path, seeds="0,1").read_text() == text
+    assert _run("dsa-5", stores["zarr"], tmp_path, seeds=(0, 1)).read_text() == text
     assert _runs(folder) == trained
     with pytest.raises(UserError, match="SEEDS is 'x'"):
-        _run("dsa-5", stores["zarr"], tmp_path, seeds="x")
+        parse_numbers("SEEDS", "x")
 
 
 def test_a_sweep_is_one_experiment_with_other_settings(
@@ -187,16 +192,16 @@ def test_rows_with_attributes_read_the_datasets_file(synthetic_root: Path, tmp_p
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation, "row_config", noting)
-        request = {"data_root": synthetic_root}
-        configs = ablation._configs(table, rows, SMALL, {"epochs": 1}, "synthetic", request)
+        folders = ablation._attribute_folders("synthetic", _store_request(synthetic_root))
+        configs = ablation._configs(table, rows, SMALL, {"epochs": 1}, "synthetic", folders)
     file = synthetic_root / "synthetic" / "synthetic_attribute.mat"
     assert asked == [{"epochs": 1}, {"epochs": 1, "magnifier.attributes": str(file)}]
     assert list(configs) == ["dsa-reid", "dsa-reid-fusion=add"]
-    assert ablation._possible_rows(table, "synthetic", request) == rows
+    assert ablation._possible_rows(table, "synthetic", folders) == rows
     (tmp_path / "market" / "query").mkdir(parents=True)
     with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
-        ablation._possible_rows(table, "market", {"data_root": tmp_path})
-    elsewhere = {"data_root": tmp_path / "elsewhere"}
+        ablation._possible_rows(table, "market", ablation._attribute_folders("market", _store_request(tmp_path)))
+    elsewhere = ablation._attribute_folders("market", _store_request(tmp_path / "elsewhere"))
     assert ablation._possible_rows(table, "market", elsewhere) == rows  # said when the dataset is looked for
     with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
         ablation._configs(table, rows, SMALL, {}, "market", elsewhere)

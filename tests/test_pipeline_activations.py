@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import as_environment
 from PIL import Image
 from reference_train import TINY
 from torch import nn
@@ -88,17 +89,17 @@ def test_colours_go_from_blue_to_red() -> None:
 
 
 def test_one_picture_of_several_runs(stores: dict[str, Path], runs: list[Path], tmp_path: Path) -> None:
-    def draw(rows: str | None) -> Image.Image:
+    def draw(*rows: int) -> Image.Image:
         return Image.open(
             draw_activations(runs, images=2, rows=rows, seed=0, store_path=None, run_root=tmp_path, device="cpu")
         )
 
-    two, three = draw("1,8"), draw("1,8,20")
+    two, three = draw(1, 8), draw(1, 8, 20)
     assert three.height > two.height > 2 * 256
     assert two.width > 3 * 128  # the image and a column a run
-    assert draw(None).height == two.height  # two rows of a random choice
+    assert draw().height == two.height  # two rows of a random choice
     with pytest.raises(UserError, match=r"has no row 999; it has \d+ images\nchoose rows from 0 to"):
-        draw("1,999")
+        draw(1, 999)
 
 
 def test_each_run_has_a_map_of_its_own(stores: dict[str, Path], runs: list[Path]) -> None:
@@ -115,11 +116,11 @@ def test_each_run_has_a_map_of_its_own(stores: dict[str, Path], runs: list[Path]
 
 def test_the_command_takes_runs_from_make(runs: list[Path], tmp_path: Path) -> None:
     variables = {"RUNS": " ".join(map(str, runs)), "RUN_ROOT": str(tmp_path), "ROWS": "0,4"}
-    result = CliRunner().invoke(cli, ["activations"], env=variables)
+    result = CliRunner().invoke(cli, ["activations"], env=as_environment(variables))
     assert result.exit_code == 0, result.output
     written = list((tmp_path / "inspect").glob("*-activations.png"))
     assert len(written) == 1
     assert str(written[0]) in result.output
-    wrong = CliRunner().invoke(cli, ["activations", str(runs[0]), "--rows", "0,x"], env={"RUN_ROOT": str(tmp_path)})
+    wrong = CliRunner().invoke(cli, ["activations", str(runs[0]), "--rows", "0,x", "--run-root", str(tmp_path)])
     assert isinstance(wrong.exception, UserError)
     assert "ROWS is '0,x'" in str(wrong.exception)

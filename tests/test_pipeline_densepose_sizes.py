@@ -17,7 +17,8 @@ from reference_densepose import agreement_slowly
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import cli
-from densereid.pipeline.commands.densepose_sizes import parse_edges, sample
+from densereid.pipeline.cli.parameter_types import parse_edges
+from densereid.pipeline.commands.densepose_sizes import sample
 from densereid.preprocess.estimators.input_sizes import agreement
 
 

@@ -20,8 +20,9 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import open_store
-from densereid.pipeline import stores as stages
-from densereid.pipeline.stores import StoreRequest, choose_estimator, make_store
+from densereid.pipeline.estimators import choose_estimator
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import make_store
 from densereid.preprocess.densepose.batching import network_input
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
@@ -64,7 +65,7 @@ MIXED = crops_of((128, 64), (90, 41), (128, 64), (57, 60), (128, 64), (64, 32))
 def request_for(root: Path, **changes: Any) -> StoreRequest:
     settings = {"estimator": "auto", "store_root": root / "stores", "workers": 0, "shard_rows": 32, "short_edge": 32}
     return StoreRequest(
-        dataset="folder", data_root=root, store="zarr", size="64x32", dsap_size=32, collision="last", iuv_root=None,
+        dataset="folder", data_root=root, store="zarr", size=(64, 32), dsap_size=32, collision="last", iuv_root=None,
         iuv_order="auto", pattern=None, device="cpu", **(settings | changes),
     )  # fmt: skip
 
@@ -159,17 +160,17 @@ def test_auto_is_iuv_maps_then_detectron2_then_densepose_and_else_lists_the_choi
 ) -> None:
     dataset = find_dataset("folder", folder)
     request = request_for(folder, weights=str(checkpoint))
-    monkeypatch.setattr(stages, "missing", lambda: "no module detectron2")
+    monkeypatch.setattr("densereid.preprocess.densepose.detectron2_network.missing", lambda: "no module detectron2")
     chosen, why = choose_estimator(request, dataset, "cpu")
     assert (chosen, why) == (
         opened(checkpoint, short_edge=32),
         "there are no IUV maps, and Detectron2 is not installed",
     )
     assert choose_estimator(replace(request, estimator="densepose"), dataset, "cpu") == (chosen, "asked for")
-    monkeypatch.setattr(stages, "missing", lambda: None)
-    monkeypatch.setattr(stages, "open_detectron2", lambda *_, **__: "detectron2's")
+    monkeypatch.setattr("densereid.preprocess.densepose.detectron2_network.missing", lambda: None)
+    monkeypatch.setattr("densereid.preprocess.estimators.detectron2.open_detectron2", lambda *_, **__: "detectron2's")
     assert choose_estimator(request, dataset, "cpu")[0] == "detectron2's"
-    monkeypatch.setattr(stages, "missing", lambda: "no module detectron2")
+    monkeypatch.setattr("densereid.preprocess.densepose.detectron2_network.missing", lambda: "no module detectron2")
     monkeypatch.setitem(ZOO, "far", PublishedWeights("config", "http://127.0.0.1:9/model.pkl"))
     for change, problem in (
         ({"weights": "far"}, "config are not on this machine, and downloading them failed"),

@@ -16,8 +16,8 @@ from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
-from densereid.pipeline import stores as stages
-from densereid.pipeline.stores import StoreRequest, choose_estimator
+from densereid.pipeline.estimators import choose_estimator
+from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
@@ -170,7 +170,7 @@ def test_settings_are_all_that_changes_the_result(estimator: Detectron2Estimator
 
 def request_for(root: Path, **changes: Any) -> StoreRequest:
     return StoreRequest(
-        dataset="folder", data_root=root, store_root=root / "stores", store="zarr", size="64x32", dsap_size=32,
+        dataset="folder", data_root=root, store_root=root / "stores", store="zarr", size=(64, 32), dsap_size=32,
         collision="last", iuv_root=None, iuv_order="auto", pattern=None, shard_rows=32, device="cpu", workers=0,
         **{"estimator": "auto", **changes},
     )  # fmt: skip
@@ -187,8 +187,8 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
 
     with_maps = find_dataset("folder", crops)
     without = replace(with_maps, iuv_root=None)
-    monkeypatch.setattr(stages, "open_detectron2", opened)
-    monkeypatch.setattr(stages, "missing", lambda: None)
+    monkeypatch.setattr("densereid.preprocess.estimators.detectron2.open_detectron2", opened)
+    monkeypatch.setattr("densereid.preprocess.densepose.detectron2_network.missing", lambda: None)
     assert choose_estimator(request_for(crops), with_maps, "cpu")[0].name == "iuv"
     assert not asked
     given = {"weights": "R_101_FPN_s1x", "mode": "detect", "short_edge": 99, "precision": "bf16", "no_fallback": True}
@@ -201,7 +201,7 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
     def no_weights(*_: Any, **__: Any) -> None:
         raise UserError("the weights are not on this machine", "get them elsewhere")
 
-    monkeypatch.setattr(stages, "open_detectron2", no_weights)
+    monkeypatch.setattr("densereid.preprocess.estimators.detectron2.open_detectron2", no_weights)
     with pytest.raises(
         UserError, match=r"not on this machine\nget them elsewhere\nthe choices are(.|\n)*ESTIMATOR=iuv"
     ):

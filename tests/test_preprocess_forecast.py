@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,25 +14,19 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from helpers import ROOT, clean_environment, contents, failed, run
+from helpers import ROOT, as_environment, contents, failed, files_below, run
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import FORMATS, open_store
 from densereid.pipeline.commands.dry_run import dry_run_report
-from densereid.pipeline.stores import StoreRequest
+from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
-
-
-def tree(*roots: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder below the roots with its size and time of change."""
-    found = [path for root in roots for path in [root, *root.rglob("*")]]
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 @pytest.mark.parametrize("format", list(FORMATS))
@@ -115,7 +110,7 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-c", _SMALL_FILES.format(path=sys.path, limit=50_000)],
-        cwd=ROOT, env={**clean_environment(), **{key: str(value) for key, value in variables.items()}},
+        cwd=ROOT, env={**os.environ, **as_environment(variables)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
@@ -141,7 +136,7 @@ def test_a_full_disk_is_recognised(error: OSError, full: bool) -> None:
 
 def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp_path: Path) -> None:
     variables = {"DATA_ROOT": synthetic_root, "STORE_ROOT": tmp_path / "stores", "SIZE": "64x32", "DRY_RUN": 1}
-    before = tree(synthetic_root, tmp_path)
+    before = files_below(synthetic_root, tmp_path)
     result = run("preprocess", "--shard-rows", 32, DATASET="synthetic", DENSEREID_CACHE=tmp_path / "cache", **variables)
     assert result.returncode == 0, result.stderr
     facts = dict(line.split(maxsplit=1) for line in result.stdout.replace("to do", "to_do").splitlines())
@@ -151,13 +146,13 @@ def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp
     assert "3 shards, 77 images" in facts["to_do"]
     assert "measured on 32 images" in result.stdout
     assert "images/s on the sample" in facts["time"]
-    assert tree(synthetic_root, tmp_path) == before
+    assert files_below(synthetic_root, tmp_path) == before
 
 
 def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
     wanted = {
         "dataset": "synthetic",
-        "size": "64x32",
+        "size": (64, 32),
         "store": "zarr",
         "shard_rows": 32,
         "estimator": "auto",
@@ -172,15 +167,15 @@ def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
 def test_a_dry_run_counts_what_is_written_already(
     synthetic_root: Path, tmp_path: Path, stores: dict[str, Path]
 ) -> None:
-    store = Path(shutil.copytree(stores["zarr"], tmp_path / stores["zarr"].name))
+    store = Path(shutil.copyfiles_below(stores["zarr"], tmp_path / stores["zarr"].name))
     (store / "shards" / "00001.json").unlink()
-    before = tree(tmp_path)
+    before = files_below(tmp_path)
     facts = dry_run_report(request(synthetic_root, tmp_path))
     assert "2 of 3 shards are written" in facts["store"]
     assert facts["to do"] == "1 shards, 32 images"
     with pytest.raises(UserError, match="shard_rows is 32, asked for 64"):
         dry_run_report(request(synthetic_root, tmp_path, shard_rows=64))
-    assert tree(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 @pytest.mark.parametrize("weights", ["R_50_FPN_s1x", "own.pkl"])
@@ -190,8 +185,8 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("own.pkl").write_bytes(b"never seen before")
-    shutil.rmtree(crops / "iuv")
-    before = tree(tmp_path)
+    shutil.rmfiles_below(crops / "iuv")
+    before = files_below(tmp_path)
     facts = dry_run_report(
         request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
     )
@@ -200,11 +195,11 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     assert reason in facts["estimator"]
     assert facts["on disk"].startswith("between ")
     assert facts["time"].startswith("unknown")
-    assert tree(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 def test_a_dry_run_does_not_render(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*make synthesize"):
+    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*synthesize` renders them"):
         dry_run_report(request(tmp_path, tmp_path / "stores"))
     assert list(tmp_path.iterdir()) == []
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
 from densereid.data_catalog.datasets.lookup import find_spec, locate
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
-from densereid.pipeline.commands.training import chosen_settings
 from densereid.pipeline.console import print_status
-from densereid.pipeline.options import whole_numbers
 from densereid.pipeline.reports.ablation_report import report
 from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
 from densereid.pipeline.settings import choose_model, resolve_device
-from densereid.pipeline.stores import StoreRequest, ensure_store
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
@@ -25,46 +24,63 @@ from densereid.train.evaluation.evaluate import evaluate, has_protocol
 from densereid.train.evaluation.metrics import Scores
 
 
-def run_ablation(
-    *,
-    table: str,
-    model: str,
-    seeds: str,
-    epochs: int | None,
-    run_root: Path,
-    overrides: Sequence[str],
-    store_path: AnyPath | None,
-    size: str | None,
-    feed: str,
-    **store_request: Any,
-) -> Path:
-    """Train and evaluate the rows of ``table`` on the requested store; prints and writes them; the Markdown's path.
+@dataclass(frozen=True)
+class AblationRequest:
+    """A table of a paper as it is asked for."""
 
-    ``model`` is what every row is a variant of. Rows that differ only in the ranked feature share a run; finished
-    runs are not repeated. Rows that need attributes are left out, with a notice, where the dataset has none.
+    store: StoreRequest
+    """Its size is not looked at: the models have their own."""
+    table: str
+    """A key of :data:`densereid.pipeline.reports.paper_tables.TABLES`."""
+    model: str
+    """What every row is a variant of: a model's name, ``auto``, or a YAML file."""
+    seeds: tuple[int, ...]
+    settings: Mapping[str, object]
+    """Changes of every row's settings by dotted key; the row's own win."""
+    run_root: Path
+    store_path: AnyPath | None = None
+    """This store instead of the requested one."""
+    feed: str = "auto"
+
+
+def run_ablation(request: AblationRequest) -> Path:
+    """Train and evaluate the rows of a table on the requested store; prints and writes them; the Markdown's path.
+
+    Rows that differ only in the ranked feature share a run; finished runs are not repeated. Rows that need attributes
+    are left out, with a notice, where the dataset has none.
     """
-    chosen, numbers = TABLES[table], whole_numbers("SEEDS", seeds)
-    settings = chosen_settings(overrides, size, epochs)
-    device, why_device = resolve_device(store_request["device"])
-    model, why_model = choose_model(model, device, chosen.base)
-    dataset = str(open_store(store_path).attributes["dataset"]) if store_path else store_request["dataset"]
-    rows = _possible_rows(chosen, dataset, store_request)
-    store = _ranked_store(row_config(chosen, rows[0], model, settings, dataset), store_path, store_request)
-    configs = _configs(chosen, rows, model, settings, dataset, store_request)
-    folder = run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
-    print_status(f"table {table}: {len(configs)} networks x {len(numbers)} seeds, variants of {model} ({why_model})")
+    table = TABLES[request.table]
+    device, why_device = resolve_device(request.store.device)
+    model, why_model = choose_model(request.model, device, table.base)
+    given = open_store(request.store_path) if request.store_path else None
+    dataset = request.store.dataset if given is None else str(given.attributes["dataset"])
+    folders = _attribute_folders(dataset, request.store)
+    rows = _possible_rows(table, dataset, folders)
+    store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store)
+    configs = _configs(table, rows, model, request.settings, dataset, folders)
+    folder = request.run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
+    print_status(
+        f"table {table.name}: {len(configs)} networks x {len(request.seeds)} seeds, variants of {model} ({why_model})"
+    )
     print_status(f"device {device} ({why_device}); runs in {folder}")
+    _train_rows(configs, store, folder, device, request)
+    scores = {row.label: [_score(folder, row, seed, store, device) for seed in request.seeds] for row in rows}
+    return report(table, scores, request.seeds, folder, str(store.attributes["dataset"]))
+
+
+def _train_rows(
+    configs: Mapping[str, TrainConfig], store: Store, folder: Path, device: str, request: AblationRequest
+) -> None:
+    workers, feed = request.store.workers, request.feed
     for name, config in configs.items():
-        for seed in numbers:
+        for seed in request.seeds:
             run = folder / f"{name}-seed{seed}"
             print_status(f"{run}: {config.epochs} epochs")
-            fit(config, store, run, device=device, workers=store_request["workers"], feed=feed, seed=seed)
-    scores = {row.label: [_score(folder, row, seed, store, device) for seed in numbers] for row in rows}
-    return report(chosen, scores, numbers, folder, str(store.attributes["dataset"]))
+            fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed)
 
 
 def row_config(
-    table: Table, row: Row, model: str, settings: dict[str, object], dataset: str | None = None
+    table: Table, row: Row, model: str, settings: Mapping[str, object], dataset: str | None = None
 ) -> TrainConfig:
     """The config of one row on ``dataset``: its experiment as a variant of ``model``, with the options' ``settings``.
 
@@ -84,21 +100,19 @@ def _configs(
     table: Table,
     rows: Sequence[Row],
     model: str,
-    settings: dict[str, object],
+    settings: Mapping[str, object],
     dataset: str,
-    store_request: dict[str, Any],
+    folders: Sequence[Path],
 ) -> dict[str, TrainConfig]:
     """The config of each run. Raises UserError where a file that a row reads is not there."""
     configs = {}
     for row in rows:
-        files = {}
-        if row.attributes:
-            files["magnifier.attributes"] = str(find_attributes(dataset, _folders(dataset, store_request)))
+        files = {"magnifier.attributes": str(find_attributes(dataset, folders))} if row.attributes else {}
         configs[row.run] = row_config(table, row, model, {**settings, **files}, dataset)
     return configs
 
 
-def _possible_rows(table: Table, dataset: str, store_request: dict[str, Any]) -> tuple[Row, ...]:
+def _possible_rows(table: Table, dataset: str, folders: Sequence[Path]) -> tuple[Row, ...]:
     """The rows but those that the dataset cannot have, which are told.
 
     Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing.
@@ -107,24 +121,20 @@ def _possible_rows(table: Table, dataset: str, store_request: dict[str, Any]) ->
     for label in left_out:
         print_status(f"left out: {label}, which needs person attributes; {dataset} has none")
     rows = tuple(row for row in table.rows if row.label not in left_out)
-    folders = _folders(dataset, store_request)
     if any(row.attributes for row in rows) and len(folders) > 1:
         find_attributes(dataset, folders)
     return rows
 
 
-def _folders(dataset: str, store_request: dict[str, Any]) -> list[Path]:
-    """Where a file that belongs to the dataset may lie: its own folder, if it is on disk, and DATA_ROOT."""
-    root = Path(store_request["data_root"])
-    own = locate(find_spec(dataset, store_request.get("catalog")), root) if has_attributes(dataset) else None
+def _attribute_folders(dataset: str, request: StoreRequest) -> list[Path]:
+    """Where the dataset's attribute file may lie: its own folder, if it is on disk, and DATA_ROOT."""
+    root = request.data_root
+    own = locate(find_spec(dataset, request.catalog), root) if has_attributes(dataset) else None
     return [own, root] if own is not None else [root]
 
 
-def _ranked_store(config: TrainConfig, store_path: AnyPath | None, store_request: dict[str, Any]) -> Store:
-    if store_path is not None:
-        store = open_store(store_path)
-    else:
-        store = ensure_store(StoreRequest(size=f"{config.height}x{config.width}", **store_request))
+def _ranked_store(config: TrainConfig, given: Store | None, request: StoreRequest) -> Store:
+    store = given if given is not None else ensure_store(replace(request, size=(config.height, config.width)))
     if not has_protocol(store):
         raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
     return store

@@ -19,7 +19,6 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import print_status
-from densereid.pipeline.options import whole_numbers
 from densereid.pipeline.reports.contact_sheet import captioned, choose_rows, grid, stack
 from densereid.pipeline.settings import resolve_device
 from densereid.train.config.train_config import TrainConfig
@@ -39,7 +38,7 @@ def draw_activations(
     runs: Sequence[str | Path],
     *,
     images: int,
-    rows: str | None,
+    rows: Sequence[int],
     seed: int,
     store_path: AnyPath | None,
     run_root: Path,
@@ -47,13 +46,13 @@ def draw_activations(
 ) -> Path:
     """Write one picture of ``runs`` side by side into ``run_root/inspect``; its path.
 
-    Shows the ``rows`` (numbers with commas) of the first run's own store, or of another; without any, ``images`` that
-    ``seed`` chooses. Raises UserError for rows that the store does not have, and for runs that cannot be loaded.
+    Shows the ``rows`` of the first run's own store, or of another; where there are none, ``images`` that ``seed``
+    chooses. Raises UserError for rows that the store does not have, and for runs that cannot be loaded.
     """
     chosen, why = resolve_device(device)
     networks = [load_trained_network(Path(run)) for run in runs]
     store = open_store(store_path or networks[0][1].store["path"])
-    shown = _rows(store, rows) if rows else choose_rows(store, images, seed=seed)
+    shown = _checked(store, rows) if rows else choose_rows(store, images, seed=seed)
     print_status(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
     maps = [activations(network, store, shown, checkpoint.config, chosen) for network, checkpoint in networks]
     path = run_root / "inspect" / f"{store.path.name}-activations.png"
@@ -138,8 +137,7 @@ def _text(lines: Sequence[str]) -> Image.Image:
     return sheet
 
 
-def _rows(store: Store, text: str) -> np.ndarray:
-    rows = whole_numbers("ROWS", text)
+def _checked(store: Store, rows: Sequence[int]) -> np.ndarray:
     outside = [row for row in rows if not 0 <= row < store.geometry.num_samples]
     if outside:
         raise UserError(

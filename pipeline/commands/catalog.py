@@ -1,64 +1,80 @@
-"""The commands about datasets on disk: which are known and there, whether a copy is whole, CUHK03 from its release."""
+"""Datasets on disk: which are known and there, whether a copy is whole, CUHK03's folders from its release."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import click
-
-from densereid.data_catalog.datasets.cuhk03 import KINDS
-from densereid.data_catalog.datasets.lookup import FOLDER, find_dataset, locate
+from densereid.data_catalog.datasets.cuhk03 import (
+    KINDS,
+    extract_cuhk03,
+    find_release,
+    read_protocol,
+    release_differences,
+)
+from densereid.data_catalog.datasets.inventory import missing_images, stray_files
+from densereid.data_catalog.datasets.lookup import FOLDER, Dataset, count_differences, find_dataset, find_spec, locate
 from densereid.data_catalog.datasets.specs import known_datasets
-from densereid.pipeline import options
-from densereid.pipeline.console import print_status
-from densereid.pipeline.exit import EXIT_ERROR
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.console import ProgressReport, print_status
+
+_SHOWN = 20
 
 
-@click.group()
-def catalog() -> None:
-    """The known datasets: list them, check a copy on disk."""
-
-
-@catalog.command("list")
-@options.catalog
-@options.data_root
-def list_datasets(catalog: Path | None, data_root: Path) -> None:
-    """List the known datasets, and which of them are on disk."""
+def dataset_lines(catalog: Path | None, data_root: Path) -> list[str]:
+    """A line for each known dataset: its name, its title and its folder on disk, if it is there."""
+    lines = []
     for name, spec in known_datasets(catalog).items():
         found = locate(spec, data_root)
-        click.echo(f"{name:<16} {spec.title}: {found if found else 'not under ' + str(data_root)}")
-    click.echo(f"{FOLDER:<16} any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras")
+        lines.append(f"{name:<16} {spec.title}: {found if found else f'not under {data_root}'}")
+    folder = f"{FOLDER:<16} any folder of person crops: DATA_ROOT=FOLDER, PATTERN=... for identities and cameras"
+    return [*lines, folder]
 
 
-@catalog.command()
-@click.argument("dataset", envvar="DATASET")
-@options.catalog
-@options.data_root
-def check(dataset: str, catalog: Path | None, data_root: Path) -> None:
-    """Compare a dataset on disk with its grammar and published counts; name every difference.
-
-    For CUHK03 also with the released .mat files, name by name and pixel by pixel, where they are under DATA_ROOT.
-    """
-    from densereid.pipeline.commands.cataloguing import dataset_differences, shortened
-
-    found = find_dataset(dataset, data_root, catalog=catalog)
+def check_dataset(name: str, data_root: Path, catalog: Path | None) -> tuple[list[str], bool]:
+    """What is to be said of a dataset's copy on disk, and whether it is as published."""
+    found = find_dataset(name, data_root, catalog=catalog)
     differences = dataset_differences(found, data_root)
-    for difference in shortened(differences):
-        click.echo(difference)
     if differences:
-        sys.exit(EXIT_ERROR)
+        return shortened(differences), False
     counts = "exactly the published counts" if found.spec and found.spec.counts else "no published counts to compare"
-    click.echo(f"{found.root}: {len(found.records)} images, {counts}")
+    return [f"{found.root}: {len(found.records)} images, {counts}"], True
 
 
-@catalog.command("extract")
-@click.argument("dataset", envvar="DATASET", type=click.Choice(["cuhk03", *KINDS]))
-@options.data_root
-def extract_command(dataset: str, data_root: Path) -> None:
-    """Make the cuhk03-np folders from CUHK03's release: cuhk-03.mat and the new protocol's .mat files."""
-    from densereid.pipeline.commands.cataloguing import extract_dataset
+def dataset_differences(dataset: Dataset, data_root: Path) -> list[str]:
+    """Every difference between a dataset on disk and its counts, lists and grammar, for CUHK03 also its release."""
+    differences = [*count_differences(dataset), *missing_images(dataset), *stray_files(dataset)]
+    if dataset.name in KINDS:
+        release = find_release(dataset.name, data_root)
+        against = [path for path in (release.protocol, release.images) if path is not None]
+        if against:
+            print_status(f"comparing with {' and '.join(map(str, against))}")
+        differences += release_differences(release, dataset.root)
+    return differences
 
-    for target in extract_dataset(dataset, data_root):
-        click.echo(target)
-    print_status(f"next: make check DATASET={dataset if dataset in KINDS else ' or '.join(KINDS)}")
+
+def shortened(differences: list[str]) -> list[str]:
+    """The first differences, and how many more there are."""
+    more = len(differences) - _SHOWN
+    return differences if more <= 0 else [*differences[:_SHOWN], f"... and {more} more"]
+
+
+def extract_dataset(name: str, data_root: Path) -> dict[str, Path]:
+    """Write the folders of one of CUHK03's datasets, or of both for ``cuhk03``; each dataset's folder.
+
+    Raises UserError for another name, and where the release is not there.
+    """
+    if name not in ("cuhk03", *KINDS):
+        raise UserError(f"'{name}' has no release to extract", f"expected cuhk03, {' or '.join(KINDS)}")
+    return {each: _extract(each, data_root) for each in (KINDS if name == "cuhk03" else [name])}
+
+
+def _extract(name: str, data_root: Path) -> Path:
+    release = find_release(name, data_root)
+    images, protocol = release.require(data_root)
+    folders = [data_root / folder for folder in find_spec(name).folders]
+    target = next((folder for folder in folders if folder.is_dir()), folders[0])
+    print_status(f"extracting {images}, {protocol.name}, into {target}")
+    with ProgressReport("extracting", len(read_protocol(name, protocol))) as report:
+        for _ in extract_cuhk03(release, data_root, target):
+            report.advance(1)
+    return target

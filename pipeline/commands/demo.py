@@ -10,9 +10,10 @@ import click
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import scores_table, untrained_scores
-from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.console import command_line, print_status, print_table
 from densereid.pipeline.settings import defaults
-from densereid.pipeline.stores import StoreRequest, ensure_store
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import ensure_store
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.engine.checkpoint import load_checkpoint
 from densereid.train.engine.loop import FitResult, fit
@@ -41,13 +42,10 @@ def _store_request(folder: Path, config: TrainConfig, store_format: str, workers
         data_root=folder / "data",
         store_root=folder / "stores",
         store=store_format,
-        size=f"{config.height}x{config.width}",
-        dsap_size=defaults()["dsap_size"],
-        collision="last",
+        size=(config.height, config.width),
+        dsap_size=defaults().dsap_size,
+        collision=defaults().collision,
         estimator="iuv",
-        iuv_root=None,
-        iuv_order="auto",
-        pattern=None,
         shard_rows=_SHARD_ROWS,
         device="cpu",
         workers=workers,
@@ -63,4 +61,5 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
-    click.echo("next:          make train, or with Market-1501 under data/: make preprocess DATASET=market")
+    market = command_line("preprocess", {}, {"dataset": "market"})
+    click.echo(f"next:          {command_line('train', {})}, or with Market-1501 under data/: {market}")

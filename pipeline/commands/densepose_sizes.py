@@ -1,65 +1,54 @@
-"""`densepose-sizes`: DensePose's input size chosen on evidence, as a table, a CSV file and a plot.
-
-The only module that imports matplotlib.
-"""
+"""`densepose-sizes`: DensePose at several input sizes, run on a sample of a dataset."""
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.table import Table
 
-from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
+from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.console import ProgressReport, print_status, print_table
-from densereid.pipeline.settings import parse_size, resolve_device
+from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
+from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.densepose.batching import Precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
-from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE, SizeResult, compare_sizes
+from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes
 from densereid.preprocess.images import Crop, read_reduced
-
-_COLUMNS = ("short edge", "images/s", "against 800", "foreground IoU", "part accuracy", "median UV distance")
 
 
 def compare_densepose_sizes(
+    dataset: Dataset,
+    size: tuple[int, int],
+    short_edges: Sequence[int],
     *,
-    dataset: str,
-    catalog: Path | None,
-    data_root: Path,
-    pattern: str | None,
-    size: str,
-    short_edges: str,
     images: int,
     weights: str,
     precision: Precision,
     device: str,
     run_root: Path,
 ) -> Path:
-    """Compare the short edges with 800 on a sample of the dataset; print a table, return the plot's path."""
-    edges = parse_edges(short_edges)
-    found = find_dataset(dataset, data_root, pattern=pattern, catalog=catalog)
-    there, why = resolve_device(device)
+    """Compare the short edges with 800 on some images of the dataset; print a table, return the plot's path.
+
+    ``size`` is the canonical (height, width) at which the IUV maps are compared.
+    """
+    chosen, why = resolve_device(device)
     estimator = open_densepose(
         weights,
-        device=there,
+        device=chosen,
         mode="crop",
-        short_edge=edges[0],
+        short_edge=short_edges[0],
         precision=precision,
         compiled=False,
         notify=print_status,
     )
-    crops = sample(found, images)
-    print_status(
-        title := f"{estimator.architecture.name}, {precision}, {len(crops)} images of {found.name}, {there} ({why})"
-    )
-    results = _compared(estimator, crops, parse_size(size), edges)
-    print_table(_table(results))
-    return _written(run_root / f"densepose-sizes-{found.name}.png", results, title)
+    crops = sample(dataset, images)
+    title = f"{estimator.architecture.name}, {precision}, {len(crops)} images of {dataset.name}, {chosen} ({why})"
+    print_status(title)
+    results = _compared(estimator, crops, size, short_edges)
+    print_table(sizes_table(results))
+    return _written(run_root / f"densepose-sizes-{dataset.name}.png", results, title)
 
 
 def _compared(
@@ -76,19 +65,8 @@ def _compared(
 def _written(path: Path, results: Sequence[SizeResult], title: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path.with_suffix(".csv"), results)
-    plot(path, results, title)
+    write_plot(path, results, title)
     return path
-
-
-def parse_edges(text: str) -> list[int]:
-    """Short edges in pixels from a list with commas."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(re.fullmatch(r"[1-9]\d*", word) for word in words):
-        raise UserError(f"SHORT_EDGES is '{text}'", "expected pixels with commas, for example 128,192,256,384,512")
-    edges = sorted({int(word) for word in words} - {REFERENCE_SHORT_EDGE})
-    if not edges:
-        raise UserError(f"SHORT_EDGES is '{text}'", f"expected something to compare with {REFERENCE_SHORT_EDGE}")
-    return edges
 
 
 def sample(dataset: Dataset, images: int) -> list[Crop]:
@@ -107,56 +85,3 @@ def sample(dataset: Dataset, images: int) -> list[Crop]:
     if not readable:
         raise UserError(f"none of {count} images of {dataset.root} can be read")
     return readable
-
-
-def _rows(results: Sequence[SizeResult]) -> list[tuple[str, ...]]:
-    base = results[0].images_per_second
-    return [
-        (
-            str(result.short_edge),
-            f"{result.images_per_second:.3g}",
-            f"{result.images_per_second / base:.2f}",
-            f"{result.agreement.foreground_iou:.4f}",
-            f"{result.agreement.part_accuracy:.4f}",
-            f"{result.agreement.uv_distance:.4f}",
-        )
-        for result in results
-    ]
-
-
-def _table(results: Sequence[SizeResult]) -> Table:
-    table = Table(title=f"DensePose's input size against {REFERENCE_SHORT_EDGE}", title_justify="left")
-    for column in _COLUMNS:
-        table.add_column(column, justify="right")
-    for row in _rows(results):
-        table.add_row(*row)
-    return table
-
-
-def write_csv(path: Path, results: Sequence[SizeResult]) -> None:
-    """The table as a file; its first row is the reference's."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([column.replace(" ", "_").replace("/s", "_per_second") for column in _COLUMNS])
-        writer.writerows(_rows(results))
-
-
-def plot(path: Path, results: Sequence[SizeResult], title: str) -> None:
-    """Agreement, UV distance and images a second over the short edge, one above the other."""
-    ordered = sorted(results, key=lambda result: result.short_edge)
-    edges = [result.short_edge for result in ordered]
-    figure = Figure(figsize=(7, 8), layout="constrained")
-    share, distance, speed = figure.subplots(3, sharex=True)
-    figure.suptitle(title, fontsize="medium")
-    share.plot(edges, [result.agreement.foreground_iou for result in ordered], marker="o", label="foreground IoU")
-    share.plot(edges, [result.agreement.part_accuracy for result in ordered], marker="s", label="part accuracy")
-    share.set_ylabel(f"agreement with {REFERENCE_SHORT_EDGE}")
-    share.legend()
-    distance.plot(edges, [result.agreement.uv_distance for result in ordered], marker="o", color="tab:green")
-    distance.set_ylabel("median UV distance\n(chart widths)")
-    speed.plot(edges, [result.images_per_second for result in ordered], marker="o", color="tab:red")
-    speed.set(yscale="log", ylabel="images/s", xlabel="short edge inside DensePose (pixels)")
-    speed.set_xticks(edges, [str(edge) for edge in edges])
-    for axes in (share, distance, speed):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)

@@ -10,15 +10,11 @@ from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.store.store import exists, open_store
-from densereid.pipeline.settings import ESTIMATORS, resolve_device
-from densereid.pipeline.stores import (
-    StoreRequest,
-    choose_estimator,
-    counted,
-    make_config,
-    synthetic_exists,
-    wanted_dataset,
-)
+from densereid.pipeline.console import command_line
+from densereid.pipeline.estimators import choose_estimator, resolve_estimator
+from densereid.pipeline.settings import resolve_device
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import counted, make_config, synthetic_exists, wanted_dataset
 from densereid.preprocess.densepose.weights import first_use
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.writing.forecast import (
@@ -39,7 +35,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     if request.dataset == "synthetic" and not synthetic_exists(request):
         raise UserError(
             "the synthetic pedestrians are not rendered yet, and a dry run writes nothing",
-            "make synthesize renders them; a run does it by itself",
+            f"`{command_line('synthesize', {})}` renders them; a run does it by itself",
         )
     dataset = wanted_dataset(request)
     device, _ = resolve_device(request.device)
@@ -60,8 +56,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
 
 def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The estimator of the run, or one that finds nobody and the reason why the real one cannot be measured now."""
-    from_maps = request.estimator == "iuv" or (request.estimator == "auto" and dataset.iuv_root is not None)
-    if from_maps or request.estimator not in ESTIMATORS:
+    if resolve_estimator(request.estimator, dataset)[0] == "iuv":
         return choose_estimator(request, dataset, device)
     try:
         would_write = first_use(request.weights)

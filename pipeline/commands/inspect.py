@@ -1,15 +1,16 @@
-"""Looking at a store: a contact sheet, and how often each body part is seen."""
+"""Looking at a store: a contact sheet, and how often each body part is seen; the only module that imports dask."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+import dask.array as da
+import numpy as np
 from rich.table import Table
 
-from densereid.data_catalog.parts import MASK_LABELS
+from densereid.data_catalog.parts import MASK_LABELS, NUM_MASK_LABELS
 from densereid.data_catalog.store.store import Store
-from densereid.pipeline.commands.visibility import masks, visible_share
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
 
@@ -40,3 +41,15 @@ def visibility_table(store: Store) -> Table:
     for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:
         table.add_row(name, f"{share:.1%}")
     return table
+
+
+def masks(store: Store) -> da.Array:
+    """The store's 7-part masks as a lazy dask array, uint8 (sample, height, width), one block a shard."""
+    array = store.array("mask")
+    return da.from_array(array, chunks=(store.geometry.shard_rows, *array.shape[1:]))
+
+
+def visible_share(masks: da.Array) -> np.ndarray:
+    """Share of the images in which each mask label occurs, float (8,), of masks (sample, height, width)."""
+    shares = [(masks == label).any(axis=(1, 2)).mean() for label in range(NUM_MASK_LABELS)]
+    return np.asarray(da.stack(shares).compute())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich import filesize
 from rich.table import Table
@@ -12,12 +12,20 @@ from rich.table import Table
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
-from densereid.data_catalog.store.store import Store, open_store
-from densereid.pipeline.console import print_status, print_table
-from densereid.pipeline.settings import choose_model, parse_size, resolve_device
-from densereid.pipeline.stores import StoreRequest, ensure_store
+from densereid.data_catalog.store.store import Store, exists, open_store
+from densereid.pipeline.console import command_line, print_status, print_table, program
+from densereid.pipeline.settings import choose_model, resolve_device
+from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.stores import (
+    can_derive,
+    counted,
+    ensure_store,
+    finished_store,
+    synthetic_exists,
+    wanted_dataset,
+)
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
-from densereid.train.engine.checkpoint import load_trained_network
+from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
@@ -30,61 +38,139 @@ MARKET_IDENTITIES = 751
 """Training identities of Market-1501, for which an experiment that is not a run is described."""
 
 
-def train_model(
-    *,
-    model: str,
-    seed: int,
-    epochs: int | None,
-    run_root: Path,
-    overrides: Sequence[str],
-    store_path: AnyPath | None,
-    size: str | None,
-    fresh: bool,
-    feed: str,
-    initial: Path | None,
-    **store_request: Any,
-) -> FitResult:
-    """Train ``model`` on the requested store, making the store first where it is missing; prints the scores."""
-    device, why_device = resolve_device(store_request["device"])
-    model, why_model = choose_model(model, device)
-    given = open_store(store_path) if store_path is not None else None
-    dataset = store_request["dataset"] if given is None else str(given.attributes["dataset"])
-    config = load_config(model, chosen_settings(overrides, size, epochs, initial), dataset=dataset)
-    print_status(f"model {config.name} ({why_model}); device {device} ({why_device}); seed {seed}")
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training as it is asked for."""
+
+    store: StoreRequest
+    """Its size is not looked at: the model has its own."""
+    model: str
+    """A model's name, ``auto``, or a YAML file."""
+    settings: Mapping[str, object]
+    """Changes of the model's settings by dotted key (:func:`chosen_settings`)."""
+    seed: int
+    run_root: Path
+    store_path: AnyPath | None = None
+    """This store instead of the requested one."""
+    feed: str = "auto"
+    fresh: bool = False
+    """Whether the run's checkpoints are discarded."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A training whose choices are made: network and device, and why."""
+
+    request: TrainRequest
+    """Its store has the model's size."""
+    model: str
+    config: TrainConfig
+    device: str
+    reasons: str
+    given: Store | None
+    """The store, where it was asked for by its path."""
+
+    def folder(self, dataset: str) -> Path:
+        """The run's folder, for a store of ``dataset``."""
+        return self.request.run_root / f"{dataset}-{self.config.name}-seed{self.request.seed}"
+
+
+def plan_training(request: TrainRequest) -> TrainPlan:
+    """Choose the network, its settings for the dataset, and the device. Raises UserError for what cannot be."""
+    device, why_device = resolve_device(request.store.device)
+    model, why_model = choose_model(request.model, device)
+    given = open_store(request.store_path) if request.store_path is not None else None
+    dataset = request.store.dataset if given is None else str(given.attributes["dataset"])
+    config = load_config(model, request.settings, dataset=dataset)
+    sized = replace(request, store=replace(request.store, size=(config.height, config.width)))
+    reasons = f"model {config.name} ({why_model}); device {device} ({why_device}); seed {request.seed}"
+    return TrainPlan(sized, model, config, device, reasons, given)
+
+
+def train_model(request: TrainRequest) -> FitResult:
+    """Train the model on the requested store, making the store first where it is missing; prints the scores."""
+    plan = plan_training(request)
+    config = plan.config
+    print_status(plan.reasons)
     if config.tuned_for:
-        print_status(
-            f"settings for {config.tuned_for}: `python -m pipeline describe {model}` shows them; --set changes them"
-        )
-    request = StoreRequest(size=f"{config.height}x{config.width}", **store_request)
-    store = ensure_store(request) if given is None else given
-    folder = run_root / f"{store.attributes['dataset']}-{config.name}-seed{seed}"
+        shown = f"`{program()} describe {plan.model}`"
+        print_status(f"settings for {config.tuned_for}: {shown} shows them; --set changes them")
+    store = ensure_store(plan.request.store) if plan.given is None else plan.given
+    folder = plan.folder(str(store.attributes["dataset"]))
     print_status(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
-    workers = store_request["workers"]
-    result = fit(config, store, folder, device=device, workers=workers, feed=feed, seed=seed, resume=not fresh)
-    if result.scores is not None:
-        print_table(scores_table(f"{folder}, {result.epochs} epochs", {config.name: result.scores}))
-    print_status(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {run_root}")
-    print_status(f"next: make evaluate RUN_FOLDER={folder}, or make inspect {request.variables()}")
+    workers, feed, seed = request.store.workers, request.feed, request.seed
+    result = fit(
+        config, store, folder, device=plan.device, workers=workers, feed=feed, seed=seed, resume=not request.fresh
+    )
+    _report(plan, result)
     return result
 
 
+def training_dry_run_report(request: TrainRequest) -> dict[str, str]:
+    """What a training would do, as a sentence for each of model, store, run and to do; nothing is written.
+
+    Raises UserError for what would stop it before it starts: settings, a dataset that is needed and not there.
+    """
+    plan = plan_training(request)
+    wanted, config = plan.request.store, plan.config
+    store = plan.given if plan.given is not None else finished_store(wanted.path())
+    folder = plan.folder(wanted.dataset_name if store is None else str(store.attributes["dataset"]))
+    done, state = _state_of(folder, fresh=request.fresh)
+    left = f"{max(0, config.epochs - done)} of {config.epochs} epochs"
+    batch = f"{config.sampling.identities} identities x {config.sampling.images} images in a batch"
+    return {
+        "model": plan.reasons.removeprefix("model "),
+        "store": _would_be(wanted) if store is None else f"{store.path}: {store.geometry.num_samples} images",
+        "run": f"{folder} {state}",
+        "to do": f"{left}, images of {config.height}x{config.width}, {batch}",
+    }
+
+
+def _state_of(folder: Path, *, fresh: bool) -> tuple[int, str]:
+    """The finished epochs that a training in ``folder`` would continue from, and what it would do with them."""
+    if not (folder / LAST).is_file():
+        return 0, "would start"
+    if fresh:
+        return 0, "would start again; its checkpoints would be discarded"
+    epoch = load_checkpoint(folder / LAST).epoch
+    return epoch, f"would continue after epoch {epoch}"
+
+
+def _would_be(request: StoreRequest) -> str:
+    """How a store that is not finished would be made."""
+    path = request.path()
+    if can_derive(request):
+        return f"{path} would be derived first, from {request.usual().path()}"
+    verb = "finished" if exists(path) else "made"
+    if request.dataset == "synthetic" and not synthetic_exists(request):
+        return f"{path} would be {verb} first, of pedestrians that would be rendered before"
+    return f"{path} would be {verb} first, of {counted(wanted_dataset(request))}; a dry run of preprocess says its cost"
+
+
+def _report(plan: TrainPlan, result: FitResult) -> None:
+    folder = result.run_folder
+    if result.scores is not None:
+        print_table(scores_table(f"{folder}, {result.epochs} epochs", {plan.config.name: result.scores}))
+    print_status(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {plan.request.run_root}")
+    inspect = command_line("inspect", {}, plan.request.store.naming_options())
+    print_status(f"next: {command_line('evaluate', {'run_folder': folder})}, or {inspect}")
+
+
 def chosen_settings(
-    overrides: Sequence[str], size: str | None, epochs: int | None, initial: Path | None = None
+    overrides: Sequence[tuple[str, str]],
+    size: tuple[int, int] | None,
+    epochs: int | None,
+    initial: Path | None = None,
 ) -> dict[str, object]:
-    """Changes of a config from a command's options; ``overrides`` are KEY=VALUE."""
+    """Changes of a config from a command's options; ``overrides`` are pairs of a dotted key and its value."""
     settings: dict[str, object] = {}
     if initial is not None:
         settings["model.initial"] = str(initial)
     if size is not None:
-        settings["height"], settings["width"] = parse_size(size)
+        settings["height"], settings["width"] = size
     if epochs is not None:
         settings["epochs"] = epochs
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text} has no value", "expected KEY=VALUE, for example schedule.peak=4e-4")
-        settings[key] = value
-    return settings
+    return settings | dict(overrides)
 
 
 def evaluate_run(

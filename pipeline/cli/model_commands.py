@@ -1,0 +1,153 @@
+"""Commands about networks: trained, evaluated, described, exported, compared.
+
+A command imports what it does in its body: the heavy libraries take seconds that ``--help`` does not need.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from densereid.pipeline.cli import options
+from densereid.pipeline.cli.command import command
+from densereid.pipeline.console import print_dry_run
+
+if TYPE_CHECKING:
+    from densereid.data_catalog.files.paths import AnyPath
+    from densereid.pipeline.store_request import StoreRequest
+
+_Size = tuple[int, int]
+_Settings = tuple[tuple[str, str], ...]
+
+
+@command("train")
+@options.model_store_options
+@options.model
+@options.seed
+@options.epochs
+@options.feed
+@options.initial
+@options.run_root
+@options.overrides
+@options.store_path
+@click.option("--fresh", is_flag=True, help="Start again; discards the run's checkpoints.")
+@options.dry_run
+def train_command(
+    request: StoreRequest, model_size: _Size | None, model: str, seed: int, epochs: int | None, feed: str,
+    initial: Path | None, run_root: Path, overrides: _Settings, store_path: AnyPath | None, fresh: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Train a network on a store, making the store first where it is missing; continues by itself."""
+    from densereid.pipeline.commands.training import (
+        TrainRequest,
+        chosen_settings,
+        train_model,
+        training_dry_run_report,
+    )
+
+    settings = chosen_settings(overrides, model_size, epochs, initial)
+    wanted = TrainRequest(request, model, settings, seed, run_root, store_path, feed, fresh)
+    if dry_run:
+        print_dry_run(training_dry_run_report(wanted))
+        return
+    click.echo(train_model(wanted).run_folder)
+
+
+@command("evaluate")
+@options.run_folder
+@click.option("--store-path", type=options.LOCATION, help="Another store than the one of the training.")
+@click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
+@click.option("--rerank", is_flag=True, help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
+@click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
+@options.device
+def evaluate_command(
+    run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, keep_junk: bool, device: str
+) -> None:
+    """CMC and mAP of a trained run on its store's query and gallery."""
+    from densereid.pipeline.commands.training import choose_reranking, evaluate_run
+
+    reranking = choose_reranking(rerank, keep_junk=keep_junk)
+    evaluate_run(run_folder, store_path=store_path, device=device, feature=feature, reranking=reranking)
+
+
+@command("describe")
+@click.argument("run_or_model", required=False)
+def describe_command(run_or_model: str | None) -> None:
+    """Every setting of a run or an experiment with its meaning, and the parameters of its network.
+
+    Without RUN_OR_MODEL, the names of all experiments.
+    """
+    if run_or_model is None:
+        from densereid.train.config.train_config import known_configs
+
+        click.echo("\n".join(known_configs()))
+        return
+    from densereid.pipeline.commands.training import describe_model
+
+    describe_model(run_or_model)
+
+
+@command("export")
+@options.run_folder
+@click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
+def export_command(run_folder: Path, target: Path | None) -> None:
+    """Write a run's inference network, without what only trains it, to one file."""
+    from densereid.pipeline.commands.training import export_run
+
+    click.echo(export_run(run_folder, target))
+
+
+@command("ablation")
+@options.model_store_options
+@options.table
+@options.model
+@options.seeds
+@options.epochs
+@options.feed
+@options.run_root
+@options.overrides
+@options.store_path
+def ablation_command(
+    request: StoreRequest, model_size: _Size | None, table: str, model: str, seeds: tuple[int, ...],
+    epochs: int | None, feed: str, run_root: Path, overrides: _Settings, store_path: AnyPath | None,
+) -> None:  # fmt: skip
+    """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
+    from densereid.pipeline.commands.ablation import AblationRequest, run_ablation
+    from densereid.pipeline.commands.training import chosen_settings
+
+    settings = chosen_settings(overrides, model_size, epochs)
+    click.echo(run_ablation(AblationRequest(request, table, model, seeds, settings, run_root, store_path, feed)))
+
+
+@command("activations")
+@click.argument("runs", nargs=-1, required=True)
+@options.run_root
+@options.images
+@options.seed
+@options.device
+@options.rows
+@click.option("--store-path", type=options.LOCATION, help="Another store than the first run's own.")
+def activations_command(
+    runs: tuple[str, ...], run_root: Path, images: int, seed: int, device: str, rows: tuple[int, ...] | None,
+    store_path: AnyPath | None,
+) -> None:  # fmt: skip
+    """Draw where the trunks of some runs look, one column a run, for some images of a store."""
+    from densereid.pipeline.commands.activations import draw_activations
+
+    path = draw_activations(
+        runs, images=images, rows=rows or (), seed=seed, store_path=store_path, run_root=run_root, device=device
+    )
+    click.echo(path)
+
+
+@command("demo")
+@options.run_root
+@options.seed
+@options.store
+@options.workers
+def demo_command(run_root: Path, seed: int, store: str, workers: int) -> None:
+    """From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect."""
+    from densereid.pipeline.commands.demo import run_demo
+
+    run_demo(run_root / "demo", seed=seed, store_format=store, workers=workers)

@@ -1,0 +1,79 @@
+"""The types of the options: how the text of a command line or of a variable becomes a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.settings import parse_size, parse_workers
+
+
+class Parsed(click.ParamType):
+    """Text that ``parse`` turns into a value; a value that is none of text stays as it is."""
+
+    def __init__(self, parse: Callable[[str], Any], name: str) -> None:
+        self.name = name
+        self._parse = parse
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """What stands for the value in the help; click has changed the parameters."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """The value. Raises UserError with the variable's name for text that is not understood."""
+        return self._parse(value) if isinstance(value, str) else value
+
+
+def parse_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The numbers of a list with commas; UserError with the variable's ``name`` otherwise."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{name} is '{text}'", "expected numbers with commas, for example 0,1,2") from error
+
+
+def parse_edges(text: str) -> list[int]:
+    """Short edges in pixels from a list with commas, sorted, without the one that all are compared with."""
+    from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE  # here: it imports torch
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UserError(f"SHORT_EDGES is '{text}'", "expected pixels with commas, for example 128,192,256,384,512")
+    edges = sorted({int(word) for word in words} - {REFERENCE_SHORT_EDGE})
+    if not edges:
+        raise UserError(f"SHORT_EDGES is '{text}'", f"expected something to compare with {REFERENCE_SHORT_EDGE}")
+    return edges
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """A setting's dotted key and its value from KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text} has no value", "expected KEY=VALUE, for example schedule.peak=4e-4")
+    return key, value
+
+
+def _parse_location(text: str) -> Any:
+    from densereid.data_catalog.files.paths import parse_path  # here: fsspec takes a while
+
+    return parse_path(text)
+
+
+def numbers(name: str) -> Parsed:
+    """Whole numbers with commas, of the variable ``name``: a tuple of int."""
+    return Parsed(lambda text: parse_numbers(name, text), "NUMBERS")
+
+
+SIZE = Parsed(parse_size, "HEIGHTxWIDTH")
+"""An image size: (height, width)."""
+WORKERS = Parsed(parse_workers, "NUMBER")
+"""A number of processes, or auto: int."""
+LOCATION = Parsed(_parse_location, "PATH-OR-URL")
+"""A local folder, or a URL such as s3://BUCKET/FOLDER: a Path or a path at a URL."""
+SHORT_EDGES = Parsed(parse_edges, "NUMBERS")
+"""Short edges in pixels with commas: a list of int."""
+SETTING = Parsed(parse_setting, "KEY=VALUE")
+"""A setting of an experiment: the pair of its dotted key and its value."""

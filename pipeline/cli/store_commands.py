@@ -1,0 +1,154 @@
+"""Commands about stores: how one is made, looked at, checked and copied.
+
+A command imports what it does in its body: the heavy libraries take seconds that ``--help`` does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from densereid.pipeline.cli import options
+from densereid.pipeline.cli.command import command
+from densereid.pipeline.cli.parameter_types import LOCATION
+from densereid.pipeline.console import command_line, print_dry_run, print_status, print_table
+from densereid.pipeline.exit import EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from densereid.data_catalog.files.paths import AnyPath
+    from densereid.pipeline.store_request import StoreRequest
+    from densereid.preprocess.densepose.batching import Precision
+
+
+@command("preprocess")
+@options.store_options
+@options.dry_run
+def preprocess_command(request: StoreRequest, dry_run: bool) -> None:
+    """Images to masks and DSAP images in a store; continues what was interrupted."""
+    if dry_run:
+        from densereid.pipeline.commands.dry_run import dry_run_report
+
+        print_dry_run(dry_run_report(request))
+        return
+    from densereid.pipeline.stores import make_store
+
+    store, failed = make_store(request)
+    click.echo(store.path)
+    _print_next(request)
+    if failed:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def _print_next(request: StoreRequest) -> None:
+    named = request.naming_options()
+    print_status(f"next: {command_line('inspect', {}, named)}, or {command_line('train', {}, named)}")
+
+
+@command("derive")
+@options.derive_options
+@options.source
+def derive_command(request: StoreRequest, source: AnyPath | None) -> None:
+    """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
+    from densereid.pipeline.stores import derive_store
+
+    click.echo(derive_store(request, source).path)
+    _print_next(request)
+
+
+@command("densepose-sizes")
+@options.dataset
+@options.catalog
+@options.data_root
+@options.pattern
+@options.size
+@options.weights
+@options.short_edges
+@options.compared_images
+@options.precision
+@options.device
+@options.run_root
+def densepose_sizes_command(
+    dataset: str,
+    catalog: Path | None,
+    data_root: Path,
+    pattern: str | None,
+    size: tuple[int, int],
+    weights: str,
+    short_edges: list[int],
+    images: int,
+    precision: Precision,
+    device: str,
+    run_root: Path,
+) -> None:
+    """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
+    from densereid.data_catalog.datasets.lookup import find_dataset
+    from densereid.pipeline.commands.densepose_sizes import compare_densepose_sizes
+
+    found = find_dataset(dataset, data_root, pattern=pattern, catalog=catalog)
+    path = compare_densepose_sizes(
+        found, size, short_edges, images=images, weights=weights, precision=precision, device=device, run_root=run_root
+    )
+    click.echo(path)
+
+
+@command("inspect")
+@options.naming_options
+@options.store_path
+@options.run_root
+@options.images
+@options.seed
+def inspect_command(request: StoreRequest, store_path: AnyPath | None, run_root: Path, images: int, seed: int) -> None:
+    """Write a contact sheet of a store, and count how often each body part is seen."""
+    from densereid.data_catalog.store.store import open_store
+    from densereid.pipeline.commands.inspect import inspect_store
+
+    inspect_store(open_store(store_path or request.path()), run_root / "inspect", images=images, seed=seed)
+
+
+@command("status")
+@options.store_root
+@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
+def status_command(store_root: AnyPath, as_json: bool) -> None:
+    """A table of all stores: what they hold, how much of them is written."""
+    from densereid.pipeline.commands.status import find_stores, stores_table
+
+    if as_json:
+        click.echo(json.dumps(find_stores(store_root), indent=1))
+    else:
+        print_table(stores_table(store_root))
+
+
+@command("verify")
+@click.argument("store_path", metavar="STORE_PATH", type=LOCATION)
+@click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
+@options.seed
+def verify_command(store_path: AnyPath, sample: int, seed: int) -> None:
+    """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
+    from densereid.data_catalog.store.store import open_store
+    from densereid.pipeline.commands.status import verify_store
+
+    verify_store(open_store(store_path), sample=sample, seed=seed)
+
+
+@command("convert")
+@click.argument("source", metavar="SOURCE", type=LOCATION)
+@click.argument("target", metavar="TARGET", type=LOCATION)
+def convert_command(source: AnyPath, target: AnyPath) -> None:
+    """Copy a store into the other format without loss; the target's suffix (.zarr, .hdf5) names it."""
+    from densereid.data_catalog.store.store import open_store
+    from densereid.pipeline.commands.convert import convert_by_suffix
+
+    convert_by_suffix(open_store(source), target)
+    click.echo(target)
+
+
+@command("schema")
+def schema_command() -> None:
+    """Print the store's schema as a Markdown table."""
+    from densereid.data_catalog.store.schema import schema_table
+
+    click.echo(schema_table())

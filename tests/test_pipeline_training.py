@@ -1,0 +1,69 @@
+"""What a training says before it starts: which network, which store, and how much of the run is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import files_below
+from reference_train import TINY
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import open_store
+from densereid.pipeline.commands.training import TrainRequest, chosen_settings, training_dry_run_report
+from densereid.pipeline.store_request import StoreRequest
+from densereid.train.config.train_config import load_config
+from densereid.train.engine.loop import fit
+
+FEW = {**TINY, "evaluate_every": 0, "epochs": 3}
+
+
+def _request(data_root: Path, stores: Path, **changes: object) -> TrainRequest:
+    store = StoreRequest("synthetic", data_root, stores, "zarr", (1, 1), 32, "last", device="cpu")
+    request = TrainRequest(store, "dsa-reid-small", FEW, 0, stores / "runs")
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+def test_a_dry_run_says_which_store_would_be_made_and_makes_nothing(synthetic_root: Path, tmp_path: Path) -> None:
+    before = files_below(synthetic_root, tmp_path)
+    report = training_dry_run_report(_request(synthetic_root, tmp_path))
+    assert report["model"].startswith("dsa-reid-small (asked for); device cpu (asked for); seed 0")
+    size = f"{FEW['height']}x{FEW['width']}"
+    assert f"synthetic-{size}.zarr would be made first, of 77 images (48 train" in report["store"]
+    assert report["run"].endswith("runs/synthetic-dsa-reid-small-seed0 would start")
+    assert f"3 of 3 epochs, images of {size}" in report["to do"]
+    nothing = training_dry_run_report(_request(tmp_path, tmp_path))
+    assert "of pedestrians that would be rendered before" in nothing["store"]
+    assert files_below(synthetic_root, tmp_path) == before
+
+
+def test_a_dry_run_counts_the_epochs_that_are_done(
+    synthetic_root: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
+    request = _request(synthetic_root, tmp_path, store_path=stores["zarr"])
+    run = tmp_path / "runs" / "synthetic-dsa-reid-small-seed0"
+    config = load_config("dsa-reid-small", {**FEW, "epochs": 1})
+    fit(config, open_store(stores["zarr"]), run, device="cpu", on_event=lambda event: None)
+    before = files_below(tmp_path)
+    report = training_dry_run_report(request)
+    assert report["store"] == f"{stores['zarr']}: 77 images"
+    assert report["run"].endswith("would continue after epoch 1")
+    assert report["to do"].startswith("2 of 3 epochs")
+    again = training_dry_run_report(replace(request, fresh=True))
+    assert again["run"].endswith("would start again; its checkpoints would be discarded")
+    assert again["to do"].startswith("3 of 3 epochs")
+    assert files_below(tmp_path) == before
+
+
+def test_a_dry_run_is_stopped_by_what_would_stop_the_training(tmp_path: Path) -> None:
+    market = replace(_request(tmp_path, tmp_path).store, dataset="market")
+    with pytest.raises(UserError, match="Market-1501 is not there"):
+        training_dry_run_report(_request(tmp_path, tmp_path, store=market))
+    with pytest.raises(UserError, match=r"loss\.margni"):
+        training_dry_run_report(_request(tmp_path, tmp_path, settings={"loss.margni": "1"}))
+
+
+def test_settings_of_the_options_are_the_configs() -> None:
+    given = chosen_settings([("loss.margin", "0.5"), ("epochs", "9")], (64, 32), 3, Path("runs/a"))
+    assert given == {"model.initial": "runs/a", "height": 64, "width": 32, "epochs": "9", "loss.margin": "0.5"}
