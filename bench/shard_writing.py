@@ -1,4 +1,4 @@
-"""How long a finished shard of 1,024 images takes to be compressed and written as zarr, by writer.
+"""How long a finished shard takes to be compressed and written as zarr, by writer.
 
 ``--former FILE`` adds a third writer: a module with ``encode_chunk`` and ``encode_shard``, as the repository had until
 it left encoding to tensorstore.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import runpy
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,13 @@ def former_writer(file: Path) -> Callable[[Path, Rows], None]:
     return write
 
 
-def measure(folder: Path, writers: Mapping[str, Callable[[Path, Rows], None]], rounds: int) -> list[list[str]]:
-    """The table's rows; every writer fills the first shard of a store of its own, again and again."""
+def measure(
+    folder: Path, writers: Mapping[str, Callable[[Path, Rows], None]], images: int, rounds: int
+) -> list[list[str]]:
+    """The table's rows; every writer fills the one shard of a store of its own, again and again."""
     store = make(folder)["zarr"]
-    covered = store.geometry.shard_slice(0)
-    images = covered.stop - covered.start
-    rows = {spec.name: store.read(spec.name, covered) for spec in arrays_written("shard")}
-    paths = {name: empty_store(folder / f"{number}.zarr", store) for number, name in enumerate(writers)}
+    rows = {spec.name: store.read(spec.name, slice(images)) for spec in arrays_written("shard")}
+    paths = {name: empty_store(folder / f"{number}.zarr", store, images) for number, name in enumerate(writers)}
     found = fastest({name: partial(writer, paths[name], rows) for name, writer in writers.items()}, rounds)
     slowest = found["zarr-python"][0]
     table = []
@@ -78,22 +79,25 @@ def measure(folder: Path, writers: Mapping[str, Callable[[Path, Rows], None]], r
     return table
 
 
-def empty_store(path: Path, store: Store) -> Path:
-    created = {spec.name: store.read(spec.name) for spec in arrays_written("create")}
-    create_store(path, format="zarr", geometry=store.geometry, attributes={}, rows=created)
+def empty_store(path: Path, store: Store, images: int) -> Path:
+    """A store for the first images of another one, which are one shard of it."""
+    created = {spec.name: store.read(spec.name, slice(images)) for spec in arrays_written("create")}
+    geometry = replace(store.geometry, num_samples=images, shard_rows=images)
+    create_store(path, format="zarr", geometry=geometry, attributes={}, rows=created)
     return path
 
 
 def check_written(path: Path, rows: Rows) -> None:
     store = open_store(path, incomplete=True)
     for name, values in rows.items():
-        np.testing.assert_array_equal(store.read(name, store.geometry.shard_slice(0)), values, err_msg=name)
+        np.testing.assert_array_equal(store.read(name), values, err_msg=name)
 
 
 @click.command(help=__doc__)
 @click.option("--former", type=click.Path(exists=True, path_type=Path), help="A module that encodes shards.")
+@click.option("--images", default=1024, show_default=True, help="Of the shard, a multiple of 32.")
 @click.option("--rounds", default=8, show_default=True)
-def main(former: Path | None, rounds: int) -> None:
+def main(former: Path | None, images: int, rounds: int) -> None:
     writers: dict[str, Callable[[Path, Rows], None]] = {
         "zarr-python": write_with_zarr_python,
         "ours (tensorstore encodes)": write_ours,
@@ -101,10 +105,10 @@ def main(former: Path | None, rounds: int) -> None:
     if former is not None:
         writers["former"] = former_writer(former)
     with tempfile.TemporaryDirectory() as folder:
-        table = measure(Path(folder), writers, rounds)
+        table = measure(Path(folder), writers, images, rounds)
     columns = ("writer", "images/s", "CPU ms an image", "MB", "against zarr-python")
     print_markdown_table(
-        "A shard of 1,024 images, compressed and written", columns, table, ("zarr", "tensorstore", "numcodecs")
+        f"A shard of {images:,} images, compressed and written", columns, table, ("zarr", "tensorstore", "numcodecs")
     )
 
 

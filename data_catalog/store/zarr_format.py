@@ -2,7 +2,7 @@
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
 shuffling makes these bytes larger). zarr-python creates the arrays; tensorstore encodes their shards and reads,
-because zarr-python needs three times as long for a shard and 30 times as long for scattered rows (bench/RESULTS.md).
+because zarr-python needs twice as long for a shard and 30 times as long for scattered rows (bench/RESULTS.md).
 At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore's reads through its own
 driver of the protocol where it has one.
 """
