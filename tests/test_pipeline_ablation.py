@@ -13,13 +13,14 @@ from densereid.pipeline.cli.parameter_types import parse_numbers
 from densereid.pipeline.commands import ablation
 from densereid.pipeline.commands.ablation import AblationRequest, row_config, run_ablation
 from densereid.pipeline.reports.ablation_report import report
-from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
+from densereid.pipeline.reports.paper_tables import Row, Table, known_tables
 from densereid.pipeline.settings import choose_model
 from densereid.pipeline.store_request import StoreRequest
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.evaluation.metrics import Scores
 
 SMALL = "dsa-reid-small"
+TABLES = known_tables()
 FEW = {**TINY, "evaluate_every": 0, "epochs": 1}
 
 

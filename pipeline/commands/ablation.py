@@ -13,7 +13,7 @@ from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.reports.ablation_report import report
-from densereid.pipeline.reports.paper_tables import TABLES, Row, Table
+from densereid.pipeline.reports.paper_tables import Row, Table, find_table
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import ensure_store
@@ -31,7 +31,7 @@ class AblationRequest:
     store: StoreRequest
     """Its size is not looked at: the models have their own."""
     table: str
-    """A key of :data:`densereid.pipeline.reports.paper_tables.TABLES`."""
+    """The name of a table in ``reports/tables.yaml``."""
     model: str
     """What every row is a variant of: a model's name, ``auto``, or a YAML file."""
     seeds: tuple[int, ...]
@@ -49,7 +49,7 @@ def run_ablation(request: AblationRequest) -> Path:
     Rows that differ only in the ranked feature share a run; finished runs are not repeated. Rows that need attributes
     are left out, with a notice, where the dataset has none.
     """
-    table = TABLES[request.table]
+    table = find_table(request.table)
     device, why_device = resolve_device(request.store.device)
     model, why_model = choose_model(request.model, device, table.base)
     given = open_store(request.store_path) if request.store_path else None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_OWN = Path(__file__).parent / "tables.yaml"
+from densereid.data_catalog.errors import UserError
+
+_FILE = Path(__file__).parent / "tables.yaml"
 
 _Numbers = tuple[float | None, ...]
 
@@ -61,10 +65,20 @@ class Table:
         return row.paper.get(dataset or "", (None,) * len(self.columns))
 
 
-def load_tables(path: Path = _OWN) -> dict[str, Table]:
-    """The tables of a file of the form of ``tables.yaml``, by name."""
-    entries: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+@cache
+def known_tables() -> dict[str, Table]:
+    """The tables of ``tables.yaml``, by name."""
+    entries: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return {name: _table(name, entry) for name, entry in entries.items()}
+
+
+def find_table(name: str) -> Table:
+    """The table of that name. Raises UserError with all names where there is none."""
+    if name not in known_tables():
+        near = get_close_matches(name, known_tables(), n=1)
+        hint = f"did you mean TABLE={near[0]}? " if near else ""
+        raise UserError(f"unknown table '{name}'", f"{hint}known: {', '.join(known_tables())}")
+    return known_tables()[name]
 
 
 def _table(name: str, entry: Mapping[str, Any]) -> Table:
@@ -75,6 +89,3 @@ def _table(name: str, entry: Mapping[str, Any]) -> Table:
 def _row(entry: Mapping[str, Any]) -> Row:
     paper = {dataset: tuple(numbers) for dataset, numbers in entry.get("paper", {}).items()}
     return Row(**{**entry, "paper": paper})
-
-
-TABLES = load_tables()
