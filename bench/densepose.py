@@ -35,6 +35,7 @@ from densereid.data_catalog.synthetic.dataset import encode_image
 from densereid.data_catalog.synthetic.sample import render_sample
 from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2, missing
+from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop, read_image
 from densereid.preprocess.writing.fill import write_store
@@ -66,7 +67,7 @@ class Stopwatch:
     """Measures from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, device: str) -> None:
-        self._busy = BusyShare() if device.startswith("cuda") else None
+        self._busy = BusyShare(torch.device(device).index or 0) if device.startswith("cuda") else None
 
     def start(self) -> None:
         if self._busy:
@@ -132,9 +133,14 @@ def apply_net(script: Path, checkpoint: Path, images: Path, *, edge: int, device
 
 
 def ours(estimator: Detectron2Estimator, dataset: Dataset, folder: Path) -> Measured:
-    """A whole preprocessing run of the images into a zarr store; the clock starts when the network is loaded."""
+    """Our run with Detectron2's network, which keeps one detection an image."""
     network = load_detectron2(estimator.weights, estimator.architecture, estimator.device)
     network.model.roi_heads.box_predictor.test_topk_per_image = 1
+    return preprocessed(estimator, dataset, folder)
+
+
+def preprocessed(estimator: Detectron2Estimator | DenseposeEstimator, dataset: Dataset, folder: Path) -> Measured:
+    """A whole preprocessing run of the images into a zarr store; the clock starts after a batch that warms up."""
     config = PreprocessConfig(size=(256, 128), device=estimator.device)
     warm_up = dataset.records[: 1 if estimator.device == "cpu" else config.batch_size]
     estimator.estimate([Crop(record, read_image(dataset.root / record.path)) for record in warm_up], config.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 
@@ -9,18 +10,26 @@ import subprocess
 class BusyShare:
     """Samples ``nvidia-smi`` ten times a second between :meth:`start` and :meth:`stop`."""
 
+    def __init__(self, gpu: int = 0) -> None:
+        self._gpu = gpu
+        self._process: subprocess.Popen[str] | None = None
+
     def start(self) -> None:
+        """Begin; without ``nvidia-smi`` nothing is sampled."""
         query = [
             "nvidia-smi",
             "--query-gpu=utilization.gpu",
             "--format=csv,noheader,nounits",
             "--loop-ms=100",
-            "--id=0",
+            f"--id={self._gpu}",
         ]
-        self._process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+        if shutil.which(query[0]):
+            self._process = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def stop(self) -> float:
-        """The share of time, 0..1, in which a kernel was at work on GPU 0; NaN where nothing was sampled."""
+        """The share of time, 0..1, in which a kernel was at work on the GPU; NaN where nothing was sampled."""
+        if self._process is None:
+            return float("nan")
         self._process.terminate()
         printed, _ = self._process.communicate()
         samples = [int(line) for line in printed.split() if line.isdigit()]

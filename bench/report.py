@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-
-import click
 
 
 def seconds(action: Callable[[], object], repeats: int = 5) -> float:
@@ -40,18 +39,35 @@ def print_markdown_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], packages: Sequence[str]
 ) -> None:
     """A Markdown table under a line that says where and with what it was measured."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    click.echo(
-        f"### {title}\n\n{_processor()}; Python {platform.python_version()}, {versions}; commit {commit.strip()}\n"
-    )
-    click.echo("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for row in rows:
-        click.echo("| " + " | ".join(str(value) for value in row) + " |")
-    click.echo()
+    print(f"### {title}\n\n{processor()}; Python {platform.python_version()}, {versions}; commit {commit()}\n")
+    print("\n".join(table_lines(columns, rows)), end="\n\n", flush=True)
 
 
-def _processor() -> str:
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table; a pipe within a cell (some kernels' names have them) is escaped."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(columns), "|" + "---|" * len(columns), *(line(row) for row in rows)]
+
+
+def commit() -> str:
+    """The checkout's commit, with a plus sign where files differ from it; empty where there is no git checkout."""
+    project = Path(__file__).parents[1]
+    if not (project / ".git").exists() or shutil.which("git") is None:
+        return ""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(project), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def processor() -> str:
+    """Number of cores and the processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

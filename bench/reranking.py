@@ -19,11 +19,20 @@ from densereid.train.evaluation.reranking import Reranking, reranked_distances
 IMAGES, WIDTH, QUERIES = (2000, 4000), 256, 200
 
 
-def make(number: int) -> Tensor:
-    """Embeddings of a thirteenth as many people as images, about as many as Market-1501's test set has."""
-    random = torch.Generator().manual_seed(0)
-    centres = torch.randn(number // 13, WIDTH, generator=random)
-    return F.normalize(centres[torch.arange(number) % len(centres)] + torch.randn(number, WIDTH, generator=random))
+def make(number: int, width: int = WIDTH, device: str = "cpu") -> Tensor:
+    """Embeddings (number, width) of a thirteenth as many people as images, about as many as Market-1501's test set has.
+
+    Image i shows person i modulo their number.
+    """
+    random = torch.Generator(device).manual_seed(0)
+    centres = torch.randn(people(number), width, generator=random, device=device)
+    person = torch.arange(number, device=device) % len(centres)
+    return F.normalize(centres[person] + torch.randn(number, width, generator=random, device=device))
+
+
+def people(number: int) -> int:
+    """How many different people so many images show."""
+    return number // 13
 
 
 def ours(images: Tensor) -> Tensor:

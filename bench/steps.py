@@ -2,12 +2,14 @@
 
 python -m bench.steps --device cuda --precision bf16-mixed            # the papers' own sizes, batches of 64
 python -m bench.steps --model dsa-reid-small --model magnifiernet-small
+python -m bench.steps --identities 32 --window 4                      # four steps after four, where they take long
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,20 +49,39 @@ class Steps:
         return epochs * MARKET_IMAGES / self.rate / 3600
 
 
-def measure(config: TrainConfig, store: Store, run: Path, *, device: str, feed: str = "auto") -> Steps:
-    """Train for ``config.epochs`` (2 or more) on the store; the first epoch, which warms up, does not count."""
+def measure(
+    config: TrainConfig, store: Store, run: Path, *, device: str, feed: str = "auto", workers: int = 0
+) -> Steps:
+    """Train ``config.epochs`` on the store, without the checkpoint and the evaluation at the end.
+
+    The first window of ``config.log_every`` steps, which warms up, does not count: an epoch must have more steps.
+    """
     counted: list[StepsDone] = []
     if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
 
     def on_event(event: Event) -> None:
-        if isinstance(event, StepsDone) and event.epoch > 1:
+        assert isinstance(event, StepsDone), "config.evaluate_every is 0"
+        if event.epoch > 1 or event.step > config.log_every:
             counted.append(event)
+        if event.epoch == config.epochs and event.step == event.steps:
+            raise _AllMeasured
 
-    fit(config, store, run, device=device, feed=feed, on_event=on_event)
+    with suppress(_AllMeasured):
+        fit(config, store, run, device=device, feed=feed, workers=workers, on_event=on_event)
     rate = float(np.mean([event.images_per_second for event in counted]))
     wait = float(np.mean([event.data_wait for event in counted]))
     return Steps(rate, wait, peak_memory(torch.device(device)))
+
+
+def measured_config(model: str, precision: str, *, compiled: bool, window: int) -> TrainConfig:
+    """The experiment of that name for one epoch of random weights, told every ``window`` steps."""
+    changes = {"epochs": 1, "evaluate_every": 0, "log_every": window, "model.pretrained": "never"}
+    return load_config(model, {**changes, "precision": precision, "compile": "on" if compiled else "off"})
+
+
+class _AllMeasured(Exception):  # noqa: N818 (no error)
+    """Ends a training that has told all that is wanted of it."""
 
 
 @click.command(help=__doc__)
@@ -69,18 +90,16 @@ def measure(config: TrainConfig, store: Store, run: Path, *, device: str, feed: 
 @click.option("--precision", default="32-true", show_default=True, help="32-true, bf16-mixed or 16-mixed.")
 @click.option("--compiled", is_flag=True, help="With torch.compile.")
 @click.option("--feed", default="auto", show_default=True, help="auto, disk, memory or device.")
-@click.option("--identities", default=128, show_default=True, help="Training identities, 12 images each.")
-@click.option("--epochs", default=3, show_default=True, help="The first does not count.")
+@click.option("--identities", default=192, show_default=True, help="Training identities, 12 images each.")
+@click.option("--window", default=6, show_default=True, help="Steps that are averaged; the first so many do not count.")
 def main(
-    models: tuple[str, ...], device: str, precision: str, compiled: bool, feed: str, identities: int, epochs: int
+    models: tuple[str, ...], device: str, precision: str, compiled: bool, feed: str, identities: int, window: int
 ) -> None:
     """Print the table."""
     logging.disable(logging.WARNING)
-    changes = {"epochs": epochs, "evaluate_every": 0, "log_every": 1000, "model.pretrained": "never"}
-    changes |= {"precision": precision, "compile": "on" if compiled else "off"}
     rows = []
     for model in models:
-        whole, config = load_config(model), load_config(model, changes)
+        whole, config = load_config(model), measured_config(model, precision, compiled=compiled, window=window)
         with tempfile.TemporaryDirectory() as temporary:
             store = make_stores(Path(temporary), config.height, config.width, identities)["zarr"]
             found = measure(config, store, Path(temporary) / "run", device=device, feed=feed)

@@ -14,7 +14,6 @@ from bench.interruptions import Moment, different_arrays, different_files, marke
 from bench.steps import Steps, measure
 from densereid.data_catalog.store.store import FORMATS, Store, open_store, write_shard
 from densereid.data_catalog.synthetic.dataset import plan_images
-from densereid.train.config.train_config import load_config
 from densereid.train.engine.events import OnEvent, StepsDone
 
 
@@ -59,17 +58,20 @@ def test_the_projected_schedule_is_all_epochs_over_market() -> None:
     assert np.isclose(Steps(rate=449.2, wait=0.0, memory=0).hours(500), 4.0, rtol=1e-3)
 
 
-def test_steps_of_the_first_epoch_do_not_count(
+def test_the_first_window_of_steps_does_not_count_and_nothing_is_saved(
     stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It warms up: kernels are chosen, memory is allocated, a network is compiled."""
 
     def fake_fit(*_: object, on_event: OnEvent, **__: object) -> None:
-        for epoch, rate, wait in ((1, 1.0, 0.9), (2, 100.0, 0.01), (3, 200.0, 0.03)):
-            on_event(StepsDone(epoch, 3, 1, 1, 0.0, {}, 0.1, rate, wait, 0.0))
+        for step, rate, wait in ((6, 1.0, 0.9), (12, 100.0, 0.01), (14, 200.0, 0.03)):
+            on_event(StepsDone(1, 1, step, 14, 0.0, {}, 0.1, rate, wait, 0.0))
+        pytest.fail("nobody wants what comes after the last step")
 
-    monkeypatch.setattr(steps, "fit", fake_fit)
-    found = measure(load_config("dsa-reid-small"), open_store(stores["zarr"]), tmp_path, device="cpu")
+    config = steps.measured_config("dsa-reid-small", "32-true", compiled=False, window=6)
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "fit", fake_fit)
+        found = measure(config, open_store(stores["zarr"]), tmp_path, device="cpu")
     assert (found.rate, found.wait) == pytest.approx((150.0, 0.02))
 
 

@@ -114,8 +114,11 @@ def test_memory_of_this_machine_is_known() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_batches_decoded_on_a_gpu_are_those_of_the_cpu() -> None:
+@pytest.mark.parametrize(("mode", "workers"), MODES)
+def test_every_feeding_mode_gives_a_gpu_the_batches_of_the_cpu(mode: str, workers: int) -> None:
     dataset = StoreDataset(random_store(), Split.TRAIN, needs=EVERYTHING, height=32, width=32)
     sampler = PKSampler(dataset.labels, identities=2, images=3, seed=4)
-    feeder = make_feeder("device", dataset, sampler, device=torch.device("cuda:0"), workers=0, seed=4)
-    _assert_same([batch.to("cpu") for batch in feeder], _batches(dataset, "disk", 0)[: len(sampler)])
+    feeder = make_feeder(mode, dataset, sampler, device=torch.device("cuda:0"), workers=workers, seed=4)
+    found = [batch.to("cuda:0").to("cpu") for batch in feeder]
+    torch.cuda.synchronize()  # copies to the host do not wait either
+    _assert_same(found, _batches(dataset, "disk", 0)[: len(sampler)])

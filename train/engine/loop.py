@@ -132,7 +132,7 @@ def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
     images, waited, began = 0, 0.0, perf_counter()
     for index, (batch, wait) in enumerate(_timed(feeder)):
         rate = rate_at(run.config, run.epoch + index / steps)
-        window.append(_step(run, batch, rate))
+        window.append(train_step(run, batch, rate))
         images, waited = images + len(batch), waited + wait
         if (index + 1) % run.config.log_every == 0 or index + 1 == steps:
             means = _means(run, window)
@@ -161,7 +161,7 @@ def _timed(feeder: Feeder) -> Iterator[tuple[Batch, float]]:
         yield batch, perf_counter() - began
 
 
-def _step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
+def train_step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
     """One optimiser step; the loss and its terms stay on the device, so nothing waits for it."""
     config = run.config
     drawn = draw_augmentation(

@@ -1,0 +1,1 @@
+"""The questions: a module each, with the function that its step calls."""
