@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, final
 
 import numpy as np
 from rich import filesize
@@ -15,18 +15,43 @@ from densereid.pipeline.console import ProgressReport, print_status
 from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 
-def find_stores(store_root: AnyPath) -> list[dict[str, Any]]:
-    """The facts of every store directly under ``store_root``, sorted by name (:func:`store_facts`)."""
-    folders: list[AnyPath] = list(store_root.glob("*"))
-    return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
-
-
-def store_facts(path: AnyPath) -> dict[str, Any]:
-    """What a store holds and how much of it is written, in plain JSON types; its ``problem`` if it cannot be read.
+@final
+class StoreFacts(TypedDict):
+    """What a store holds and how much of it is written, in plain JSON types.
 
     ``no_person``, ``failed`` and ``fallbacks`` count images of the finished shards; ``fallbacks`` are those in
     which the detector found nobody, so that DensePose was given the whole image.
     """
+
+    store: str
+    format: str
+    dataset: str
+    estimator: str
+    images: int
+    shards: int
+    shards_done: int
+    no_person: int
+    fallbacks: int
+    failed: int
+    bytes: int
+
+
+@final
+class UnreadableStore(TypedDict):
+    """A store that cannot be read, and why."""
+
+    store: str
+    problem: str
+
+
+def find_stores(store_root: AnyPath) -> list[StoreFacts | UnreadableStore]:
+    """The facts of every store directly under ``store_root``, sorted by name."""
+    folders: list[AnyPath] = list(store_root.glob("*"))
+    return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
+
+
+def store_facts(path: AnyPath) -> StoreFacts | UnreadableStore:
+    """What the store at ``path`` holds, or its problem if it cannot be read."""
     try:
         store = open_store(path, incomplete=True)
     except UserError as error:
@@ -59,14 +84,17 @@ def stores_table(store_root: AnyPath) -> Table:
     return table
 
 
-def _cells(facts: dict[str, Any]) -> list[str]:
+def _cells(facts: StoreFacts | UnreadableStore) -> list[str]:
     if "problem" in facts:
         return [facts["store"], "", facts["problem"]]
     return [
-        *(str(facts[key]) for key in ("store", "format", "dataset", "estimator")),
+        facts["store"],
+        facts["format"],
+        facts["dataset"],
+        facts["estimator"],
         f"{facts['images']:,}",
         f"{facts['shards_done']}/{facts['shards']}",
-        *(str(facts[key]) for key in ("no_person", "fallbacks", "failed")),
+        *(str(count) for count in (facts["no_person"], facts["fallbacks"], facts["failed"])),
         filesize.decimal(facts["bytes"]),
     ]
 

@@ -1,0 +1,125 @@
+"""The installed package: a wheel with each file once, that works beside a user's own train.py and pipeline.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+import densereid
+from densereid.data_catalog.store.store import open_store
+
+FOLDERS = ("pipeline", "preprocess", "train", "data_catalog")
+
+
+def why_not() -> str | None:
+    """What is missing for building a wheel without a network."""
+    try:
+        setuptools = version("setuptools")
+    except PackageNotFoundError:
+        return "setuptools is not installed, so no wheel can be built offline"
+    if int(setuptools.split(".")[0]) < 77:
+        return f"setuptools {setuptools} is too old to build the wheel: 77 is needed"
+    if importlib.util.find_spec("pip") is None:
+        return "pip is not installed, so no wheel can be built"
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        return "this is not a git checkout, so the project's files cannot be told from others"
+    return None
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+def tracked() -> list[str]:
+    """The project's files as git has them, links included."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if name and os.path.lexists(ROOT / name)]
+
+
+def pip(*words: object) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: setuptools leaves build/ and egg-info where it builds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in tracked():
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / "source" / name, follow_symlinks=False)
+    pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder, folder / "source")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed package alone; its dependencies are those of the tests."""
+    folder = tmp_path_factory.mktemp("site")
+    pip("install", "--no-deps", "--no-index", "--target", folder, wheel)
+    return folder
+
+
+@pytest.fixture
+def users_folder(tmp_path: Path) -> Path:
+    """A working folder with a user's own files, each of which leaves a trace when it is imported, and breaks."""
+    for name in (*FOLDERS, "data"):
+        (tmp_path / f"{name}.py").write_text(f"open('imported-{name}', 'w').close()\nraise RuntimeError('{name}.py')\n")
+    return tmp_path
+
+
+def installed(site: Path, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command of the installed package in ``folder``; the checkout is not on its path."""
+    return subprocess.run(
+        list(map(str, words)), cwd=folder, env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+
+
+def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
+    expected = {f"densereid/{name}" for name in tracked() if name.split("/")[0] in FOLDERS}
+    expected |= {name for name in tracked() if name.startswith("densereid/") and name.endswith(".py")}
+    assert {Path(name).suffix for name in expected} == {".py", ".yaml"}
+    assert names == Counter(expected)
+
+
+def test_the_installed_commands_say_the_version(site: Path, users_folder: Path) -> None:
+    for command in ([site / "bin" / "densereid"], [sys.executable, "-m", "densereid"]):
+        result = installed(site, users_folder, *command, "--version")
+        assert result.stdout == f"densereid, version {densereid.__version__}\n", result.stderr
+    place = installed(site, users_folder, sys.executable, "-c", "import densereid; print(densereid.__file__)")
+    assert place.stdout.strip() == str(site / "densereid" / "__init__.py")
+    wrong = installed(site, users_folder, site / "bin" / "densereid", "preprocess", "--dry-run")
+    assert "`densereid synthesize` renders them" in wrong.stderr
+
+
+def test_the_installed_package_works_beside_a_users_own_files(site: Path, users_folder: Path) -> None:
+    """In this process and in the workers that it starts, which import the main module again."""
+    program = (sys.executable, "-m", "densereid")
+    listed = installed(site, users_folder, *program, "catalog", "list")
+    assert "Market-1501: not under data" in listed.stdout, listed.stderr
+    few = ("--train-identities", 6, "--test-identities", 2, "--images-per-identity", 6, "--distractors", 0, "--junk", 0)
+    rendered = installed(site, users_folder, *program, "synthesize", *few)
+    assert rendered.returncode == 0, rendered.stderr
+    words = ("preprocess", "--size", "64x32", "--shard-rows", 32, "--workers", 2)
+    made = installed(site, users_folder, *program, *words)
+    assert made.returncode == 0, made.stderr
+    assert "2 shards, computed by 2 Dask workers" in made.stderr
+    assert open_store(users_folder / made.stdout.strip()).geometry.num_samples == 48
+    described = installed(site, users_folder, *program, "describe", "magnifiernet-v1-small")
+    assert described.returncode == 0, described.stderr
+    assert list(users_folder.glob("imported-*")) == []
