@@ -114,7 +114,7 @@ def test_a_detection_is_pasted_at_its_place_and_the_rest_falls_back(
     network = use(FakeNetwork(found=found), monkeypatch)
     detect = replace(estimator, mode="detect")
     charts = detect.estimate([crop(10), crop(200)], SIZE)
-    assert network.boxes[0] is found.inner
+    assert network.boxes[0] is found.network_box
     assert network.boxes[1] is None
     image = np.zeros((*SIZE, 3), np.uint8)
     image[4:30, 2:14] = expected(10, (26, 12))
@@ -137,7 +137,7 @@ def test_the_person_is_the_largest_score_times_centre_prior() -> None:
     scores = torch.tensor([0.9, 0.5, 0.5, 1.0])
     chosen = choose_person(boxes, scores, (96, 48), (192, 96))
     assert chosen is not None
-    assert chosen.inner.tolist() == [12, 20, 36, 76]  # exactly in the middle; the best score lies in a corner
+    assert chosen.network_box.tolist() == [12, 20, 36, 76]  # exactly in the middle; the best score lies in a corner
     assert chosen.box.tolist() == [24, 40, 72, 152]
     assert chosen.score == 0.5
     assert choose_person(boxes[3:], scores[3:], (96, 48), (192, 96)) is None  # outside, without area
@@ -145,7 +145,7 @@ def test_the_person_is_the_largest_score_times_centre_prior() -> None:
     twice = torch.stack([boxes[1], boxes[1]])
     first = choose_person(twice, torch.tensor([0.5, 0.5]), (96, 48), (96, 48))
     assert first is not None
-    assert first.inner.data_ptr() == twice[0].data_ptr()
+    assert first.network_box.data_ptr() == twice[0].data_ptr()
 
 
 def test_settings_are_all_that_changes_the_result(estimator: Detectron2Estimator) -> None:

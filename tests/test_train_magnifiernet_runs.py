@@ -256,7 +256,7 @@ def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pyte
     """DDP over gloo under torchrun, over both stages."""
     changes = {"epochs": 2, "evaluate_every": 0, "sampling.identities": 4, "stages.first_epochs": 1}
     (tmp_path / "script.py").write_text(SCRIPT.replace("CHANGES", repr(changes)), encoding="utf-8")
-    path = os.pathsep.concat_normalise((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          tmp_path / "script.py", tmp_path / "both"],

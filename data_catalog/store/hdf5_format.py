@@ -18,6 +18,7 @@ import hdf5plugin
 import numpy as np
 
 from densereid.data_catalog.files.atomic import remove_partial, write_bytes
+from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -63,19 +64,19 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
         dataset.attrs[key] = value
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The index's attributes."""
-    with h5py.File(path / MARKER, "r") as index:
+    with h5py.File(_local(path) / MARKER, "r") as index:
         return {key: json.loads(value) for key, value in index.attrs.items()}
 
 
-def write_shard_arrays(path: Path, shard: int, rows: Mapping[str, np.ndarray]) -> None:
+def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard's file aside, flush it, and rename it into place.
 
     HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
     dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
     """
-    write_bytes(path / _shard_name(shard), _shard_file(rows))
+    write_bytes(_local(path) / _shard_name(shard), _shard_file(rows))
 
 
 def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
@@ -100,7 +101,12 @@ def remove_partial_files(path: Path) -> None:
     remove_partial(path)
 
 
-class Reader:
+def open_reader(path: AnyPath, geometry: Geometry) -> Hdf5Reader:
+    """A reader of the store's arrays."""
+    return Hdf5Reader(_local(path), geometry)
+
+
+class Hdf5Reader:
     """Reads rows of a store's arrays; opens shard files on first use, in each process for itself."""
 
     def __init__(self, path: Path, geometry: Geometry) -> None:
@@ -141,6 +147,11 @@ def _runs(rows: np.ndarray, shard_rows: int) -> list[tuple[int, int]]:
         return []
     breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] % shard_rows == 0)) + 1
     return list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True))
+
+
+def _local(path: AnyPath) -> Path:
+    assert isinstance(path, Path), f"{path}: stores of this format are local, see SUPPORTS_URL"
+    return path
 
 
 def _shard_name(shard: int) -> str:

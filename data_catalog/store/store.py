@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from densereid.data_catalog.store.schema import (
     Geometry,
     check_rows,
 )
+from densereid.data_catalog.store.store_format import StoreFormat
 
 MARKER_CACHE_SECONDS = 30.0
 """How long a store at a URL that was found whole is not asked again for its markers."""
@@ -36,7 +36,7 @@ MARKER_CACHE_SECONDS = 30.0
 PROVENANCE = "provenance.json"
 """Who made a store, when and with what (preprocess/writing/provenance.py); it goes with a store that is converted."""
 
-FORMATS: dict[str, ModuleType] = {"zarr": zarr_format, "hdf5": hdf5_format}
+FORMATS: dict[str, StoreFormat] = {"zarr": zarr_format, "hdf5": hdf5_format}
 
 
 def create_store(
@@ -56,13 +56,12 @@ def create_store(
         "coordinates": " ".join(SAMPLE_COORDINATES),
         **attributes,
     }
-    _check_place(path, format)
-    module = FORMATS[format]
-    build = partial(module.create, geometry=geometry, attributes=described, rows={**rows, **constants})
-    make_folder(path, build, last=module.MARKER)
+    _check_url(path, format)
+    create = partial(FORMATS[format].create, geometry=geometry, attributes=described, rows={**rows, **constants})
+    make_folder(path, create, last=FORMATS[format].MARKER)
 
 
-def _check_place(path: AnyPath, format: str) -> None:
+def _check_url(path: AnyPath, format: str) -> None:
     if isinstance(path, UrlPath) and not FORMATS[format].SUPPORTS_URL:
         raise UserError(
             f"an {format} store cannot live at {path}: it needs a local folder",
@@ -77,11 +76,11 @@ def write_shard(
 
     One process writes a shard, whole. Afterwards the shard survives anything; before, it does not count.
     """
-    module, attributes = _recognise(path)
+    format, attributes = _recognise(path)
     geometry = Geometry(**attributes["geometry"])
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
-    module.write_shard_arrays(path, shard, rows)
+    FORMATS[format].write_shard_arrays(path, shard, rows)
     checksums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
     write_json(_marker_path(path, shard), marker)
@@ -91,8 +90,8 @@ def remove_leftovers(path: AnyPath) -> None:
     """Delete temporary files that a killed writer left in a store; call it when no writer is at work."""
     if isinstance(path, UrlPath):  # objects are put whole: nothing is ever written aside
         return
-    module, _ = _recognise(path)
-    module.remove_partial_files(path)
+    format, _ = _recognise(path)
+    FORMATS[format].remove_partial_files(path)
     remove_partial(path / "shards")
 
 
@@ -101,10 +100,9 @@ class Store:
 
     def __init__(self, path: AnyPath) -> None:
         self.path = path
-        module, self.attributes = _recognise(path)
-        self.format = next(name for name, known in FORMATS.items() if known is module)
+        self.format, self.attributes = _recognise(path)
         self.geometry = Geometry(**self.attributes["geometry"])
-        self._reader = module.Reader(path, self.geometry)
+        self._reader = FORMATS[self.format].open_reader(path, self.geometry)
         self._whole_until = 0.0
 
     def read(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
@@ -113,8 +111,7 @@ class Store:
             raise UserError(
                 f"{self.path} has no array '{name}'; a store holds: {', '.join(ARRAY_BY_NAME)}",
             )
-        values: np.ndarray = self._reader.read(ARRAY_BY_NAME[name], rows)
-        return values
+        return self._reader.read(ARRAY_BY_NAME[name], rows)
 
     def array(self, name: str) -> Any:
         """The array itself for lazy tools such as dask: a zarr.Array, or the index's virtual h5py.Dataset."""
@@ -160,7 +157,7 @@ def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
 
 def exists(path: AnyPath) -> bool:
     """Whether a store of any format is at ``path``."""
-    return any((path / module.MARKER).is_file() for module in FORMATS.values())
+    return any((path / form.MARKER).is_file() for form in FORMATS.values())
 
 
 def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
@@ -194,23 +191,26 @@ def _marker_path(path: AnyPath, shard: int) -> AnyPath:
     return path / "shards" / f"{shard:05d}.json"
 
 
-def _recognise(path: AnyPath) -> tuple[ModuleType, dict[str, Any]]:
-    """The format module and the attributes of the store at ``path``; UserError where there is no readable store."""
-    for name, module in FORMATS.items():
-        if (path / module.MARKER).is_file():
-            _check_place(path, name)
-            break
-    else:
+def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
+    """The format's name and the attributes of the store at ``path``; UserError where there is no readable store."""
+    format = next((name for name, form in FORMATS.items() if (path / form.MARKER).is_file()), None)
+    if format is None:
         raise UserError(
-            f"no store at {path}: neither {zarr_format.MARKER} nor {hdf5_format.MARKER} is there",
+            f"no store at {path}: neither {' nor '.join(form.MARKER for form in FORMATS.values())} is there",
             "make one with `make preprocess DATASET=...`, or check the path",
         )
+    _check_url(path, format)
     try:
-        attributes = module.read_attributes(path)
+        attributes = FORMATS[format].read_attributes(path)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path / module.MARKER} cannot be read: {error}", "delete the store and make it again"
+            f"{path / FORMATS[format].MARKER} cannot be read: {error}", "delete the store and create it again"
         ) from error
+    _check_version(path, attributes)
+    return format, attributes
+
+
+def _check_version(path: AnyPath, attributes: Mapping[str, Any]) -> None:
     if attributes.get("format") != FORMAT_NAME:
         raise UserError(
             f"{path} was not written by DenseReID: its format is {attributes.get('format')!r}, expected {FORMAT_NAME!r}"
@@ -219,6 +219,5 @@ def _recognise(path: AnyPath) -> tuple[ModuleType, dict[str, Any]]:
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has store format {version}; this version of DenseReID reads up to {FORMAT_VERSION}",
-            "update DenseReID, or make the store again with this version",
+            "update DenseReID, or create the store again with this version",
         )
-    return module, attributes

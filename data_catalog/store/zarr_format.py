@@ -119,7 +119,12 @@ def remove_partial_files(path: Path) -> None:
         leftover.unlink()
 
 
-class Reader:
+def open_reader(path: AnyPath, geometry: Geometry) -> ZarrReader:
+    """A reader of the store's arrays."""
+    return ZarrReader(path, geometry)
+
+
+class ZarrReader:
     """Reads rows of a store's arrays; opens them on first use, in each process for itself."""
 
     def __init__(self, path: AnyPath, geometry: Geometry) -> None:
