@@ -77,7 +77,7 @@ def main(
     """Print the table."""
     logging.disable(logging.WARNING)
     changes = {"epochs": epochs, "evaluate_every": 0, "log_every": 1000, "model.pretrained": "never"}
-    changes |= {"precision": precision, "compile": "on" if compiled else "off"}
+    changes |= {"precision": precision, "compile": compiled}
     rows = []
     for model in models:
         whole, config = load_config(model), load_config(model, changes)

@@ -25,6 +25,7 @@ from densereid.pipeline.stores import (
     wanted_dataset,
 )
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
+from densereid.train.config.validation import setting_text
 from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
 from densereid.train.engine.export import export_network
@@ -224,7 +225,7 @@ def describe_model(run_or_model: str) -> None:
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
     for row in settings_table(config):
-        table.add_row(row.key, f"{row.value}{' *' if row.is_changed else ''}", row.help)
+        table.add_row(row.key, f"{setting_text(row.value)}{' *' if row.is_changed else ''}", row.help)
     print_table(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")
@@ -237,7 +238,7 @@ def describe_model(run_or_model: str) -> None:
 def _show_datasets(model: str) -> None:
     """Print what the experiment changes on single datasets, where it does."""
     for dataset, settings in settings_by_dataset(model).items():
-        changes = ", ".join(f"{key}={value}" for key, value in settings.items())
+        changes = ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")
 
 

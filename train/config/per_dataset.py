@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from densereid.train.config.parsing import flatten, read_yaml
+from densereid.train.config.parsing import read_yaml
+from densereid.train.config.validation import flatten
 
 _FOLDER = Path(__file__).parent / "experiments" / "datasets"
 
