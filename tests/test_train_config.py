@@ -78,7 +78,7 @@ def test_mistakes_are_named(overrides: dict[str, object], message: str) -> None:
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? Known: baseline, baseline-re, "
+        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `python -m pipeline describe` lists the"
     ):
         load_config("dsa-ried")
     with pytest.raises(UserError, match="does not exist"):
@@ -179,7 +179,7 @@ def test_importing_reads_no_experiment() -> None:
         "import sys; opened = []; sys.addaudithook(lambda name, about: opened.append(str(about[0])) "
         "if name == 'open' else None); from densereid.train.config.train_config import load_config; "
         "before = [path for path in opened if path.endswith('.yaml')]; load_config('csa'); "
-        "print(before, any(path.endswith('csa.yaml') for path in opened))"
+        "print(before, any(path.endswith('variants.yaml') for path in opened))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[] True"

@@ -24,6 +24,7 @@ from densereid.pipeline.stores import (
     synthetic_exists,
     wanted_dataset,
 )
+from densereid.train.config.experiment import find_experiment
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.config.validation import setting_text
 from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
@@ -236,7 +237,9 @@ def describe_model(run_or_model: str) -> None:
 
 
 def _show_datasets(model: str) -> None:
-    """Print what the experiment changes on single datasets, where it does."""
+    """Print what the paper calls the experiment, and what it changes on single datasets, where it does."""
+    if paper := find_experiment(model).paper:
+        print_status(f"{model}: {paper}")
     for dataset, settings in settings_by_dataset(model).items():
         changes = ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")

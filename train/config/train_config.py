@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, TypeAdapter, model_validator
 
 from densereid.data_catalog.errors import UserError
+from densereid.train.config.experiment import experiments, with_bases
 from densereid.train.config.magnifiernet import MagnifierConfig, StagesConfig
-from densereid.train.config.parsing import read_yaml
-from densereid.train.config.per_dataset import dataset_settings
 from densereid.train.config.sections import (
     AugmentationConfig,
     EvaluateConfig,
@@ -28,8 +25,6 @@ from densereid.train.config.validation import build_config, flatten, require, se
 CONFIG_VERSION = 1
 """Raised by one whenever a key changes its meaning; stored in every checkpoint."""
 
-_FOLDER = Path(__file__).parent / "experiments"
-_SMALL = "-small"
 _Side = Annotated[int, Field(ge=32, multiple_of=16)]
 
 
@@ -47,7 +42,9 @@ class TrainConfig:
         "32-true", "arithmetic, as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed"
     )
     compile: bool = setting(False, "torch.compile: off or on (minutes before the first step)")
-    tuned_for: str = setting("", "dataset whose settings (train/config/experiments/datasets) were taken; empty = none")
+    tuned_for: str = setting(
+        "", "dataset whose settings (`datasets` in the experiment's file) were taken; empty = none"
+    )
     model: ModelConfig = ModelConfig()
     magnifier: MagnifierConfig = MagnifierConfig()
     stages: StagesConfig = StagesConfig()
@@ -95,55 +92,39 @@ class TrainConfig:
         require(possible, "loss.diversity", self.loss.diversity, "0 where magnifier.fusion is none: SFB has the parts")
 
 
-@cache
 def known_configs() -> tuple[str, ...]:
-    """Names of the experiments that ship with the project, sorted; a variant has a ``-small`` form too."""
-    files = {path.stem: "base" in read_yaml(path) for path in _FOLDER.glob("*.yaml")}
-    return tuple(sorted([*files, *(f"{name}{_SMALL}" for name, is_variant in files.items() if is_variant)]))
+    """Names of the experiments that ship with the project, sorted."""
+    return tuple(sorted(experiments()))
 
 
 def load_config(
     name_or_path: str | Path,
     overrides: Mapping[str, object] | None = None,
     *,
-    base: str | None = None,
+    base: str | Path | None = None,
     dataset: str | None = None,
 ) -> TrainConfig:
     """The named (or pointed at) experiment with ``overrides`` applied.
 
-    A file with the key ``base`` is a variant: it changes some settings of that experiment. ``base``
-    here takes another one in its place; NAME-small is the variant NAME of the base's small form.
-    Where a file has settings for ``dataset`` (:func:`densereid.train.config.per_dataset.dataset_settings`; the
-    override ``tuned_for`` names another one) they follow the file's own; a small form has none.
-    Override keys are dotted (``schedule.peak``) or nested mappings; values may be strings as typed
-    on a command line. Raises UserError for an unknown name, key, type or range.
+    An experiment with a base lies over it, with its settings for ``dataset`` where it has some (the override
+    ``tuned_for`` names another one); ``base`` takes another one in its place, see
+    :func:`densereid.train.config.experiment.with_bases`. Override keys are dotted (``schedule.peak``) or nested
+    mappings; values may be strings as typed on a command line. Raises UserError for an unknown name or key and for a
+    value of another type or range.
     """
     changes = flatten(overrides or {})
     asked = changes.pop("tuned_for", None)
     dataset = str(asked) if asked else dataset
-    path = _config_path(name_or_path)
-    values = flatten(read_yaml(path))
-    name = path.stem if Path(name_or_path).suffix else str(name_or_path)
-    small = name != path.stem
-    if "base" in values:
-        inherited = flatten(to_dict(_inherited(str(values.pop("base")), base, dataset, small=small)))
-        del inherited["name"]
-        values = {**inherited, **values}
-    if base is None and not small:
-        values |= dataset_settings(path.stem, dataset)
+    values: dict[str, object] = {}
+    for experiment in reversed(with_bases(name_or_path, base)):
+        values |= {"name": experiment.name, **experiment.settings}
+        tuned = experiment.datasets.get(dataset or "")
+        if tuned is not None:
+            values |= {**tuned, "tuned_for": dataset}
     if asked and values.get("tuned_for") != asked:
-        raise UserError(
-            f"{name} has no settings for dataset {asked!r}", "See train/config/experiments/datasets, or leave it out."
-        )
-    return from_dict({"name": name, **values, **changes})
-
-
-def _inherited(parent: str, base: str | None, dataset: str | None, *, small: bool) -> TrainConfig:
-    """What a variant of ``parent`` starts from: a chain of variants ends in ``base`` where one is given."""
-    form = f"{parent}{_SMALL}" if small else parent
-    if base in (None, parent, f"{parent}{_SMALL}") or "base" not in read_yaml(_config_path(parent)):
-        return load_config(base or form, dataset=dataset)
-    return load_config(form, base=base, dataset=dataset)
+        listed = f"`python -m pipeline describe {name_or_path}` lists those for which it has some."
+        raise UserError(f"{values['name']} has no settings for dataset {asked!r}", listed)
+    return from_dict({**values, **changes})
 
 
 def from_dict(values: Mapping[str, object]) -> TrainConfig:
@@ -178,22 +159,6 @@ def config_diff(first: TrainConfig, second: TrainConfig) -> tuple[str, ...]:
     """Dotted keys whose values differ between two configs."""
     left, right = setting_values(first), setting_values(second)
     return tuple(key for key in left if left[key] != right[key])
-
-
-def _config_path(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"config file {path} does not exist", f"Known experiments: {', '.join(known_configs())}.")
-        return path
-    name = str(name_or_path)
-    if name not in known_configs():
-        near = get_close_matches(name, known_configs(), n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        known = ", ".join(known_configs())
-        raise UserError(f"unknown model {name!r}", f"{hint}Known: {known}; or give the path of a .yaml file.")
-    file = _FOLDER / f"{name}.yaml"
-    return file if file.is_file() else _FOLDER / f"{name.removesuffix(_SMALL)}.yaml"
 
 
 def second_stage(config: TrainConfig, epoch: float) -> bool:
