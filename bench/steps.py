@@ -77,7 +77,7 @@ def measure(
 def measured_config(model: str, precision: str, *, compiled: bool, window: int) -> TrainConfig:
     """The experiment of that name for one epoch of random weights, told every ``window`` steps."""
     changes = {"epochs": 1, "evaluate_every": 0, "log_every": window, "model.pretrained": "never"}
-    return load_config(model, {**changes, "precision": precision, "compile": "on" if compiled else "off"})
+    return load_config(model, {**changes, "precision": precision, "compile": compiled})
 
 
 class _AllMeasured(Exception):  # noqa: N818 (no error)

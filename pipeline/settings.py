@@ -115,5 +115,7 @@ def choose_model(name: str, device: str, paper: str = "dsa-reid") -> tuple[str, 
     if name != "auto":
         return name, "asked for"
     if device == "cpu":
-        return f"{paper}-small", f"on a CPU the paper's ResNet-50 network would take days; MODEL={paper} trains it"
+        from densereid.train.config.experiment import small_form  # here, because most commands train nothing
+
+        return small_form(paper), f"on a CPU the paper's ResNet-50 network would take days; MODEL={paper} trains it"
     return paper, "the paper's network, on a GPU"

@@ -25,6 +25,7 @@ ONE_PACKAGE_EACH = {
     "dask": "pipeline/commands",
     "distributed": "pipeline",
     "psutil": "train/data",
+    "pydantic": "train/config",
     "tensorboard": "train/engine",
     "timm": "train/networks",
     "matplotlib": "pipeline/reports",

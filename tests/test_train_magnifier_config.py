@@ -17,18 +17,34 @@ SMALL = "magnifiernet-small"
         (SMALL, {"magnifier.keep": 3}, r"magnifier.keep is 3; expected an even number, 2 to 6"),
         (SMALL, {"magnifier.keep": 8}, r"magnifier.keep is 8; expected an even number, 2 to 6"),
         (SMALL, {"magnifier.keep": 9, "magnifier.sampling": "baseline"}, r"is 9; expected 1 to 7 regions"),
-        (SMALL, {"magnifier.keep_upper": 5}, r"magnifier.keep_upper is 5; expected 0 \(all\) to 4"),
-        (SMALL, {"magnifier.mask_module": "off"}, r"is 'off'; expected on: SAB, SRB and SFB need masks"),
+        (
+            SMALL,
+            {"magnifier.keep_upper": 5},
+            r"magnifier.keep_upper is 5; expected a whole number, at least 0, at most 4",
+        ),
+        (
+            SMALL,
+            {"magnifier.mask_module": "off"},
+            r"magnifier.mask_module is off; expected on: SAB, SRB and SFB need masks",
+        ),
         (SMALL, {"magnifier.fusion": "none"}, r"loss.diversity is 0.002; expected 0 where magnifier.fusion is none"),
         (SMALL, {"magnifier.fusion": "rnn"}, r"magnifier.fusion is 'rnn'; expected none or gru or lstm or ab"),
-        (SMALL, {"height": 200}, r"height is 200; expected a multiple of 16"),
+        (SMALL, {"height": 200}, r"height is 200; expected a whole number, a multiple of 16"),
         (SMALL, {"evaluate.feature": "z"}, r"is 'z'; expected f or f_global or f_regularisation or f_fusion"),
         ("magnifiernet-sab-small", {"evaluate.feature": "f_fusion"}, r"expected f or f_global or f_regularisation"),
-        ("magnifiernet-sab-small", {"magnifier.facilitator": "on"}, r"magnifier.facilitator is 'on'; expected auto"),
+        (
+            "magnifiernet-sab-small",
+            {"magnifier.facilitator": "on"},
+            r"magnifier.facilitator is on; expected auto or off where fusion",
+        ),
         ("dsa-reid", {"evaluate.feature": "f_fusion"}, r"is 'f_fusion'; expected a feature of the global or local"),
-        (SMALL, {"schedule.kind": "milestones"}, r"schedule.milestones is ''; expected epochs with commas"),
-        (SMALL, {"schedule.milestones": "4,x"}, r"schedule.milestones is '4,x'; expected epochs"),
-        (SMALL, {"loss.mask": -1}, r"loss.mask is -1.0; expected 0 or more"),
+        (SMALL, {"schedule.kind": "milestones"}, r"schedule.milestones is \[\]; expected epochs, as 40,70"),
+        (
+            SMALL,
+            {"schedule.milestones": "4,x"},
+            r"schedule.milestones is '4,x'; expected numbers with commas, as 40,70",
+        ),
+        (SMALL, {"loss.mask": -1}, r"loss.mask is -1; expected a number, at least 0"),
         (SMALL, {"tuned_for": "market"}, r"magnifiernet-small has no settings for dataset 'market'"),
     ],
 )
@@ -59,5 +75,5 @@ def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
 def test_describe_lists_what_differs_by_dataset() -> None:
     found = settings_by_dataset("magnifiernet-v1-srb-sfb")
     assert found["dukemtmc"] == {"loss.mask": 0.5}
-    assert found["cuhk03-detected"] == {"epochs": 600, "stages.first_epochs": 560, "schedule.milestones": "40"}
+    assert found["cuhk03-detected"] == {"epochs": 600, "stages.first_epochs": 560, "schedule.milestones": [40]}
     assert settings_by_dataset("magnifiernet-small") == settings_by_dataset("dsa-reid") == {}

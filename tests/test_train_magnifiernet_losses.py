@@ -128,5 +128,5 @@ def test_section_4_1_learning_rate_of_v2() -> None:
 def test_cuhk03_decays_once() -> None:
     config = load_config("magnifiernet-v1", dataset="cuhk03-labeled")
     assert [rate_at(config, epoch) for epoch in (39, 40, 599)] == pytest.approx([3.5e-4, 3.5e-5, 3.5e-5])
-    other = replace(config, schedule=replace(config.schedule, milestones="40,70"))
+    other = replace(config, schedule=replace(config.schedule, milestones=(40, 70)))
     assert rate_at(other, 599) == pytest.approx(3.5e-6)

@@ -154,14 +154,14 @@ def test_a_store_without_masks_is_refused_before_training(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("dataset", "first", "epochs", "gamma", "mask", "milestones"),
     [
-        ("cuhk03-labeled", 560, 600, 0.01, 2, "40"),
-        ("cuhk03-detected", 560, 600, 0.002, 2, "40"),
-        ("market", 460, 500, 0.001, 2, "40,70"),
-        ("dukemtmc", 460, 500, 0.05, 0.5, "40,70"),
+        ("cuhk03-labeled", 560, 600, 0.01, 2, (40,)),
+        ("cuhk03-detected", 560, 600, 0.002, 2, (40,)),
+        ("market", 460, 500, 0.001, 2, (40, 70)),
+        ("dukemtmc", 460, 500, 0.05, 0.5, (40, 70)),
     ],
 )
 def test_v1_table_2_settings_by_dataset(
-    dataset: str, first: int, epochs: int, gamma: float, mask: float, milestones: str
+    dataset: str, first: int, epochs: int, gamma: float, mask: float, milestones: tuple[float, ...]
 ) -> None:
     config = load_config("magnifiernet-v1", dataset=dataset)
     assert (config.stages.first_epochs, config.epochs) == (first, epochs)

@@ -17,6 +17,7 @@ from densereid.pipeline.reports.paper_tables import Row, Table, find_table
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import ensure_store
+from densereid.train.config.experiment import small_form
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
@@ -91,8 +92,8 @@ def row_config(
         return load_config(model, changes, dataset=dataset)
     if model == table.base:
         return load_config(row.config, changes, dataset=dataset)
-    if model == f"{table.base}-small":
-        return load_config(f"{row.config}-small", changes)
+    if model == small_form(table.base):
+        return load_config(small_form(row.config), changes)
     return load_config(row.config, changes, base=model, dataset=dataset)
 
 

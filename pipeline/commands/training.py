@@ -24,7 +24,9 @@ from densereid.pipeline.stores import (
     synthetic_exists,
     wanted_dataset,
 )
+from densereid.train.config.experiment import find_experiment
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
+from densereid.train.config.validation import setting_text
 from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
 from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
 from densereid.train.engine.export import export_network
@@ -224,7 +226,7 @@ def describe_model(run_or_model: str) -> None:
     for column in ("setting", "value", "meaning"):
         table.add_column(column)
     for row in settings_table(config):
-        table.add_row(row.key, f"{row.value}{' *' if row.is_changed else ''}", row.help)
+        table.add_row(row.key, f"{setting_text(row.value)}{' *' if row.is_changed else ''}", row.help)
     print_table(table)
     weights = Table(title=f"parameters, {identities} identities", title_justify="left")
     weights.add_column("module")
@@ -235,9 +237,11 @@ def describe_model(run_or_model: str) -> None:
 
 
 def _show_datasets(model: str) -> None:
-    """Print what the experiment changes on single datasets, where it does."""
+    """Print what the paper calls the experiment, and what it changes on single datasets, where it does."""
+    if paper := find_experiment(model).paper:
+        print_status(f"{model}: {paper}")
     for dataset, settings in settings_by_dataset(model).items():
-        changes = ", ".join(f"{key}={value}" for key, value in settings.items())
+        changes = ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")
 
 

@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
 
 from densereid.data_catalog.parts import LOWER_LABELS, MASK_LABELS, UPPER_LABELS
-from densereid.train.config.sections import require, setting
-
-_CHOICES = {
-    "regularisation": ("none", "sab", "srb"),
-    "fusion": ("none", "gru", "lstm", "ab"),
-    "mask_module": ("on", "off"),
-    "sampling": ("torso", "baseline"),
-    "mask_resize": ("area", "nearest"),
-    "part_weighting": ("area", "none"),
-    "facilitator": ("auto", "on", "off"),
-}
+from densereid.train.config.validation import require, section, setting
 
 
-@dataclass(frozen=True)
+@section
 class MagnifierConfig:
     """Which branches MagnifierNet has beside the global one, and how they use the masks."""
 
-    regularisation: str = setting("sab", "regularising branch: sab (v2), srb (v1) or none")
-    fusion: str = setting("gru", "semantic fusion branch: gru (v2), lstm (v1), ab (ablation branch) or none")
-    mask_module: str = setting("on", "segmentation head: on, or off where no branch needs masks")
-    sampling: str = setting("torso", "regions SAB keeps: torso (keep/2 of each torso group) or baseline (of all)")
+    regularisation: Literal["none", "sab", "srb"] = setting("sab", "regularising branch: sab (v2), srb (v1) or none")
+    fusion: Literal["none", "gru", "lstm", "ab"] = setting(
+        "gru", "semantic fusion branch: gru (v2), lstm (v1), ab (ablation branch) or none"
+    )
+    mask_module: bool = setting(True, "segmentation head: on, or off where no branch needs masks")
+    sampling: Literal["torso", "baseline"] = setting(
+        "torso", "regions SAB keeps: torso (keep/2 of each torso group) or baseline (of all)"
+    )
     keep: int = setting(4, "SAB: regions kept of a batch, besides the background")
-    keep_upper: int = setting(2, "SRB: upper torso regions kept (N_upper); 0 = all")
-    keep_lower: int = setting(2, "SRB: lower torso regions kept (N_lower); 0 = all")
-    mask_resize: str = setting("area", "masks at the feature map's size: area (soft planes, one a part) or nearest")
-    part_weighting: str = setting(
+    keep_upper: int = setting(2, "SRB: upper torso regions kept (N_upper); 0 = all", ge=0, le=len(UPPER_LABELS))
+    keep_lower: int = setting(2, "SRB: lower torso regions kept (N_lower); 0 = all", ge=0, le=len(LOWER_LABELS))
+    mask_resize: Literal["area", "nearest"] = setting(
+        "area", "masks at the feature map's size: area (soft planes, one a part) or nearest"
+    )
+    part_weighting: Literal["area", "none"] = setting(
         "area", "part losses times sigmoid(share of pixels), as the official code: area, none"
     )
-    facilitator: str = setting("auto", "attribute facilitator: auto (where there are attributes), on or off")
+    facilitator: Literal["auto"] | bool = setting(
+        "auto", "attribute facilitator: auto (where there are attributes), on or off"
+    )
     attributes: str = setting("", "file of the dataset's attributes, as market_attribute.mat; empty = none")
     attribute_groups: str = setting("", "first letter of each attribute's group; a run takes it from the file")
 
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            require(getattr(self, name) in choices, f"magnifier.{name}", getattr(self, name), " or ".join(choices))
-        needed = (self.regularisation, self.fusion) != ("none", "none")
-        off = self.mask_module == "off"
-        require(not (needed and off), "magnifier.mask_module", "off", "on: SAB, SRB and SFB need masks")
-        self._check_numbers()
-        possible = self.facilitator != "on" or self.fusion != "none"
-        require(possible, "magnifier.facilitator", "on", "auto or off: it helps the masks of SFB, and fusion is none")
-
-    def _check_numbers(self) -> None:
-        each = min(len(UPPER_LABELS), len(LOWER_LABELS))
-        even = self.keep % 2 == 0 and 2 <= self.keep <= 2 * each
+    @model_validator(mode="after")
+    def _check(self) -> MagnifierConfig:
+        possible = self.mask_module or (self.regularisation, self.fusion) == ("none", "none")
+        require(possible, "magnifier.mask_module", self.mask_module, "on: SAB, SRB and SFB need masks")
+        possible, expected = self.facilitator is not True or self.fusion != "none", "auto or off where fusion is none"
+        require(possible, "magnifier.facilitator", self.facilitator, f"{expected}: it helps the masks of SFB")
+        parts, each = len(MASK_LABELS) - 1, min(len(UPPER_LABELS), len(LOWER_LABELS))
         if self.sampling == "torso":
+            even = self.keep % 2 == 0 and 2 <= self.keep <= 2 * each
             require(even, "magnifier.keep", self.keep, f"an even number, 2 to {2 * each}: half of it per torso group")
-        parts = len(MASK_LABELS) - 1
         require(1 <= self.keep <= parts, "magnifier.keep", self.keep, f"1 to {parts} regions")
-        for name, labels in (("keep_upper", UPPER_LABELS), ("keep_lower", LOWER_LABELS)):
-            value = getattr(self, name)
-            require(0 <= value <= len(labels), f"magnifier.{name}", value, f"0 (all) to {len(labels)}")
+        return self
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -67,17 +59,17 @@ class MagnifierConfig:
     @property
     def has_facilitator(self) -> bool:
         """Whether attributes help the masks of SFB."""
-        given = self.facilitator == "on" or bool(self.attributes or self.attribute_groups)
-        return given and self.facilitator != "off" and self.fusion != "none"
+        given = self.facilitator is True or bool(self.attributes or self.attribute_groups)
+        return given and self.facilitator is not False and self.fusion != "none"
 
 
-@dataclass(frozen=True)
+@section
 class StagesConfig:
     """The two stages of MagnifierNet's training; a run without a diversity loss has one."""
 
-    first_epochs: int = setting(460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2")
-    second_rate: float = setting(0.0, "MagnifierNet: learning rate of the second stage; 0 = the schedule continues")
-
-    def __post_init__(self) -> None:
-        require(self.first_epochs >= 0, "stages.first_epochs", self.first_epochs, "0 or more")
-        require(self.second_rate >= 0, "stages.second_rate", self.second_rate, "0 (the schedule) or more")
+    first_epochs: NonNegativeInt = setting(
+        460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2"
+    )
+    second_rate: NonNegativeFloat = setting(
+        0.0, "MagnifierNet: learning rate of the second stage; 0 = the schedule continues"
+    )

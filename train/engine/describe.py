@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from densereid.train.config.per_dataset import tuned_datasets
+from densereid.train.config.experiment import with_bases
 from densereid.train.config.train_config import (
     TrainConfig,
     config_diff,
@@ -38,11 +38,10 @@ def settings_table(config: TrainConfig) -> tuple[SettingRow, ...]:
 def settings_by_dataset(model: str) -> dict[str, dict[str, object]]:
     """What differs from the experiment's own settings on each dataset it was tuned for; empty for most experiments."""
     plain, differences = load_config(model), {}
-    for dataset in tuned_datasets():
+    for dataset in sorted({dataset for experiment in with_bases(model) for dataset in experiment.datasets}):
         tuned = load_config(model, dataset=dataset)
-        if tuned.tuned_for:
-            differences[dataset] = {key: setting_values(tuned)[key] for key in config_diff(plain, tuned)}
-            del differences[dataset]["tuned_for"]
+        differences[dataset] = {key: setting_values(tuned)[key] for key in config_diff(plain, tuned)}
+        del differences[dataset]["tuned_for"]
     return differences
 
 

@@ -88,7 +88,7 @@ def prepare_run(
             start_from(network, Path(config.model.initial))
     add_attribute_targets(config, network, dataset.person_ids)
     network = network.to(memory_format=torch.channels_last)
-    if config.compile == "on":
+    if config.compile:
         network.compile()  # in place: the weights keep their names
     options = config.optimiser
     optimiser = torch.optim.Adam(

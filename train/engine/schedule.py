@@ -48,7 +48,7 @@ def learning_rate(epoch: float, config: ScheduleConfig, *, epochs: int) -> float
         share = min(1.0, (epoch - config.warmup_epochs) / length)
         return config.peak * (1 + cos(pi * share)) / 2
     if config.kind == "milestones":
-        passed = sum(epoch >= milestone for milestone in config.decay_epochs())
+        passed = sum(epoch >= milestone for milestone in config.milestones)
     else:
         passed = max(0, floor((epoch - config.decay_from) / config.decay_every))
     return float(config.peak * config.decay_factor**passed)

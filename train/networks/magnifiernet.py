@@ -44,7 +44,7 @@ class MagnifierStream(nn.Module):
         )
         channels, conv5_map = backbone.channels, 2 * backbone.channels
         self.trunk, self.conv5 = backbone.trunk, backbone.conv5
-        self.mask_head = MaskHead(conv5_map) if self.config.mask_module == "on" else None
+        self.mask_head = MaskHead(conv5_map) if self.config.mask_module else None
         self.facilitator = None
         if config.has_facilitator:
             letters = {group[0]: group for group in GROUPS}
@@ -190,4 +190,4 @@ class MagnifierReid(nn.Module):
 
 def magnifiernet_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that training reads."""
-    return ("image", "mask") if config.magnifier.mask_module == "on" else ("image",)
+    return ("image", "mask") if config.magnifier.mask_module else ("image",)

@@ -87,7 +87,7 @@ class Training:
         operations_an_image = self._known(f"training.{family}.operations")
         kernels_an_image = self._known(f"training.{family}.{config.precision}.kernels")
         done = None if operations_an_image is None else found.rate * operations_an_image
-        eager = config.compile == "off"
+        eager = not config.compile
         self._add(
             config.name, config.precision, "no" if eager else "yes", feed, f"{found.rate:.4g}", f"{found.wait:.2%}",
             f"{found.rate * kernels_an_image:.0%}" if eager and kernels_an_image else "",
