@@ -73,7 +73,7 @@ def learn(context: Context, answer: Answer, name: str, seconds: float) -> tuple[
 def shortened(config: TrainConfig, epochs: int) -> TrainConfig:
     """The experiment in ``epochs``, with everything that its schedule counts in epochs shortened alike."""
     factor, schedule = epochs / config.epochs, config.schedule
-    milestones = ",".join(str(round(factor * float(epoch), 4)) for epoch in schedule.milestones.split(",") if epoch)
+    milestones = [round(factor * epoch, 4) for epoch in schedule.milestones]
     return with_settings(
         config,
         {
