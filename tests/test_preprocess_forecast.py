@@ -167,7 +167,7 @@ def request(data_root: Path, store_root: Path, **changes: Any) -> StoreRequest:
 def test_a_dry_run_counts_what_is_written_already(
     synthetic_root: Path, tmp_path: Path, stores: dict[str, Path]
 ) -> None:
-    store = Path(shutil.copyfiles_below(stores["zarr"], tmp_path / stores["zarr"].name))
+    store = Path(shutil.copytree(stores["zarr"], tmp_path / stores["zarr"].name))
     (store / "shards" / "00001.json").unlink()
     before = files_below(tmp_path)
     facts = dry_run_report(request(synthetic_root, tmp_path))
@@ -185,7 +185,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("own.pkl").write_bytes(b"never seen before")
-    shutil.rmfiles_below(crops / "iuv")
+    shutil.rmtree(crops / "iuv")
     before = files_below(tmp_path)
     facts = dry_run_report(
         request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
