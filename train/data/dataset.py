@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,16 @@ class StoreReader(Protocol):
         """Shards that are not there; none in a whole store."""
 
 
+@dataclass(frozen=True)
+class LabelColumns:
+    """The arrays of a store that say what its N rows are, (N,) each, as stored: see the store's schema."""
+
+    person_id: np.ndarray
+    camera_id: np.ndarray
+    split: np.ndarray
+    status: np.ndarray
+
+
 class StoreDataset(Dataset[Batch]):
     """The samples of one split that can be used, in the store's order.
 
@@ -57,21 +68,17 @@ class StoreDataset(Dataset[Batch]):
 
     def __init__(self, store: StoreReader, split: Split, *, needs: Sequence[str], height: int, width: int) -> None:
         self.store, self.needs, self.height, self.width = store, tuple(needs), height, width
-        everything = slice(0, store.geometry.num_samples)
-        person_id, camera, role, status = (
-            read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
-        )
-        chosen = role == split
-        self._log_left_out(chosen, person_id, status, split)
-        chosen = chosen & (person_id > 0) & (status != Status.FAILED)
+        labels = read_labels(store)
+        self._log_left_out(labels, split)
+        chosen = (labels.split == split) & (labels.person_id > 0) & (labels.status != Status.FAILED)
         self.rows = np.flatnonzero(chosen)
         if not len(self.rows):
             raise UserError(
                 f"{store.path} has no usable image in its {split.name.lower()} split",
                 "Look at the store with `make inspect`, or preprocess a dataset that has this split.",
             )
-        self.person_ids, self.labels = np.unique(person_id[self.rows], return_inverse=True)
-        self.cameras = camera[self.rows]
+        self.person_ids, self.labels = np.unique(labels.person_id[self.rows], return_inverse=True)
+        self.cameras = labels.camera_id[self.rows]
         if (height, width) != (store.geometry.height, store.geometry.width):
             log.info(
                 "Images of %s are %dx%d; resized to %dx%d as the config asks.",
@@ -102,9 +109,10 @@ class StoreDataset(Dataset[Batch]):
         )
 
     @staticmethod
-    def _log_left_out(chosen: np.ndarray, person_id: np.ndarray, status: np.ndarray, split: Split) -> None:
-        failed = int((chosen & (status == Status.FAILED)).sum())
-        unidentified = int((chosen & (status != Status.FAILED) & (person_id <= 0)).sum())
+    def _log_left_out(labels: LabelColumns, split: Split) -> None:
+        chosen = labels.split == split
+        failed = int((chosen & (labels.status == Status.FAILED)).sum())
+        unidentified = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
         if failed or unidentified:
             log.info(
                 "Left out of the %s split: %d images that preprocessing could not read, %d distractors or junk.",
@@ -165,6 +173,12 @@ def read_images(store: StoreReader, rows: slice | np.ndarray, *, height: int, wi
         return image
     resized = F.interpolate(image.float(), (height, width), mode="bilinear", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def read_labels(store: StoreReader) -> LabelColumns:
+    """The label columns of all rows; raises UserError where the store cannot be read any more."""
+    rows = slice(0, store.geometry.num_samples)
+    return LabelColumns(*(read_rows(store, column.name, rows) for column in fields(LabelColumns)))
 
 
 def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import nn
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
-from densereid.train.data.dataset import StoreReader, read_rows
+from densereid.train.data.dataset import StoreReader, read_labels
 from densereid.train.families import build_empty_network
 
 CHECKPOINT_VERSION = 1
@@ -48,9 +48,9 @@ class Checkpoint:
 def store_fingerprint(store: StoreReader) -> dict[str, str]:
     """Dataset, path and a SHA-256 over the store's geometry, identities, cameras and splits."""
     digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
-    everything = slice(0, store.geometry.num_samples)
-    for name in ("person_id", "camera_id", "split", "status"):
-        digest.update(np.ascontiguousarray(read_rows(store, name, everything)).astype("<i8").tobytes())
+    labels = read_labels(store)
+    for values in (labels.person_id, labels.camera_id, labels.split, labels.status):
+        digest.update(np.ascontiguousarray(values).astype("<i8").tobytes())
     dataset = str(store.attributes.get("dataset", "unknown"))
     return {"dataset": dataset, "path": str(store.path), "digest": digest.hexdigest()}
 

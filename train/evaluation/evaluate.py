@@ -12,7 +12,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
-from densereid.train.data.dataset import StoreReader, read_rows, read_tensors
+from densereid.train.data.dataset import StoreReader, read_labels, read_rows, read_tensors
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
 from densereid.train.families import as_reid, evaluation_arrays
 
@@ -76,8 +76,8 @@ def evaluate(
 
     Raises UserError as :func:`protocol_embeddings`.
     """
-    found = protocol_embeddings(network, store, config=config, device=device, batch_size=batch_size)
-    return score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])
+    ranked = protocol_embeddings(network, store, config=config, device=device, batch_size=batch_size)
+    return score_embeddings(*ranked[Split.QUERY], *ranked[Split.GALLERY])
 
 
 def protocol_embeddings(
@@ -93,24 +93,23 @@ def protocol_embeddings(
     Images that preprocessing could not read are left out with a notice. Raises UserError for a store
     without query or gallery.
     """
-    everything = slice(0, store.geometry.num_samples)
-    person_id, camera, split, status = (
-        read_rows(store, name, everything) for name in ("person_id", "camera_id", "split", "status")
-    )
-    readable = status != Status.FAILED
-    rows = {role: np.flatnonzero((split == role) & readable) for role in (Split.QUERY, Split.GALLERY)}
+    columns = read_labels(store)
+    readable = columns.status != Status.FAILED
+    rows = {role: np.flatnonzero((columns.split == role) & readable) for role in (Split.QUERY, Split.GALLERY)}
     for role, chosen in rows.items():
         if not len(chosen):
             raise UserError(
                 f"{store.path} has no {role.name.lower()} images, so nothing can be ranked",
                 "Evaluate on a dataset with query and gallery splits (market, synthetic).",
             )
-    failed = int((~readable & (split != Split.TRAIN)).sum())
+    failed = int((~readable & (columns.split != Split.TRAIN)).sum())
     if failed:
         log.info("Left out of the evaluation: %d images that preprocessing could not read.", failed)
-    found = {}
+    ranked = {}
     for role, chosen in rows.items():
         embeddings = extract_embeddings(network, store, chosen, config=config, device=device, batch_size=batch_size)
-        person, seen_by = (torch.from_numpy(array[chosen].astype(np.int64)) for array in (person_id, camera))
-        found[role] = embeddings, Labels(person, seen_by)
-    return found
+        person_id, camera_id = (
+            torch.from_numpy(values[chosen].astype(np.int64)) for values in (columns.person_id, columns.camera_id)
+        )
+        ranked[role] = embeddings, Labels(person_id, camera_id)
+    return ranked
