@@ -141,7 +141,7 @@ def ours(estimator: Detectron2Estimator, dataset: Dataset, folder: Path) -> Meas
 
 def preprocessed(estimator: Detectron2Estimator | DenseposeEstimator, dataset: Dataset, folder: Path) -> Measured:
     """A whole preprocessing run of the images into a zarr store; the clock starts after a batch that warms up."""
-    config = PreprocessConfig(size=(256, 128), device=estimator.device)
+    config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last", device=estimator.device)
     warm_up = dataset.records[: 1 if estimator.device == "cpu" else config.batch_size]
     estimator.estimate([Crop(record, read_image(dataset.root / record.path)) for record in warm_up], config.size)
     shutil.rmtree(folder, ignore_errors=True)

@@ -76,7 +76,7 @@ def main(device: str, precision: str, short_edges: str, crops: int, repeats: int
             weights = weights_of(architecture, Path(folder))
             for edge in map(int, short_edges.split(",")):
                 common = {"device": device, "short_edge": edge, "precision": precision}
-                theirs = Detectron2Estimator(weights, architecture, **common)
+                theirs = Detectron2Estimator(weights, architecture, mode="crop", **common)
                 ours = DenseposeEstimator(weights, architecture, compiled=compiled, **common)
                 rows += compared(theirs, ours, batch, repeats)
     title = f"`detectron2` whole crops against `densepose`: {device}, {precision}, {torch.get_num_threads()} threads"

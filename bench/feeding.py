@@ -56,13 +56,14 @@ class Peer:
 
 def make_stores(folder: Path, height: int, width: int, identities: int) -> dict[str, Store]:
     """One store of rendered pedestrians in each format."""
-    config = SyntheticConfig(train_identities=identities, test_identities=2, distractors=0, junk=0)
-    write_dataset(folder / "synthetic", config, workers=2)
+    rendered = SyntheticConfig(train_identities=identities, test_identities=2, distractors=0, junk=0)
+    write_dataset(folder / "synthetic", rendered, workers=2)
     dataset = find_dataset("synthetic", folder)
     stores = {}
     for name, module in FORMATS.items():
         path = folder / f"store{module.SUFFIX}"
-        plan = Plan(dataset, path, open_iuv(dataset), PreprocessConfig(size=(height, width)))
+        config = PreprocessConfig(size=(height, width), dsap_size=32, collision="last")
+        plan = Plan(dataset, path, open_iuv(dataset), config)
         stores[name] = write_store(plan, format=name)
     return stores
 

@@ -27,7 +27,8 @@ def make(folder: Path) -> dict[str, Store]:
     dataset = find_dataset("synthetic", folder)
     stores = {}
     for name, module in FORMATS.items():
-        plan = Plan(dataset, folder / f"store{module.SUFFIX}", open_iuv(dataset), PreprocessConfig(size=(256, 128)))
+        config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last")
+        plan = Plan(dataset, folder / f"store{module.SUFFIX}", open_iuv(dataset), config)
         stores[name] = write_store(plan, format=name)
     return stores
 

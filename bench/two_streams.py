@@ -52,11 +52,12 @@ FeatureScores = dict[str, tuple[float, float]]
 """Rank-1 and mAP, percent, by feature."""
 
 
-def make_store(folder: Path, config: SyntheticConfig, height: int, width: int) -> Store:
+def make_store(folder: Path, rendered: SyntheticConfig, height: int, width: int) -> Store:
     """The rendered dataset's store in ``folder``, made where it is missing."""
-    write_dataset(folder / "synthetic", config)
+    write_dataset(folder / "synthetic", rendered)
     dataset = find_dataset("synthetic", folder)
-    plan = Plan(dataset, folder / "store.zarr", open_iuv(dataset), PreprocessConfig(size=(height, width)))
+    config = PreprocessConfig(size=(height, width), dsap_size=32, collision="last")
+    plan = Plan(dataset, folder / "store.zarr", open_iuv(dataset), config)
     return write_store(plan, format="zarr")
 
 

@@ -47,7 +47,7 @@ def means(texel: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 def by_tensors(image: torch.Tensor, iuv: torch.Tensor, collision: Collision) -> tuple[np.ndarray, ...]:
     """What ``derive`` runs on a GPU, here on the CPU."""
-    dsap, valid = dsap_from_iuv(image, iuv, collision=collision)
+    dsap, valid = dsap_from_iuv(image, iuv, size=32, collision=collision)
     return mask_from_iuv(iuv).numpy(), dsap.numpy(), pack_validity(valid.numpy())
 
 

@@ -45,7 +45,14 @@ def make_plan() -> Callable[..., Plan]:
 
     def make(data_root: Path, store: Path, dataset: str = "synthetic", **config: object) -> Plan:
         found = find_dataset(dataset, data_root)
-        settings = {"size": (64, 32), "shard_rows": 32, "batch_size": 16, **config}
+        settings = {
+            "size": (64, 32),
+            "dsap_size": 32,
+            "collision": "last",
+            "shard_rows": 32,
+            "batch_size": 16,
+            **config,
+        }
         return Plan(found, store, open_iuv(found), PreprocessConfig(**settings))  # type: ignore[arg-type]
 
     return make

@@ -127,7 +127,7 @@ def test_hdf5_index_opens_with_dask_from_any_folder(tmp_path: Path, monkeypatch:
 
 
 def test_the_bytes_of_an_hdf5_shard_do_not_depend_on_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = random_rows(Geometry(32, 40, 20, shard_rows=32), "shard")
+    rows = random_rows(Geometry(32, 40, 20, dsap_size=32, shard_rows=32), "shard")
     expected = hdf5_format._shard_file(rows)
     kept: list[object] = []
     describe = hdf5_format._describe
@@ -231,7 +231,7 @@ def test_unknown_array_lists_the_known(tmp_path: Path) -> None:
 )
 def test_impossible_geometry_is_refused(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Geometry(**{"num_samples": 5, "height": 8, "width": 4, **sizes})
+        Geometry(**{"num_samples": 5, "height": 8, "width": 4, "dsap_size": 32, **sizes})
 
 
 def test_both_formats_hold_the_same_dataset(stores: dict[str, Path]) -> None:

@@ -86,7 +86,7 @@ def test_an_older_store_is_finished_by_todays_code(folder: Path, data_root: Path
     for entry in lost:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     dataset = find_dataset("synthetic", data_root)
-    config = PreprocessConfig(size=(64, 32), dsap_size=16, shard_rows=32)
+    config = PreprocessConfig(size=(64, 32), dsap_size=16, collision="last", shard_rows=32)
     plan = Plan(dataset, path, open_iuv(dataset), config)
     assert prepare(plan, format=format) == [1]
     assert digests(write_store(plan, format=format)) == EXPECTED["arrays"]

@@ -197,11 +197,11 @@ def test_dsap_of_a_mirrored_image_is_the_flipped_dsap() -> None:
     texture = generator.integers(0, 256, (24, 32, 32, 3)).astype(np.uint8)
     row, column = (np.minimum(31, 32 * iuv[..., channel].astype(int) // 255) for channel in (1, 2))
     image = texture[iuv[..., 0].astype(int) - 1, row, column]
-    dsap, valid = dsap_from_iuv(torch.from_numpy(image)[None], torch.from_numpy(iuv)[None])
+    dsap, valid = dsap_from_iuv(torch.from_numpy(image)[None], torch.from_numpy(iuv)[None], size=32, collision="last")
     mirrored_iuv = reference.mirror_iuv(iuv)
     mirrored_image = np.ascontiguousarray(image[:, ::-1])
     mirrored, mirrored_valid = dsap_from_iuv(
-        torch.from_numpy(mirrored_image)[None], torch.from_numpy(mirrored_iuv)[None]
+        torch.from_numpy(mirrored_image)[None], torch.from_numpy(mirrored_iuv)[None], size=32, collision="last"
     )
     np.testing.assert_array_equal(mirrored[0].numpy(), reference.mirror_dsap(dsap[0].numpy()))
     np.testing.assert_array_equal(mirrored_valid[0].numpy(), reference.mirror_dsap(valid[0].numpy()))

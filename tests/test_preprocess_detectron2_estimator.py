@@ -77,7 +77,8 @@ def expected(blue: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 @pytest.fixture
 def estimator() -> Detectron2Estimator:
-    return Detectron2Estimator(Weights(Path("model.pkl"), "0" * 64), Architecture(50), short_edge=32)
+    weights = Weights(Path("model.pkl"), "0" * 64)
+    return Detectron2Estimator(weights, Architecture(50), device="cpu", short_edge=32, precision="fp32", mode="crop")
 
 
 @pytest.fixture(autouse=True)

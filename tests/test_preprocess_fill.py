@@ -78,7 +78,7 @@ from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 from densereid.preprocess.writing.fill import fill_store
 dataset = find_dataset("synthetic", Path({data!r}))
-config = PreprocessConfig(size=(64, 32), shard_rows=32, batch_size=16)
+config = PreprocessConfig(size=(64, 32), dsap_size=32, collision="last", shard_rows=32, batch_size=16)
 plan = Plan(dataset, Path({store!r}), open_iuv(dataset), config)
 shards = prepare(plan, format={format!r})
 print("started", flush=True)

@@ -27,7 +27,7 @@ from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 from densereid.preprocess.writing.shard_pipeline import READ_AHEAD, Progress, compute_shards
 
 GEOMETRY = Geometry(num_samples=96, height=4, width=2, dsap_size=8, shard_rows=32)
-CONFIG = PreprocessConfig((4, 2), 8, shard_rows=32, batch_size=8)
+CONFIG = PreprocessConfig((4, 2), 8, "last", shard_rows=32, batch_size=8)
 BATCHES = 4
 """Of each of the three shards."""
 SOON = 30.0

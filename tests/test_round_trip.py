@@ -17,7 +17,7 @@ from densereid.train.data.augmentation import mirror_parts
 def warped(image: np.ndarray, iuv: np.ndarray, collision: str = "last") -> tuple[torch.Tensor, torch.Tensor]:
     """DSAP (1, 24, 3, u, v) and validity (1, 24, u, v), as training reads them."""
     there = torch.from_numpy(np.ascontiguousarray(image))[None], torch.from_numpy(np.ascontiguousarray(iuv))[None]
-    dsap, valid = dsap_from_iuv(*there, collision=collision)  # type: ignore[arg-type]
+    dsap, valid = dsap_from_iuv(*there, size=32, collision=collision)  # type: ignore[arg-type]
     return dsap.permute(0, 1, 4, 2, 3), valid
 
 

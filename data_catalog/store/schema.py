@@ -52,8 +52,9 @@ class Geometry:
     num_samples: int
     height: int
     width: int
-    dsap_size: int = 32
+    dsap_size: int
     shard_rows: int = 1024
+    """Rows of a shard; 1024 wherever nothing else is asked for."""
 
     def __post_init__(self) -> None:
         if min(self.num_samples, self.height, self.width) < 1:

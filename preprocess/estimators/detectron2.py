@@ -38,7 +38,7 @@ class Detectron2Estimator(NetworkEstimator[Detectron2Network]):
     found. ``fallback``: in detect mode, an image without a detection is taken whole; otherwise nobody is in it.
     """
 
-    mode: Mode = "crop"
+    mode: Mode
     fallback: bool = True
     versions: dict[str, str] = field(default_factory=dict)
     name: str = "detectron2"

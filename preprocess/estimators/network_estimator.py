@@ -35,9 +35,9 @@ class NetworkEstimator(ABC, Generic[_Network]):
 
     weights: Weights
     architecture: Architecture
-    device: str = "cpu"
-    short_edge: int = 256
-    precision: Precision = "fp32"
+    device: str
+    short_edge: int
+    precision: Precision
 
     def settings(self) -> dict[str, Any]:
         """What changes the result of any network: config, digest of the weights, input size and precision."""

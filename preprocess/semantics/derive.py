@@ -44,7 +44,7 @@ def mask_from_iuv(iuv: torch.Tensor) -> torch.Tensor:
 
 
 def dsap_from_iuv(
-    image: torch.Tensor, iuv: torch.Tensor, *, size: int = 32, collision: Collision = "last"
+    image: torch.Tensor, iuv: torch.Tensor, *, size: int, collision: Collision
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """DSAP images of a batch (DSA-reID, section 3.1): each part's pixels at row U, column V of its own image.
 

@@ -23,7 +23,7 @@ def write_store(
     For example the images of a dataset with their IUV maps::
 
         dataset = find_dataset("synthetic", Path("data"))
-        config = PreprocessConfig(size=(256, 128), dsap_size=32)
+        config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last")
         write_store(Plan(dataset, Path("stores/synthetic.zarr"), open_iuv(dataset), config), format="zarr")
 
     Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do.

@@ -29,9 +29,9 @@ class PreprocessConfig:
     """How a store is made: canonical (height, width), DSAP size and rule, rows per shard, images per batch."""
 
     size: tuple[int, int]
-    dsap_size: int = 32
-    collision: Collision = "last"
-    shard_rows: int = 1024
+    dsap_size: int
+    collision: Collision
+    shard_rows: int = Geometry.shard_rows
     batch_size: int = 64
     device: str = "cpu"
 
