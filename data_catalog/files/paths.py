@@ -97,12 +97,6 @@ class UrlPath:
         names = {PurePosixPath(entry).name for entry in found if entry.rstrip("/") != path.rstrip("/")}
         return sorted(self / name for name in names if fnmatch(name, pattern))
 
-    def open(self, mode: str = "r", **text: Any) -> Any:
-        """A file object; what is written is there when it is closed, all of it."""
-        with url_errors_as_user_errors(self):
-            system, path = self._system()
-            return system.open(path, mode, **text)
-
     def read_text(self, encoding: str) -> str:
         """The object's content."""
         with url_errors_as_user_errors(self):

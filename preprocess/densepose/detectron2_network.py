@@ -134,37 +134,43 @@ def build_detectron2(architecture: Architecture, device: str) -> Any:
     return build_model(config_of(architecture, device))
 
 
+_LEVELS = ["res2", "res3", "res4", "res5"]
+_FACTS: dict[str, Any] = {
+    "VERSION": 2,
+    "MODEL.WEIGHTS": "",
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.RESNETS.OUT_FEATURES": _LEVELS,
+    "MODEL.FPN.IN_FEATURES": _LEVELS,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
+    "MODEL.RPN.IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+    "MODEL.ROI_HEADS.NAME": "DensePoseROIHeads",
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3", "p4", "p5"],
+    "MODEL.ROI_HEADS.NUM_CLASSES": 1,
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 2,
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign",
+    "MODEL.ROI_DENSEPOSE_HEAD.POOLER_TYPE": "ROIAlign",
+}
+"""What all chart models have in common, from DensePose's YAML files, which pip leaves out."""
+
+
 def config_of(architecture: Architecture, device: str) -> Any:
-    """Detectron2's config of a chart model; the figures are those of DensePose's YAML files, which pip leaves out."""
+    """Detectron2's config of a chart model, with the figures of DensePose's YAML files."""
     from densepose import add_densepose_config
     from detectron2.config import get_cfg
 
     config = get_cfg()
     add_densepose_config(config)
     head = "MODEL.ROI_DENSEPOSE_HEAD"
-    levels = ["res2", "res3", "res4", "res5"]
-    facts: dict[str, Any] = {
-        "VERSION": 2,
+    settings: dict[str, Any] = {
+        **_FACTS,
         "MODEL.DEVICE": device,
-        "MODEL.WEIGHTS": "",
-        "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
         "MODEL.RESNETS.DEPTH": architecture.depth,
-        "MODEL.RESNETS.OUT_FEATURES": levels,
-        "MODEL.FPN.IN_FEATURES": levels,
-        "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
-        "MODEL.RPN.IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-        "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
-        "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
-        "MODEL.ROI_HEADS.NAME": "DensePoseROIHeads",
-        "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3", "p4", "p5"],
-        "MODEL.ROI_HEADS.NUM_CLASSES": 1,
-        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
-        "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
-        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
-        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 2,
-        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign",
         f"{head}.NAME": "DensePoseDeepLabHead" if architecture.deeplab else "DensePoseV1ConvXHead",
-        f"{head}.POOLER_TYPE": "ROIAlign",
         f"{head}.NUM_COARSE_SEGM_CHANNELS": architecture.coarse_channels,
         f"{head}.DECODER_ON": architecture.decoder,
         f"{head}.POOLER_RESOLUTION": 28 if architecture.decoder else 14,
@@ -173,7 +179,7 @@ def config_of(architecture: Architecture, device: str) -> Any:
         f"{head}.SEGM_CONFIDENCE.ENABLED": architecture.segm_confidence,
         **_widths(architecture.width),
     }
-    config.merge_from_list([part for fact in facts.items() for part in fact])
+    config.merge_from_list([part for setting in settings.items() for part in setting])
     return config
 
 

@@ -78,8 +78,24 @@ def prepare_run(
     check_store(config, dataset)
     described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
-    last = folder / LAST
-    continues = resume and last.is_file()
+    continues = resume and (folder / LAST).is_file()
+    network = _first_network(config, dataset, seed=seed, continues=continues)
+    options = config.optimiser
+    optimiser = torch.optim.Adam(
+        network.parameters(), betas=(options.beta1, options.beta2), weight_decay=options.weight_decay, fused=True
+    )
+    wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
+    run = Run(config, store, folder, seed, fabric, dataset, wrapped, wrapped_optimiser, on_event, described)
+    if continues:
+        _restore(run, optimiser)
+    fabric.barrier()  # every process has looked for last.pt before the first one may remove it
+    if fabric.is_global_zero:
+        _prepare_folder(run, continues=continues)
+    return run
+
+
+def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, continues: bool) -> torch.nn.Module:
+    """The network on the CPU, with its first weights, or with none where a checkpoint's will follow."""
     if continues:
         network = build_empty_network(config, dataset.num_identities)
     else:
@@ -90,26 +106,31 @@ def prepare_run(
     network = network.to(memory_format=torch.channels_last)
     if config.compile:
         network.compile()  # in place: the weights keep their names
-    options = config.optimiser
-    optimiser = torch.optim.Adam(
-        network.parameters(), betas=(options.beta1, options.beta2), weight_decay=options.weight_decay, fused=True
+    return network
+
+
+def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
+    """Continue from the folder's ``last.pt``."""
+    checkpoint = resume_run(
+        run.folder / LAST,
+        run.module,
+        optimiser,
+        config=run.config,
+        seed=run.seed,
+        store=run.described_store,
+        num_identities=run.dataset.num_identities,
     )
-    wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
-    run = Run(config, store, folder, seed, fabric, dataset, wrapped, wrapped_optimiser, on_event, described)
-    if continues:
-        identities = dataset.num_identities
-        checkpoint = resume_run(
-            last, run.module, optimiser, config=config, seed=seed, store=described, num_identities=identities
-        )
-        run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
-        run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
-    fabric.barrier()  # every process has looked for last.pt before the first one may remove it
-    if fabric.is_global_zero:
-        for name in () if continues else (LAST, BEST):
-            (folder / name).unlink(missing_ok=True)
-        remove_partial(folder)  # of a process killed while it wrote a checkpoint
-        (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
-    return run
+    run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
+    run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
+
+
+def _prepare_folder(run: Run, *, continues: bool) -> None:
+    """Remove what is left of an older run or of a killed process, and write the config."""
+    for name in () if continues else (LAST, BEST):
+        (run.folder / name).unlink(missing_ok=True)
+    remove_partial(run.folder)  # of a process killed while it wrote a checkpoint
+    content = yaml.safe_dump(to_dict(run.config), sort_keys=False)
+    (run.folder / "config.yaml").write_text(content, encoding="utf-8")
 
 
 def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
