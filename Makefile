@@ -11,12 +11,14 @@ VENV := .venv
 export GOMP_SPINCOUNT ?= 1000
 
 # Variables of make's command line go to the command as DENSEREID_NAME, whatever they are called: the command knows its
-# options, and refuses what it does not know. Those of this file, and those that say DENSEREID_ themselves, do not.
+# options, and refuses what it does not know. Those of this file do not, nor those that say DENSEREID_ themselves.
 GIVEN = $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+OWN = PYTHON VENV GOMP_SPINCOUNT DENSEREID_%
+OPTIONS = $(filter-out $(OWN),$(GIVEN))
 quoted = '$(subst ','\'',$(1))'
-OPTIONS = $(filter-out PYTHON VENV GOMP_SPINCOUNT DENSEREID_%,$(GIVEN))
-RUN = $(foreach name,$(OPTIONS),DENSEREID_$(name)=$(call quoted,$(value $(name)))) \
-      DENSEREID_MAKE_GOALS='$(MAKECMDGOALS)' DENSEREID_MAKE_VARIABLES='$(GIVEN)' $(VENV)/bin/python -m pipeline
+RUN = env $(foreach name,$(OPTIONS),DENSEREID_$(name)=$(call quoted,$(value $(name)))) \
+      DENSEREID_MAKE_GOALS='$(MAKECMDGOALS)' DENSEREID_MAKE_VARIABLES='$(OPTIONS)' \
+      DENSEREID_MAKE_OWN='$(filter $(OWN),$(GIVEN))' $(VENV)/bin/python -m pipeline
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,13 +1,9 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere; rate, remaining time, failures."""
+"""What is printed while a command works: lines, tables, and the progress of long work with its rate and failures."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,52 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _LINE_SECONDS = 10.0
-
-
-def make_variables() -> dict[str, str]:
-    """The variables that make was given on its command line, by name, but for the Makefile's own; none without make.
-
-    The Makefile passes their names on in DENSEREID_MAKE_VARIABLES, and the value of each as DENSEREID_ and its name.
-    """
-    names = os.environ.get("DENSEREID_MAKE_VARIABLES", "").split()
-    return {name: os.environ[f"DENSEREID_{name}"] for name in names if f"DENSEREID_{name}" in os.environ}
-
-
-def this_command() -> str:
-    """The command line as the user typed it: make's, where make was asked."""
-    goals = os.environ.get("DENSEREID_MAKE_GOALS")
-    if goals is None:
-        return f"{program()} {shlex.join(sys.argv[1:])}"
-    names = os.environ.get("DENSEREID_MAKE_VARIABLES", "").split()
-    values = (os.environ.get(f"DENSEREID_{name}", os.environ.get(name, "")) for name in names)
-    return " ".join((f"make {goals}", *_assignments(dict(zip(names, values, strict=True)))))
-
-
-def program() -> str:
-    """How this program was started: ``densereid``, ``python -m densereid``, in a checkout ``python -m pipeline``."""
-    started = Path(sys.argv[0])
-    if started.stem == "densereid":
-        return "densereid"
-    package = started.parent.name if started.name == "__main__.py" else ""
-    return f"python -m {package if package == 'densereid' else 'pipeline'}"
-
-
-def command_line(command: str, arguments: Mapping[str, object], options: Mapping[str, str] | None = None) -> str:
-    """How another command is started, as this one was: by make, or not.
-
-    ``command`` is its name, ``catalog check`` for example, whose target for make is the last word. ``arguments`` and
-    ``options`` are its values by name; make takes both as variables.
-    """
-    named = {**arguments, **(options or {})}
-    if "DENSEREID_MAKE_GOALS" in os.environ:
-        variables = {name.upper(): str(value) for name, value in named.items()}
-        return " ".join((f"make {command.split()[-1]}", *_assignments(variables)))
-    words = [word for name, value in (options or {}).items() for word in (f"--{name.replace('_', '-')}", value)]
-    return " ".join((f"{program()} {command}", shlex.join((*map(str, arguments.values()), *words)))).rstrip()
-
-
-def _assignments(variables: Mapping[str, str]) -> list[str]:
-    return [f"{name}={shlex.quote(value) if value else ''}" for name, value in variables.items()]
 
 
 def print_status(text: str) -> None:

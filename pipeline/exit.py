@@ -9,13 +9,14 @@ from types import FrameType
 
 import click
 
-from densereid.pipeline.console import print_status, this_command
+from densereid.pipeline.console import print_status
+from densereid.pipeline.invocation import this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
 
 def failed(problem: str, remedy: str) -> int:
-    """Tell what is wrong and what to do; the exit code."""
+    """Print what is wrong and what to do; the exit code."""
     print_status(click.style("error: ", fg="red", bold=True) + problem)
     if remedy:
         print_status(remedy)
@@ -23,7 +24,7 @@ def failed(problem: str, remedy: str) -> int:
 
 
 def interrupted() -> int:
-    """Tell which command goes on; the exit code."""
+    """Print the command that continues; the exit code."""
     print_status(_interruption())
     return EXIT_INTERRUPTED
 
@@ -37,7 +38,7 @@ def stop_at_once_when_interrupted_twice() -> None:
 
     def first(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
-        # Not say(): a signal may come in the middle of one.
+        # Not print_status(): a signal may come in the middle of one.
         os.write(sys.stderr.fileno(), b"\nstopping what is under way; Ctrl-C again stops at once\n")
         raise KeyboardInterrupt
 

@@ -11,13 +11,14 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
-from densereid.pipeline.console import ProgressReport, print_status, this_command
+from densereid.pipeline.console import ProgressReport, print_status
 from densereid.pipeline.dask_cluster import shard_executor
 from densereid.pipeline.estimators import choose_estimator
+from densereid.pipeline.invocation import this_command
 from densereid.pipeline.settings import gpus_to_share, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.derived_store import DerivedPlan
-from densereid.preprocess.writing.fill import OnProgress, fill_store, write_failures
+from densereid.preprocess.writing.fill import OnProgress, write_failures, write_store
 from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
 from densereid.preprocess.writing.provenance import record_run
@@ -123,12 +124,12 @@ def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *,
             check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
         record_run(plan, command=this_command(), workers=where, shards=len(shards))
         with ProgressReport(title, images) as report:
-            _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))
+            _write(plan, request, executor, lambda progress: report.advance(progress.images, progress.failed))
 
 
-def _compute(plan: Plan | DerivedPlan, shards: list[int], executor: Executor | None, on_progress: OnProgress) -> None:
+def _write(plan: Plan | DerivedPlan, request: StoreRequest, executor: Executor | None, on_progress: OnProgress) -> None:
     try:
-        fill_store(plan, shards, executor=executor, on_progress=on_progress)
+        write_store(plan, format=request.store, executor=executor, on_progress=on_progress)
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -24,7 +24,7 @@ from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 def _no_variables_from_outside() -> Iterator[None]:
     """What a developer's own environment says to the commands is not said to the tests."""
     with pytest.MonkeyPatch.context() as environment:
-        for name in os.environ:
+        for name in list(os.environ):
             if name.startswith("DENSEREID_") and name != "DENSEREID_CACHE":
                 environment.delenv(name)
         yield

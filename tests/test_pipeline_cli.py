@@ -19,7 +19,7 @@ import densereid
 from densereid.data_catalog.store.store import FORMATS
 from densereid.pipeline.cli import cli
 from densereid.pipeline.cli.variables import check_variables, variable_of
-from densereid.pipeline.console import command_line, this_command
+from densereid.pipeline.invocation import command_line, this_command
 from densereid.pipeline.settings import STORE_FORMATS
 from densereid.pipeline.store_request import StoreRequest
 
@@ -203,6 +203,10 @@ def test_a_variable_that_no_command_has_is_refused_with_the_nearest(monkeypatch:
     _given_by_make(monkeypatch, "preprocess", SIZE="64x32", DATSET="market")
     with pytest.raises(click.UsageError, match=r"preprocess has no variable DATSET; did you mean DATASET\?"):
         check("preprocess")
+    for typed, meant in (("short-edge", "SHORT_EDGE"), ("dataset", "DATASET")):
+        _given_by_make(monkeypatch, "preprocess", **{typed: "1"})
+        with pytest.raises(click.UsageError, match=rf"no variable {typed}; did you mean {meant}\?"):
+            check("preprocess")
     _given_by_make(monkeypatch, "train", EPOCH="1")
     with pytest.raises(click.UsageError, match=r"train has no variable EPOCH; did you mean EPOCHS\?(.|\n)*FRESH"):
         check("train")
@@ -250,7 +254,9 @@ def test_the_next_command_is_started_as_this_one_was(
     assert command_line("inspect", {}, named) == f"{program} inspect --dataset folder --data-root 'my data'"
     assert command_line("catalog check", {"dataset": "market"}) == f"{program} catalog check market"
     _given_by_make(monkeypatch, "preprocess train", DATA_ROOT="my data", PATTERN=r"(\d+)$", STORE="")
-    assert this_command() == r"make preprocess train DATA_ROOT='my data' PATTERN='(\d+)$' STORE="
+    monkeypatch.setenv("DENSEREID_MAKE_OWN", "VENV")
+    monkeypatch.setenv("VENV", "env")
+    assert this_command() == r"make preprocess train DATA_ROOT='my data' PATTERN='(\d+)$' STORE= VENV=env"
     assert command_line("inspect", {}, named) == "make inspect DATASET=folder DATA_ROOT='my data'"
     assert command_line("catalog check", {"dataset": "market"}) == "make check DATASET=market"
 

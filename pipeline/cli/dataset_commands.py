@@ -15,8 +15,9 @@ import click
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import Command, command
-from densereid.pipeline.console import command_line, print_status, print_table
+from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.exit import EXIT_ERROR
+from densereid.pipeline.invocation import command_line
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath

@@ -15,8 +15,9 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
-from densereid.pipeline.console import command_line, print_dry_run, print_status, print_table
+from densereid.pipeline.console import print_dry_run, print_status, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
+from densereid.pipeline.invocation import command_line
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath

@@ -13,7 +13,8 @@ from difflib import get_close_matches
 
 import click
 
-from densereid.pipeline.console import make_variables, print_status
+from densereid.pipeline.console import print_status
+from densereid.pipeline.invocation import make_variables
 
 PREFIX = "DENSEREID_"
 
@@ -47,7 +48,8 @@ def check_variables(command: click.Command, root: click.Command, name: str) -> N
 
 
 def _unknown(variable: str, name: str, own: set[str], known: set[str]) -> click.UsageError:
-    near = get_close_matches(variable, sorted(own), n=1) or get_close_matches(variable, sorted(known), n=1)
+    meant = variable.upper().replace("-", "_")
+    near = get_close_matches(meant, sorted(own), n=1) or get_close_matches(meant, sorted(known), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return click.UsageError(
         f"{name} has no variable {variable}{hint}\n"

@@ -114,7 +114,7 @@ def _configs(
 
 
 def _possible_rows(table: Table, dataset: str, folders: Sequence[Path]) -> tuple[Row, ...]:
-    """The rows but those that the dataset cannot have, which are told.
+    """The rows but those that the dataset cannot have, which are printed.
 
     Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing.
     """

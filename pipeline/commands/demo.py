@@ -10,7 +10,8 @@ import click
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import scores_table, untrained_scores
-from densereid.pipeline.console import command_line, print_status, print_table
+from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.invocation import command_line
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import ensure_store

@@ -14,6 +14,7 @@ from rich.table import Table
 from densereid.data_catalog.datasets.lookup import locate
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, free_bytes, nearest_folder
+from densereid.pipeline.estimators import AUTO_RULE
 from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.densepose.detectron2_network import installed_versions, missing
 from densereid.preprocess.densepose.weights import ZOO, cache_folder
@@ -64,6 +65,7 @@ def _disk(store_root: AnyPath) -> Finding:
 
 
 def _estimators() -> Iterator[Finding]:
+    yield Finding("ESTIMATOR=auto", True, AUTO_RULE.removeprefix("auto = "))
     yield Finding("ESTIMATOR=densepose", True, "needs nothing but weights")
     reason = missing()
     if reason is None:

@@ -10,8 +10,8 @@ from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.store.store import exists, open_store
-from densereid.pipeline.console import command_line
 from densereid.pipeline.estimators import choose_estimator, resolve_estimator
+from densereid.pipeline.invocation import command_line
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import counted, make_config, synthetic_exists, wanted_dataset

@@ -13,7 +13,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
-from densereid.pipeline.console import command_line, print_status, print_table, program
+from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.invocation import command_line, program
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import (
