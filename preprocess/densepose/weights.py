@@ -5,6 +5,7 @@ The first use of a file records its digest under the cache folder; a file that c
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -144,8 +145,9 @@ def _download(entry: PublishedWeights) -> None:
 def _remove_abandoned(folder: Path) -> None:
     """Delete what killed downloads left behind; a younger one may be at work in another process."""
     for left in folder.glob(f"{_DOWNLOADING}*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process's, finished meanwhile
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _reason(error: OSError | ValueError) -> object:
