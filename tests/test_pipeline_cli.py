@@ -59,13 +59,6 @@ from densereid.pipeline.cli import cli
 with contextlib.redirect_stdout(io.StringIO()):
     cli.main({arguments!r}, standalone_mode=False)
 """
-_EVERY_MODULE = """
-import importlib, pkgutil
-import densereid
-for module in pkgutil.walk_packages(densereid.__path__, "densereid."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-"""
 
 
 def watched(code: str) -> tuple[list[str], set[str]]:
@@ -98,12 +91,6 @@ def test_commands_are_loaded_when_they_are_asked_for() -> None:
     _, modules = watched("import densereid.pipeline.cli")
     assert not any(name.endswith("_commands") for name in modules)
     assert "densereid.pipeline.cli.options" not in modules
-
-
-def test_no_module_reads_a_file_when_it_is_imported() -> None:
-    opened, modules = watched(_EVERY_MODULE)
-    assert opened == []
-    assert {"densereid.pipeline.stores", "densereid.train.engine.loop", "densereid.preprocess.writing.fill"} <= modules
 
 
 def test_the_version_is_the_packages() -> None:

@@ -12,6 +12,7 @@ import click
 
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
+from densereid.pipeline.cli.parameter_types import LOCATION
 from densereid.pipeline.console import print_dry_run
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def train_command(
 
 @command("evaluate")
 @options.run_folder
-@click.option("--store-path", type=options.LOCATION, help="Another store than the one of the training.")
+@click.option("--store-path", type=LOCATION, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
@@ -127,7 +128,7 @@ def ablation_command(
 @options.seed
 @options.device
 @options.rows
-@click.option("--store-path", type=options.LOCATION, help="Another store than the first run's own.")
+@click.option("--store-path", type=LOCATION, help="Another store than the first run's own.")
 def activations_command(
     runs: tuple[str, ...], run_root: Path, images: int, seed: int, device: str, rows: tuple[int, ...] | None,
     store_path: AnyPath | None,
