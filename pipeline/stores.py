@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_dataset
@@ -18,9 +19,9 @@ from densereid.pipeline.invocation import this_command
 from densereid.pipeline.settings import gpus_to_share, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.derived_store import DerivedPlan
-from densereid.preprocess.writing.fill import OnProgress, write_failures, write_store
+from densereid.preprocess.writing.fill import OnProgress, fill_store, list_failures, write_store
 from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
 from densereid.preprocess.writing.provenance import record_run
 
 
@@ -42,9 +43,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     for difference in count_differences(dataset):
         print_status(f"  note: {difference}")
     print_status(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
-    shards = prepare(plan, format=request.store)
-    _fill(plan, shards, request)
-    store = open_store(plan.path)
+    store = write_store(plan, format=request.store, fill=partial(_fill, request))
     return store, _report_failures(store)
 
 
@@ -57,8 +56,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
-    _fill(plan, prepare(plan, format=request.store), request, title="deriving")
-    store = open_store(plan.path)
+    store = write_store(plan, format=request.store, fill=partial(_fill, request, title="deriving"))
     _report_failures(store)
     return store
 
@@ -106,7 +104,7 @@ def counted(dataset: Dataset) -> str:
     return f"{len(dataset.records)} images ({', '.join(parts)})"
 
 
-def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *, title: str = "preprocessing") -> None:
+def _fill(request: StoreRequest, plan: StorePlan, shards: list[int], *, title: str = "preprocessing") -> None:
     if not shards:
         print_status(f"{plan.path} is complete; nothing to do")
         return
@@ -124,12 +122,12 @@ def _fill(plan: Plan | DerivedPlan, shards: list[int], request: StoreRequest, *,
             check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
         record_run(plan, command=this_command(), workers=where, shards=len(shards))
         with ProgressReport(title, images) as report:
-            _write(plan, request, executor, lambda progress: report.advance(progress.images, progress.failed))
+            _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))
 
 
-def _write(plan: Plan | DerivedPlan, request: StoreRequest, executor: Executor | None, on_progress: OnProgress) -> None:
+def _compute(plan: StorePlan, shards: list[int], executor: Executor | None, on_progress: OnProgress) -> None:
     try:
-        write_store(plan, format=request.store, executor=executor, on_progress=on_progress)
+        fill_store(plan, shards, executor=executor, on_progress=on_progress)
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -138,7 +136,7 @@ def _write(plan: Plan | DerivedPlan, request: StoreRequest, executor: Executor |
 
 
 def _report_failures(store: Store) -> int:
-    failures = write_failures(store)
+    failures = list_failures(store)
     markers = store.markers().values()
     no_person, fallbacks = (sum(marker.get(note, 0) for marker in markers) for note in ("no_person", "taken_whole"))
     if no_person:
@@ -147,7 +145,7 @@ def _report_failures(store: Store) -> int:
         )
     if fallbacks:
         print_status(
-            f"the detector found nobody in {fallbacks} images, which were taken whole (--no-fallback leaves them out)"
+            f"the detector found no person in {fallbacks} images, which were used whole (--no-fallback leaves them out)"
         )
     if failures:
         print_status(f"{len(failures)} images failed; the first: {failures[0]['reason']}")

@@ -86,7 +86,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # the latter in older Pillows
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion would clip
     if image.mode in ("I", "F"):
-        raise ValueError("its pixels are 32-bit numbers, whose black and white nobody knows; save it with 8 or 16 bits")
+        raise ValueError("its pixels are 32-bit numbers without a known range; save it with 8 or 16 bits")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     behind = Image.new("RGBA", image.size, BEHIND)
@@ -123,6 +123,6 @@ class Crop:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the file, in which boxes are told."""
+        """(height, width) of the file, in whose pixels boxes are given."""
         height, width = self.file_size or self.pixels.shape[:2]
         return height, width

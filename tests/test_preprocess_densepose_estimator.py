@@ -234,7 +234,7 @@ def test_a_checkpoint_of_another_architecture_is_told_so(kind: str, tmp_path: Pa
 
 
 def test_what_cannot_be_asked_for_is_told(checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=r"takes every crop whole; MODE=detect(.|\n)*ESTIMATOR=detectron2"):
+    with pytest.raises(UserError, match=r"uses every crop whole; MODE=detect(.|\n)*ESTIMATOR=detectron2"):
         opened(checkpoint, mode="detect")
     with pytest.raises(UserError, match=r"SHORT_EDGE is 0(.|\n)*256"):
         opened(checkpoint, short_edge=0)

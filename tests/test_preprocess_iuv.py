@@ -96,7 +96,7 @@ def test_missing_unreadable_and_wrong_maps_are_failures(crops: Path) -> None:
 
 def test_an_order_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4, 3), 7, np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"cannot be told(.|\n)*IUV_ORDER=vui"):
+    with pytest.raises(UserError, match=r"cannot be recognised(.|\n)*IUV_ORDER=vui"):
         detect_order([tmp_path / "a.png"])
 
 

@@ -177,7 +177,7 @@ def test_the_same_arguments_give_the_same_bytes_and_others_differ():
 
 @pytest.mark.parametrize("nobody", [0, -1])
 def test_the_texture_of_nobody_is_refused(nobody):
-    with pytest.raises(UserError, match=f"person id {nobody} is nobody"):
+    with pytest.raises(UserError, match=f"person id {nobody} has no texture"):
         identity_texture(SyntheticConfig(), nobody)
 
 

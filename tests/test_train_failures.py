@@ -56,7 +56,9 @@ def test_a_store_that_disappears_stops_the_run_and_keeps_its_epochs(
     path, moved, run = _copy(stores, format, tmp_path), tmp_path / "aside", tmp_path / "run"
     config = _config(epochs=4)
     gone = _in_second_epoch(lambda: path.rename(moved))
-    with pytest.raises(UserError, match=r"(cannot be read|is not whole any more)[\s\S]*The store was moved or deleted"):
+    with pytest.raises(
+        UserError, match=r"(cannot be read|is not complete any more)[\s\S]*The store was moved or deleted"
+    ):
         _fit(open_store(path), run, config, feed="disk", workers=workers, on_event=gone)
     assert load_checkpoint(run / "last.pt").epoch == 1
     moved.rename(path)
@@ -69,7 +71,7 @@ def test_a_store_that_disappears_after_decoding_is_missed_at_the_evaluation_only
 ) -> None:
     path, run = _copy(stores, "zarr", tmp_path), tmp_path / "run"
     gone = _in_second_epoch(lambda: shutil.rmtree(path))
-    with pytest.raises(UserError, match=r"cannot be read|is not whole any more"):
+    with pytest.raises(UserError, match=r"cannot be read|is not complete any more"):
         _fit(open_store(path), run, _config(epochs=3), feed="memory", on_event=gone)
     assert load_checkpoint(run / "last.pt").epoch == 3
 
@@ -127,7 +129,9 @@ def test_an_identity_with_one_image_trains_and_is_told(tmp_path: Path, caplog: p
     store.arrays["status"][1:4] = Status.FAILED
     with caplog.at_level(logging.INFO):
         _fit(store, tmp_path, _config(epochs=1, **{"sampling.images": 3}))
-    assert "1 of 4 identities have fewer than 3 images (the fewest: 1); theirs repeat within a batch" in caplog.text
+    assert (
+        "1 of 4 identities have fewer than 3 images (the fewest: 1); their images repeat within a batch" in caplog.text
+    )
     assert load_checkpoint(tmp_path / "last.pt").epoch == 1
 
 

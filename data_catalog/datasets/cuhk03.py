@@ -63,11 +63,11 @@ class Release:
 def find_release(name: str, data_root: Path) -> Release:
     """What is on disk of the release that the dataset ``name`` (a key of :data:`KINDS`) is made of."""
     release = Release(name, None, None)
-    found = {}
+    paths = {}
     for file in (IMAGES_FILE, release.protocol_name):
-        paths = (data_root / folder / file for folder in _FOLDERS)
-        found[file] = next((path for path in paths if path.is_file()), None)
-    return Release(name, found[IMAGES_FILE], found[release.protocol_name])
+        candidates = (data_root / folder / file for folder in _FOLDERS)
+        paths[file] = next((path for path in candidates if path.is_file()), None)
+    return Release(name, paths[IMAGES_FILE], paths[release.protocol_name])
 
 
 def read_protocol(name: str, path: Path) -> dict[str, str]:
@@ -84,12 +84,12 @@ def read_protocol(name: str, path: Path) -> dict[str, str]:
             f"expected the new protocol's {path.name}",
         )
     folders = {split.name.lower(): folder for split, folder in known_datasets()[name].split_folders.items()}
-    found = {}
+    sources = {}
     for split, key in _INDICES.items():
         for number in np.ravel(variables[key]).tolist():
             person, camera, source = _listed(path, variables, key, int(number))
-            found[f"{folders[split]}/{person:04d}_c{camera}_{int(number)}.png"] = source
-    return found
+            sources[f"{folders[split]}/{person:04d}_c{camera}_{int(number)}.png"] = source
+    return sources
 
 
 def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> tuple[int, int, str]:
@@ -111,7 +111,7 @@ def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> 
 def extract_cuhk03(release: Release, data_root: Path, target: Path) -> Iterator[str]:
     """Write every image of the protocol as PNG, without loss, into ``target``'s folders; what is there stays.
 
-    Yields the path of each, also of those that are there already; a killed extraction goes on. Raises UserError for
+    Yields the path of each, also of those that are there already; a killed extraction is resumed. Raises UserError for
     missing files and for an image that ``cuhk-03.mat`` does not hold.
     """
     images, protocol = release.require(data_root)
@@ -167,7 +167,7 @@ def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> 
     jpegs = {path for path in found if path.endswith(".jpg") and f"{path[:-4]}.png" in wanted}
     path_of_name = {Path(path).name: path for path in wanted}
     differences = [
-        f"{path} is a JPEG, encoded anew: it scores lower than the release's pixels" for path in sorted(jpegs)
+        f"{path} is a JPEG, encoded again: it scores lower than the release's pixels" for path in sorted(jpegs)
     ]
     differences += [
         f"{path} is missing" for path in sorted(set(wanted) - found - {f"{path[:-4]}.png" for path in jpegs})
@@ -183,14 +183,14 @@ def _pixel_difference(path: Path, expected: np.ndarray, images: Path) -> list[st
     """The sentence about one image whose pixels are not ``expected``'s, with the usual mistake where it is one."""
     try:
         with Image.open(path) as image:
-            found = np.asarray(image)
+            pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         return [f"{path} cannot be read: {error}"]
-    if np.array_equal(found, expected):
+    if np.array_equal(pixels, expected):
         return []
     mistakes = {
         ": rows and columns are exchanged": expected.transpose(1, 0, 2),
         ": red and blue are exchanged": expected[..., ::-1],
     }
-    why = next((text for text, pixels in mistakes.items() if np.array_equal(found, pixels)), "")
+    why = next((text for text, mistaken in mistakes.items() if np.array_equal(pixels, mistaken)), "")
     return [f"{path} does not hold the pixels of {images.name}{why}"]

@@ -41,7 +41,7 @@ def read_folder(root: Path, *, pattern: str | None, iuv_root: Path | None) -> tu
 
 
 def _files_below(root: Path) -> Iterator[Path]:
-    """Every file below ``root``, and every link to nothing, which is told later; a linked folder is entered once."""
+    """Every file below ``root``, and every broken link, which is reported later; a linked folder is entered once."""
     seen = {root.resolve()}
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_unlistable):
         yield from (Path(folder) / name for name in names)

@@ -1,4 +1,4 @@
-"""A dataset's files against its records: what lists name and is not there, what is there and belongs to nothing."""
+"""A dataset's files against its records: which listed images are missing, and which files are no images of it."""
 
 from __future__ import annotations
 

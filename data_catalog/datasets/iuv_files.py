@@ -19,6 +19,6 @@ def iuv_path(iuv_root: Path, image: str) -> Path | None:
 
 
 def is_iuv_file(path: Path, iuv_root: Path | None) -> bool:
-    """Whether a file among a folder's crops is an IUV map by its name or place."""
+    """Whether a file among a folder's crops is an IUV map by its name or folder."""
     named = any(suffix and path.stem.endswith(suffix) for suffix in _SUFFIXES)
     return named or (iuv_root is not None and path.is_relative_to(iuv_root))

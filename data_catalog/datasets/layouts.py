@@ -32,9 +32,9 @@ def read_layout(spec: DatasetSpec, root: Path) -> tuple[ImageRecord, ...]:
 def _check_entries(spec: DatasetSpec, root: Path) -> None:
     missing = [entry for entry in spec.entries if not (root / entry).exists()]
     if missing:
-        found = sorted(child.name for child in root.iterdir())[:12]
+        present = sorted(child.name for child in root.iterdir())[:12]
         raise UserError(
-            f"{root} does not have {spec.title}'s layout: no {', '.join(missing)}; found {', '.join(found)}",
+            f"{root} does not have {spec.title}'s layout: no {', '.join(missing)}; found {', '.join(present)}",
             f"expected {', '.join(spec.entries)}; unpack the dataset again, or fix DATA_ROOT",
         )
 
@@ -83,7 +83,7 @@ def _read_list(spec: DatasetSpec, root: Path, split: Split, source: ListFile) ->
 
 
 def _read_halves(spec: DatasetSpec, root: Path) -> Iterator[ImageRecord]:
-    """A dataset without a protocol of its own: identities halved at random, camera 1 asks, camera 2 answers."""
+    """Half of the identities, drawn at random, for training; of the others, camera 1 is the query, 2 the gallery."""
     assert spec.halves is not None
     names = _images_in(spec, root / spec.halves.folder)
     people = np.array(sorted({spec.parse_name(name)[0] for name in names}))

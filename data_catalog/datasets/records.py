@@ -1,4 +1,4 @@
-"""One image of a dataset, and how identities, cameras and splits are told from text."""
+"""One image of a dataset: its path, identity, camera and split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from densereid.data_catalog.store.schema import Split
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 UNKNOWN = -1
-"""Identity or camera that the dataset does not tell; as an identity it is junk, which ranks nowhere."""
+"""Identity or camera that the dataset does not give; as an identity it is junk, which is never ranked."""
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,5 @@ class ImageRecord:
     split: Split
 
     def sort_key(self) -> tuple[int, int, int, str]:
-        """Store order: one identity's images lie together, and the file system has no say."""
+        """Store order: one identity's images lie together, whatever the order of the file system."""
         return (self.split, self.person_id, self.camera_id, self.path)

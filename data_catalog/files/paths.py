@@ -2,7 +2,7 @@
 
 A local path is a pathlib.Path and everything about it stays pathlib's. A path at a URL is a :class:`UrlPath`,
 which has the few methods of Path that stores use. It is not universal_pathlib's UPath, which answers "no" where
-nobody can be asked, forgets the host of some URLs and must not cross a fork (bench/RESULTS.md). Credentials and
+no server can be reached, forgets the host of some URLs and must not cross a fork (bench/RESULTS.md). Credentials and
 endpoints are read from the environment by fsspec's own libraries (s3fs: AWS_PROFILE, AWS_ACCESS_KEY_ID,
 AWS_ENDPOINT_URL, ...; gcsfs: GOOGLE_APPLICATION_CREDENTIALS, ...).
 """
@@ -91,10 +91,10 @@ class UrlPath:
         with url_errors_as_user_errors(self):
             system, path = self._system()
             try:
-                found = system.ls(path, detail=False)
+                entries = system.ls(path, detail=False)
             except FileNotFoundError:
                 return []
-        names = {PurePosixPath(entry).name for entry in found if entry.rstrip("/") != path.rstrip("/")}
+        names = {PurePosixPath(entry).name for entry in entries if entry.rstrip("/") != path.rstrip("/")}
         return sorted(self / name for name in names if fnmatch(name, pattern))
 
     def read_text(self, encoding: str) -> str:
@@ -168,7 +168,7 @@ def folder_bytes(path: AnyPath) -> int:
 
 
 def free_bytes(path: AnyPath) -> int | None:
-    """Free bytes of the disk on which a folder is or would be made; None at a URL, where nobody knows."""
+    """Free bytes of the disk on which a folder is or would be made; None at a URL, where it is not known."""
     if isinstance(path, UrlPath):
         return None
     return shutil.disk_usage(nearest_folder(path)).free

@@ -1,6 +1,6 @@
-"""The HDF5 form of a store; the only module that imports h5py.
+"""The HDF5 form of a store.
 
-A store is a folder: one file per shard, written aside and renamed (a killed h5py writer loses its whole
+A store is a folder: one file per shard, written under another name and renamed (a killed h5py writer loses its whole
 file), and ``index.h5`` with a virtual dataset over them for h5py and dask users. Our reader opens the
 shard files itself, per process, because an HDF5 handle must not cross a fork. Users of ``index.h5``
 import hdf5plugin first: it brings Zstandard.
@@ -71,7 +71,7 @@ def read_attributes(path: AnyPath) -> dict[str, Any]:
 
 
 def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
-    """Write one shard's file aside, flush it, and rename it into place.
+    """Write one shard's file, whole or not at all.
 
     HDF5 makes the file in memory: on a disk that becomes full it can neither write nor close a file, and the process
     dies of it. Writing the bytes ourselves fails as any other write does, and leaves nothing behind.
@@ -91,7 +91,7 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
                 **hdf5plugin.Zstd(clevel=spec.level),
             )
             _describe(dataset, spec)
-            # Otherwise chunks are placed when Python happens to collect the dataset, and equal stores are not equal.
+            # Without it chunks are written when Python collects the dataset, and equal stores differ in bytes.
             file.flush()
         return bytes(file.id.get_file_image())
 

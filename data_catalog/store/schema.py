@@ -39,7 +39,7 @@ class Status(IntEnum):
     OK = 0
     """A person was found: mask and DSAP hold data."""
     NO_PERSON = 1
-    """The image was read, the estimator found nobody: mask all background, DSAP all fill."""
+    """The image was read, the estimator found no person: mask all background, DSAP all fill."""
     FAILED = 2
     """The image or its IUV map could not be read: what is missing is black, background and fill; failures.csv
     has the reason, and training and evaluation leave the image out."""

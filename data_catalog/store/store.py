@@ -1,7 +1,7 @@
 """Stores: made once, filled shard by shard, opened the same way whatever their format.
 
 A shard counts only when its marker ``shards/NNNNN.json`` exists; the marker is written last. An absent
-shard would read as fill values, so completeness is the markers' word, never the arrays'.
+shard would read as fill values, so the markers say whether a store is complete, not the arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from densereid.data_catalog.store.schema import (
 from densereid.data_catalog.store.store_format import StoreFormat
 
 MARKER_CACHE_SECONDS = 30.0
-"""How long a store at a URL that was found whole is not asked again for its markers."""
+"""How long a store at a URL that was complete is taken as complete before its markers are listed again."""
 
 PROVENANCE = "provenance.json"
 """Who made a store, when and with what (preprocess/writing/provenance.py); it goes with a store that is converted."""
@@ -88,7 +88,7 @@ def write_shard(
 
 def remove_leftovers(path: AnyPath) -> None:
     """Delete temporary files that a killed writer left in a store; call it when no writer is at work."""
-    if isinstance(path, UrlPath):  # objects are put whole: nothing is ever written aside
+    if isinstance(path, UrlPath):  # objects are written whole: there are no temporary files
         return
     format, _ = _recognise(path)
     FORMATS[format].remove_partial_files(path)
@@ -103,7 +103,7 @@ class Store:
         self.format, self.attributes = _recognise(path)
         self.geometry = Geometry(**self.attributes["geometry"])
         self._reader = FORMATS[self.format].open_reader(path, self.geometry)
-        self._whole_until = 0.0
+        self._complete_until = 0.0
 
     def read(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Rows of array ``name`` in the order given: a slice or one-dimensional integers, shape (rows, ...)."""
@@ -126,12 +126,12 @@ class Store:
 
         Training asks at every batch, and at a URL each question is a request: see :data:`MARKER_CACHE_SECONDS`.
         """
-        if time.monotonic() < self._whole_until:
+        if time.monotonic() < self._complete_until:
             return []
         finished = {int(file.stem) for file in self._marker_files()}
         missing = [shard for shard in range(self.geometry.num_shards) if shard not in finished]
         if isinstance(self.path, UrlPath) and not missing:
-            self._whole_until = time.monotonic() + MARKER_CACHE_SECONDS
+            self._complete_until = time.monotonic() + MARKER_CACHE_SECONDS
         return missing
 
     def _marker_files(self) -> list[AnyPath]:
@@ -150,7 +150,7 @@ def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
     if missing and not incomplete:
         raise UserError(
             f"{path} is half-written: {len(missing)} of {store.geometry.num_shards} shards are missing",
-            "run the same `make preprocess` again; it continues where it stopped",
+            "run the same `make preprocess` again: it resumes where it stopped",
         )
     return store
 

@@ -1,4 +1,4 @@
-"""The seam between a store and its forms on disk: what zarr and HDF5 offer, and nothing else is asked of them."""
+"""The seam between a store and its forms on disk: what zarr and HDF5 offer, and all that is used of them."""
 
 from __future__ import annotations
 

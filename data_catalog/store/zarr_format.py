@@ -1,4 +1,4 @@
-"""The zarr form of a store; the only module that imports zarr and tensorstore.
+"""The zarr form of a store.
 
 A store is one zarr v3 group: an array per row of the schema, sharded, Zstandard without shuffle (bit
 shuffling makes these bytes larger). zarr-python creates the arrays; tensorstore encodes their shards and reads,
@@ -172,7 +172,7 @@ class ZarrReader:
 def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
     """tensorstore's specification of a folder at a URL; None where it has no driver for the protocol.
 
-    Credentials it reads from the environment itself; of S3's other settings it is told those that s3fs reads.
+    Credentials it reads from the environment itself; S3's other settings are those that s3fs reads.
     """
     if array_path.protocol in ("http", "https"):
         return {"driver": "http", "base_url": array_path.url}

@@ -20,7 +20,7 @@ class SyntheticConfig:
     cameras: int = 4
     """2..6, as in Market-1501."""
     distractors: int = 60
-    """Gallery images of people who are nobody (person id 0000), one each."""
+    """Gallery images of people without an identity (person id 0000), one each."""
     junk: int = 20
     """Gallery images that no protocol scores (person id -1): bad partial crops."""
     height: int = 128
@@ -62,7 +62,7 @@ class SyntheticConfig:
     def to_dict(self) -> dict[str, int | bool | None]:
         """Plain values, as synthetic.json holds them, with the generator's version.
 
-        Exact IUV goes without saying, so that a dataset from before errors could be asked for is still the same one.
+        ``iuv_errors`` is left out where it is 0, so that a dataset written before there were errors is still the same.
         """
         values = {"generator_version": GENERATOR_VERSION, **asdict(self)}
         if self.iuv_errors == 0:

@@ -109,7 +109,7 @@ def write_dataset(
 
 
 def _start(root: Path, config: SyntheticConfig, plan: list[PlannedImage]) -> None:
-    """Make the folders, and mark the directory as this dataset's beginning before anything else is in it."""
+    """Make the folders, and mark the directory as an unfinished dataset before anything else is in it."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         (root / STARTED_NAME).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -163,7 +163,7 @@ def encode_image(pixels: np.ndarray, jpeg_quality: int | None) -> bytes:
 
 
 def _is_complete(root: Path, config: SyntheticConfig) -> bool:
-    """Whether ``root`` holds this dataset already; UserError where it holds anything else but its beginning."""
+    """Whether ``root`` holds this dataset already; UserError where it holds anything but a part of it."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; expected a directory for the synthetic dataset", "choose another directory")
     for name in (COMPLETE_NAME, STARTED_NAME):
@@ -194,5 +194,5 @@ def _check_same_plan(path: Path, config: SyntheticConfig) -> None:
     if differences:
         raise UserError(
             f"{path.parent} holds a synthetic dataset of another config: {'; '.join(differences)}",
-            "choose another directory, or delete this one to make the dataset anew",
+            "choose another directory, or delete this one to create the dataset again",
         )

@@ -43,7 +43,7 @@ _TORSO = (1, 2)
 class IuvErrors:
     """The errors of one image.
 
-    relabel: uint8 (25,), the part that each part is taken for; 0 is not found.
+    relabel: uint8 (25,), the part that each part is mistaken for; 0 where it is not found.
     turn_v: bool, whether the torso's V runs the other way, as its other side's does.
     chart: float (25, 2, 2), by part of the truth, for U and for V: shift, and stretch about the chart's middle.
     displacement: float (2, H, W), rows and columns between a pixel and the one whose IUV it gets.
@@ -70,7 +70,7 @@ def draw_errors(rng: np.random.Generator, height: int, width: int, *, severity: 
     chart = severity * CHART_SPREAD * rng.standard_t(3, (NUM_BODY_PARTS + 1, 2, 2))
     spread = severity * PIXEL_SPREAD * width / 64
     grid = rng.normal(0.0, spread, (2, *_GRID))
-    return IuvErrors(relabel, turn_v, chart, np.stack([_spread_out(plane, height, width) for plane in grid]))
+    return IuvErrors(relabel, turn_v, chart, np.stack([_spread_out(axis, height, width) for axis in grid]))
 
 
 def _spread_out(grid: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def disturb_iuv(iuv: np.ndarray, errors: IuvErrors) -> np.ndarray:
     coordinate = coordinate + chart[..., 0] + chart[..., 1] * (coordinate - 0.5)
     if errors.turn_v:
         coordinate[..., 1] = np.where(np.isin(part, _TORSO), 1.0 - coordinate[..., 1], coordinate[..., 1])
-    found = errors.relabel[part]
-    disturbed = np.dstack((found, np.rint(255.0 * np.clip(coordinate, 0.0, 1.0)).astype(np.uint8)))
-    disturbed[found == 0] = 0
+    label = errors.relabel[part]
+    disturbed = np.dstack((label, np.rint(255.0 * np.clip(coordinate, 0.0, 1.0)).astype(np.uint8)))
+    disturbed[label == 0] = 0
     return disturbed

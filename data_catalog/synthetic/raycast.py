@@ -67,10 +67,10 @@ def cast(solids: list[Solid], camera: Camera, height: int, width: int) -> tuple[
         (x0, y0), (x1, y1) = low[index], high[index]
         if x0 < x1 and y0 < y1:
             window = slice(y0, y1), slice(x0, x1)
-            found, reached = _hit(solid, camera, np.arange(y0, y1), np.arange(x0, x1))
-            found &= reached > depth[window]
-            depth[window][found] = reached[found]
-            nearest[window][found] = index
+            visible, reached = _hit(solid, camera, np.arange(y0, y1), np.arange(x0, x1))
+            visible &= reached > depth[window]
+            depth[window][visible] = reached[visible]
+            nearest[window][visible] = index
     return nearest, depth
 
 

@@ -17,7 +17,7 @@ from densereid.data_catalog.synthetic.scene import (
     Optics,
     background,
     camera_optics,
-    camera_place,
+    camera_scene,
     draw_obstacle,
     photograph,
     shaded,
@@ -74,7 +74,7 @@ def identity_texture(config: SyntheticConfig, person_id: int) -> np.ndarray:
     """
     if person_id < 1:
         raise UserError(
-            f"person id {person_id} is nobody: distractors and junk images have no texture of their own",
+            f"person id {person_id} has no texture: each distractor and junk image shows another person",
             "ask for an identity from 1, or for the person of a planned image",
         )
     return identity_appearance(config.seed, person_id).texture.copy()
@@ -92,8 +92,8 @@ def render_sample(
     rng = np.random.default_rng((config.seed, 3, person, index))
     optics = camera_optics(config.seed, camera)
     figure = Figure(identity_appearance(config.seed, person), walking_pose(rng), *_viewpoint(optics, rng))
-    place = camera_place(config.seed, camera, config.height, config.width)
-    image = background(place, rng, config.height, config.width)
+    scene = camera_scene(config.seed, camera, config.height, config.width)
+    image = background(scene, rng, config.height, config.width)
     iuv = np.zeros_like(image)
     view = _frame_person(figure, config, rng, junk=junk)
     light = optics if config.shading else None

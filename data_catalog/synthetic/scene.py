@@ -1,4 +1,4 @@
-"""Where and how a person is seen: each camera's place and optics, and what stands between it and the person."""
+"""Where and how a person is seen: each camera's scene and optics, and what stands between it and the person."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from densereid.data_catalog.synthetic.raycast import Skin
 
-_PLACE_WIDTH = 12
-"""A place is this many crops wide, so that crops of one camera differ."""
+_SCENE_WIDTH = 12
+"""A scene is this many crops wide, so that crops of one camera differ."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ def camera_optics(seed: int, camera: int) -> Optics:
 
 
 @lru_cache(maxsize=64)
-def camera_place(seed: int, camera: int, height: int, width: int) -> np.ndarray:
+def camera_scene(seed: int, camera: int, height: int, width: int) -> np.ndarray:
     """The wide picture (2 x height, 12 x width, 3) uint8 RGB of which a camera's backgrounds are crops."""
     rng = camera_rng(seed, 100 + camera)
-    place = Image.new("RGB", (width * _PLACE_WIDTH, height * 2))
-    draw = ImageDraw.Draw(place)
+    scene = Image.new("RGB", (width * _SCENE_WIDTH, height * 2))
+    draw = ImageDraw.Draw(scene)
     horizon = int(height * rng.uniform(0.75, 1.2))
-    _draw_walls(draw, rng, place.size, horizon, width)
-    _draw_ground(draw, rng, place.size, horizon)
-    _draw_street(draw, rng, place.size, horizon, width)
-    blurred = place.filter(ImageFilter.GaussianBlur(width / 64 * 0.7))
-    pixels = np.asarray(blurred, float) + rng.normal(0.0, 5.0, (height * 2, width * _PLACE_WIDTH, 1))
+    _draw_walls(draw, rng, scene.size, horizon, width)
+    _draw_ground(draw, rng, scene.size, horizon)
+    _draw_street(draw, rng, scene.size, horizon, width)
+    blurred = scene.filter(ImageFilter.GaussianBlur(width / 64 * 0.7))
+    pixels = np.asarray(blurred, float) + rng.normal(0.0, 5.0, (height * 2, width * _SCENE_WIDTH, 1))
     result = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     result.flags.writeable = False
     return result
@@ -113,7 +113,7 @@ def _draw_ground(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tupl
 def _draw_street(
     draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int], horizon: int, unit: int
 ) -> None:
-    """Poles, parked things and bushes along the place."""
+    """Poles, parked things and bushes along the street."""
     for _ in range(int(rng.integers(14, 26))):
         x, base = rng.uniform(0, size[0]), horizon + rng.uniform(0.0, 0.6) * unit
         kind, colour = rng.random(), _dull_colour(rng, 30, 190)
@@ -131,11 +131,11 @@ def _draw_street(
                 draw.ellipse((bx - r, by - r, bx + r, by + r), fill=green)
 
 
-def background(place: np.ndarray, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A random crop (H, W, 3) uint8 of a camera's place, a copy."""
+def background(scene: np.ndarray, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A random crop (H, W, 3) uint8 of a camera's scene, a copy."""
     top = int(rng.integers(height * 3 // 8, height * 5 // 8 + 1))
-    left = int(rng.integers(0, place.shape[1] - width + 1))
-    return place[top : top + height, left : left + width].copy()
+    left = int(rng.integers(0, scene.shape[1] - width + 1))
+    return scene[top : top + height, left : left + width].copy()
 
 
 def draw_obstacle(image: np.ndarray, iuv: np.ndarray, rng: np.random.Generator) -> None:

@@ -126,9 +126,9 @@ def run_alone(
         return compute([job[0]], job[1])
 
     try:
-        # Detectron2 catches warnings in every convolution, which threads at once would leave switched off for good.
+        # Detectron2 catches warnings in every convolution, which several threads would leave switched off.
         with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
             for (index, _), result in zip(jobs, pool.map(alone, jobs), strict=True):
                 yield [index], result
     finally:
-        torch.set_num_threads(threads)  # threads begun later take the number that was set last, in whatever thread
+        torch.set_num_threads(threads)  # new threads use the number that was set last, in any thread

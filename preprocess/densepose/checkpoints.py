@@ -43,9 +43,9 @@ def read_checkpoint(weights: Weights) -> State:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"the weights {path} cannot be read: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != weights.sha256:
-        raise UserError(f"{path} changed while it was in use: its SHA-256 is {found}, it was {weights.sha256}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != weights.sha256:
+        raise UserError(f"{path} changed while it was in use: its SHA-256 is {digest}, it was {weights.sha256}")
     is_torch = content[:2] == b"PK" or path.suffix != ".pkl"
     loaded = _load_torch(content, path) if is_torch else _load_pickle(content, path)
     return _tensors(loaded, path)
@@ -54,7 +54,7 @@ def read_checkpoint(weights: Weights) -> State:
 def _load_torch(content: bytes, path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its parts raise
+    except Exception as error:  # torch raises many types for a damaged file
         raise _unreadable(path, len(content), f"{type(error).__name__}: {first_line(error)}") from error
 
 
@@ -92,7 +92,7 @@ def _tensors(loaded: Any, path: Path) -> State:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one DensePose chart model from another; its ``name`` is the model zoo's name of the config."""
+    """What distinguishes one DensePose chart model from another; its ``name`` is the model zoo's name of the config."""
 
     depth: int
     deeplab: bool = False
@@ -114,8 +114,8 @@ class Architecture:
 
 
 def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architecture:
-    """The architecture that a checkpoint's keys tell of. Raises UserError where it is no DensePose chart model."""
-    depths = {blocks[2]: depth for depth, blocks in BLOCKS.items()}  # res4 is what tells them apart
+    """The architecture that a checkpoint's keys belong to. Raises UserError where it is no DensePose chart model."""
+    depths = {blocks[2]: depth for depth, blocks in BLOCKS.items()}  # res4 is where they differ
     predictor = "roi_heads.densepose_predictor"
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.bottom_up.res4.")}
     coarse, stem = state.get(f"{predictor}.ann_index_lowres.weight"), state.get("backbone.bottom_up.stem.conv1.weight")

@@ -1,6 +1,6 @@
 """The DensePose network as Detectron2 builds and runs it.
 
-The only module that imports detectron2 and densepose. Neither is on a package index; everything else works without.
+Neither detectron2 nor densepose is on a package index; everything else works without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def missing() -> str | None:
     for module in ("detectron2", "densepose"):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # theirs, on every import
+                warnings.simplefilter("ignore")  # Detectron2 warns on every import
                 importlib.import_module(module)
         except Exception as error:  # a broken installation raises anything, and is as good as none
             return f"{module} cannot be imported: {type(error).__name__}: {error}"
@@ -63,24 +63,25 @@ class Detectron2Network:
         from detectron2.structures import Boxes, Instances
 
         images, pyramid = features
-        given = []
+        instances = []
         for (height, width), box in zip(images.image_sizes, boxes, strict=True):
             edges = images.tensor.new_tensor([0, 0, width, height]) if box is None else box
             kind = torch.zeros(1, dtype=torch.int64, device=edges.device)
-            given.append(Instances((height, width), pred_boxes=Boxes(edges[None]), pred_classes=kind))
-        found = [one.pred_densepose for one in self.model.roi_heads.forward_with_given_boxes(pyramid, given)]
+            instances.append(Instances((height, width), pred_boxes=Boxes(edges[None]), pred_classes=kind))
+        posed = self.model.roi_heads.forward_with_given_boxes(pyramid, instances)
+        outputs = [instance.pred_densepose for instance in posed]
         fields = ("coarse_segm", "fine_segm", "u", "v")
-        return ChartScores(*(torch.cat([getattr(one, name) for one in found]) for name in fields))
+        return ChartScores(*(torch.cat([getattr(output, name) for output in outputs]) for name in fields))
 
     def detect(self, features: tuple[Any, Any], sizes: Sequence[Size]) -> list[Detection | None]:
-        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds nobody."""
+        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds no person."""
         images, pyramid = features
         proposals, _ = self.model.proposal_generator(images, pyramid, None)
         # Boxes alone: of up to 100 detections one gets a dense pose.
-        found = self.model.roi_heads._forward_box(pyramid, proposals)
+        detected = self.model.roi_heads._forward_box(pyramid, proposals)
         return [
-            choose_person(one.pred_boxes.tensor, one.scores, network_size, size)
-            for one, network_size, size in zip(found, images.image_sizes, sizes, strict=True)
+            choose_person(detections.pred_boxes.tensor, detections.scores, network_size, size)
+            for detections, network_size, size in zip(detected, images.image_sizes, sizes, strict=True)
         ]
 
 

@@ -84,7 +84,7 @@ class InferenceNetwork:
     """A prepared network, and how many crops of each input size fitted into memory.
 
     ``static``: every batch of an input size is filled up to the largest one that was run, for networks that are
-    compiled anew for every shape.
+    compiled again for every shape.
     """
 
     def __init__(self, module: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], *, static: bool = False) -> None:

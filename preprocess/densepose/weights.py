@@ -30,7 +30,7 @@ _BLOCK = 2**20
 
 _DOWNLOADING = ".downloading-"
 _ABANDONED_SECONDS = 24 * 3600
-"""How old a folder of an unfinished download is when nobody can be at work in it any more."""
+"""How old a folder of an unfinished download is when no process can be at work in it any more."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def cache_folder() -> Path:
 def find_weights(name: str, notify: Callable[[str], None]) -> Weights:
     """The weights called ``name`` in :data:`ZOO`, or the file at the path ``name``, pinned.
 
-    Published weights are looked for in the cache first and downloaded where they are not there; ``notify`` is told
+    Published weights are looked for in the cache first and downloaded where they are not there; ``notify`` gets
     the address and the licence before. Raises UserError with the address and the target path where they cannot be
     had, and for an unknown name, a missing file or one that changed since its first use.
     """
@@ -120,12 +120,12 @@ def _file_at(name: str) -> Path:
 def _download(entry: PublishedWeights) -> None:
     """Fetch ``entry`` into the cache, with a bar on a terminal; the file appears whole or not at all.
 
-    It does not continue one that broke off: pooch starts every download anew.
+    It does not continue one that broke off: pooch starts every download from scratch.
     """
     import pooch  # takes a tenth of a second, and most often the weights are in the cache
 
     folder = entry.cached.parent
-    pooch.get_logger().setLevel("WARNING")  # it would repeat what the caller was told
+    pooch.get_logger().setLevel("WARNING")  # it would repeat what ``notify`` said
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_BLOCK, timeout=_TIMEOUT)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,27 +160,27 @@ def pin(path: Path, *, published: str | None = None) -> Weights:
 
     Raises UserError with both digests where they differ.
     """
-    found = file_digest(path)
-    if published is not None and found != published:
+    digest = file_digest(path)
+    if published is not None and digest != published:
         raise UserError(
-            f"{path} is not the published file: its SHA-256 is {found}, published is {published}", "delete it"
+            f"{path} is not the published file: its SHA-256 is {digest}, published is {published}", "delete it"
         )
     record = _pin_of(path)
     pinned = _pinned(record)
     if pinned is None:
         try:
             record.parent.mkdir(parents=True, exist_ok=True)
-            write_json(record, {"path": str(path), "sha256": found})
+            write_json(record, {"path": str(path), "sha256": digest})
         except OSError as error:
             raise UserError(
                 f"the digest of {path} cannot be recorded: {error}", "set DENSEREID_CACHE to a folder you can write to"
             ) from error
-    elif pinned != found:
+    elif pinned != digest:
         raise UserError(
-            f"{path} has changed: its SHA-256 is {found}, at its first use it was {pinned}",
+            f"{path} has changed: its SHA-256 is {digest}, at its first use it was {pinned}",
             f"if you replaced it on purpose, delete {record}; stores made with the old file keep its digest",
         )
-    return Weights(path, found)
+    return Weights(path, digest)
 
 
 def _pin_of(path: Path) -> Path:

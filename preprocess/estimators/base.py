@@ -1,4 +1,4 @@
-"""What every dense pose estimator takes and gives: a batch of images in, a batch of charts out."""
+"""What every dense pose estimator takes and returns: a batch of images in, a batch of charts out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Charts:
     ``iuv``: uint8 (batch, height, width, 3) in the order I, U, V, on the estimator's device; no part = no person.
     ``score``: float32 (batch,), 0..1 or NaN. ``box``: float32 (batch, 4), x0 y0 x1 y1 in the file's pixels.
     ``failures``: reason by position in the batch, for crops the estimator could not treat (their iuv is 0).
-    ``is_fallback``: bool (batch,), the crops taken whole because a detector found nobody; None where no detector
-    is asked.
+    ``is_fallback``: bool (batch,), the crops used whole because a detector found no person; None where no
+    detector is used.
     """
 
     iuv: torch.Tensor

@@ -58,12 +58,12 @@ def open_densepose(
     """
     if mode != "crop":
         raise UserError(
-            f"ESTIMATOR=densepose takes every crop whole; MODE={mode} was asked for",
+            f"ESTIMATOR=densepose uses every crop whole; MODE={mode} was asked for",
             "use MODE=crop, or ESTIMATOR=detectron2, which has a detector",
         )
     if compiled and torch.device(device).type == "cpu":
         raise UserError("COMPILED=1 was asked for on a CPU", "leave it out; it is for a GPU")
-    found, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
-    estimator = DenseposeEstimator(found, architecture, device, short_edge, precision, compiled)
+    pinned, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
+    estimator = DenseposeEstimator(pinned, architecture, device, short_edge, precision, compiled)
     estimator.network()
     return estimator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,8 +34,8 @@ DENSEPOSE_GUIDE = "https://github.com/facebookresearch/detectron2/tree/main/proj
 class Detectron2Estimator(NetworkEstimator[Detectron2Network]):
     """DensePose by Detectron2, of the whole image or of the detection chosen in it.
 
-    A score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where nobody is
-    found. ``fallback``: in detect mode, an image without a detection is taken whole; otherwise nobody is in it.
+    A score is the detection's, or of a whole crop the mean foreground probability on the body; 0 where no person
+    is found. ``fallback``: in detect mode, an image without a detection is used whole; otherwise it has no person.
     """
 
     mode: Mode
@@ -59,25 +59,27 @@ class Detectron2Estimator(NetworkEstimator[Detectron2Network]):
         with torch.autocast(torch.device(self.device).type, kind, enabled=kind != torch.float32):
             features = network.features(network_input(crops, network_size, self.device))
             sizes = [crop.size for crop in crops]
-            found = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
-            scores = network.scores(features, [None if one is None else one.network_box for one in found])
+            detections = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
+            boxes = [None if detection is None else detection.network_box for detection in detections]
+            scores = network.scores(features, boxes)
         iuv, score = decode_charts(scores, size)
-        is_fallback = np.array([one is None and self.fallback for one in found]) if self.mode == "detect" else None
-        charts = Charts(iuv, score.cpu().numpy(), whole_images(crops), is_fallback=is_fallback)
-        if self.mode == "detect":
-            for index, one in enumerate(found):
-                self._put_detection(charts, index, one, scores[index : index + 1], sizes[index])
-        return charts
+        charts = Charts(iuv, score.cpu().numpy(), whole_images(crops))
+        if self.mode != "detect":
+            return charts
+        for index, detection in enumerate(detections):
+            self._put_detection(charts, index, detection, scores[index : index + 1], sizes[index])
+        is_fallback = np.array([detection is None and self.fallback for detection in detections])
+        return replace(charts, is_fallback=is_fallback)
 
     def _put_detection(
-        self, charts: Charts, index: int, found: Detection | None, scores: ChartScores, image: Size
+        self, charts: Charts, index: int, detection: Detection | None, scores: ChartScores, image: Size
     ) -> None:
-        """Replace the whole crop's chart by the detection's, or by nobody where there is none and no fallback."""
-        if found is not None:
+        """Replace the whole crop's chart by the detection's, or by none where there is no detection and no fallback."""
+        if detection is not None:
             scale = np.array(charts.iuv.shape[1:3]) / image
-            box = found.box * found.box.new_tensor((*scale[::-1], *scale[::-1]))
+            box = detection.box * detection.box.new_tensor((*scale[::-1], *scale[::-1]))
             charts.iuv[index] = decode_box(scores, box, (charts.iuv.shape[1], charts.iuv.shape[2]))
-            charts.score[index], charts.box[index] = found.score, found.box.cpu().numpy()
+            charts.score[index], charts.box[index] = detection.score, detection.box.cpu().numpy()
         elif not self.fallback:
             charts.iuv[index], charts.score[index] = 0, 0
 
@@ -102,6 +104,6 @@ def open_detectron2(
             f"ESTIMATOR=detectron2 needs Detectron2 and DensePose: {reason}",
             f"Detectron2's own guide: {GUIDE}\nDensePose, a separate package of the same repository: {DENSEPOSE_GUIDE}",
         )
-    found, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
+    pinned, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
     versions = installed_versions()
-    return Detectron2Estimator(found, architecture, device, short_edge, precision, mode, fallback, versions)
+    return Detectron2Estimator(pinned, architecture, device, short_edge, precision, mode, fallback, versions)

@@ -82,7 +82,7 @@ class IuvEstimator:
 def _paste(
     iuv: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A box's map at its place in an image of (height, width); what hangs over the border is cut off."""
+    """A box's map pasted into an image of (height, width); what hangs over the border is cut off."""
     (x0, y0), (height, width) = corner, size
     full = np.zeros((height, width, 3), np.uint8)
     left, top = max(x0, 0), max(y0, 0)
@@ -104,9 +104,9 @@ def _read_png(path: Path) -> np.ndarray:
 
 
 def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
-    """The IUV maps that belong to ``dataset``, with their channel order found out where ``order`` is ``auto``.
+    """The IUV maps that belong to ``dataset``, with their channel order recognised where ``order`` is ``auto``.
 
-    Raises UserError where there are no maps at all, or where the order cannot be told.
+    Raises UserError where there are no maps at all, or where their order cannot be recognised.
     """
     root = dataset.iuv_root
     paths = [iuv_path(root, record.path) for record in dataset.records] if root else []
@@ -140,7 +140,7 @@ def detect_order(paths: Sequence[Path]) -> ChannelOrder:
     first, last = bool(highest[0] <= NUM_BODY_PARTS), bool(highest[2] <= NUM_BODY_PARTS)
     if first == last:
         raise UserError(
-            f"the channel order of the IUV maps in {paths[0].parent} cannot be told: the highest values of the "
+            f"the channel order of the IUV maps in {paths[0].parent} cannot be recognised: the highest values of the "
             f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
             f"that stays within {NUM_BODY_PARTS}",
             "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",

@@ -89,8 +89,8 @@ def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -
     """
     if short_edge < 1:
         raise UserError(f"SHORT_EDGE is {short_edge}", "expected pixels, for example 256 (Detectron2's own is 800)")
-    found = find_weights(name, notify)
-    return found, architecture_of(read_checkpoint(found), found.path)
+    weights = find_weights(name, notify)
+    return weights, architecture_of(read_checkpoint(weights), weights.path)
 
 
 def whole_images(crops: Sequence[Crop]) -> np.ndarray:

@@ -78,8 +78,8 @@ def dsap_from_iuv(
 def _correspondence(iuv: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Whether each pixel has a part, bool (pixels,), and its flat texel number, int64 (pixels,).
 
-    Picking out the pixels on a person would make the host wait for their number. So the background comes along and
-    adds nothing to texels of all numbers, which keeps it from queueing up at one.
+    Picking out the pixels on a person would make the host wait for their number. So the background takes part, too:
+    it adds nothing, and to all texels in turn, so that its pixels do not wait for each other at one.
     """
     part, u, v = iuv.reshape(-1, 3).long().unbind(1)
     row = (size * u // 255).clamp(max=size - 1)

@@ -1,4 +1,4 @@
-"""Mask, DSAP images and packed validity of a batch on the CPU, compiled; the only module that imports numba.
+"""Mask, DSAP images and packed validity of a batch on the CPU, compiled by numba.
 
 Importing it takes a quarter of a second, and the first call compiles (0.6 s) or loads what an earlier process compiled:
 import it where it is called.
@@ -112,7 +112,7 @@ def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
 def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: ignore[no-untyped-def]
     highest = 0
     total = np.zeros(4 * NUM_BODY_PARTS * size * size, np.uint32)  # of each texel: red, green, blue, number of pixels
-    hit = np.empty(NUM_BODY_PARTS * size * size + 1, np.int32)  # texels with a pixel; one more, written in vain
+    hit = np.empty(NUM_BODY_PARTS * size * size + 1, np.int32)  # texels with a pixel; one more, never read
     for index in range(len(iuv)):
         colours, charts, label, warped, valid = image[index], iuv[index], mask[index], dsap[index], packed[index]
         valid[:] = 0

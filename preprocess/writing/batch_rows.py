@@ -41,11 +41,11 @@ class EstimatedBatch:
     box: np.ndarray
     failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
     num_fallbacks: int = 0
-    """How many of the images a detector found nobody in, so that they were taken whole."""
+    """How many of the images are used whole because a detector found no person in them."""
 
 
 def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> DecodedImage:
-    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be had."""
+    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read."""
     try:
         pixels, file_size = read_reduced(root / record.path)
     except UserError as error:
@@ -64,7 +64,8 @@ def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[Decod
     iuv = torch.zeros_like(image)
     num_fallbacks = 0
     if crops:
-        image[indices] = torch.from_numpy(np.stack([one.resized for one in images if one.resized is not None]))
+        resized = [decoded.resized for decoded in images if decoded.resized is not None]
+        image[indices] = torch.from_numpy(np.stack(resized))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
         num_fallbacks = 0 if charts.is_fallback is None else int(charts.is_fallback.sum())
@@ -83,7 +84,7 @@ def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:
 def derive_rows(batch: EstimatedBatch, *, dsap_size: int, collision: Collision, device: str) -> dict[str, np.ndarray]:
     """Every ``shard`` array of the batch; mask and DSAP images are computed on ``device``."""
     derived = derive(batch.image, batch.iuv, size=dsap_size, collision=collision, device=device)
-    found = derived["dsap_valid"].reshape(len(batch.image), -1).any(axis=1)
-    status = np.where(found, Status.OK, Status.NO_PERSON).astype(np.uint8)
+    has_person = derived["dsap_valid"].reshape(len(batch.image), -1).any(axis=1)
+    status = np.where(has_person, Status.OK, Status.NO_PERSON).astype(np.uint8)
     status[list(batch.failures)] = Status.FAILED
     return {"image": batch.image.numpy(), **derived, "status": status, "score": batch.score, "box": batch.box}

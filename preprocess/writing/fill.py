@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, as_completed
 from contextlib import closing
 
@@ -14,13 +14,15 @@ from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.writing.plan import ShardTask, StorePlan, prepare
 from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, compute_shards
 
+FillStore = Callable[[StorePlan, list[int]], None]
+"""What computes and writes the given shards of a plan's store."""
 
-def write_store(
-    plan: StorePlan, *, format: str, executor: Executor | None = None, on_progress: OnProgress | None = None
-) -> Store:
+
+def write_store(plan: StorePlan, *, format: str, fill: FillStore | None = None) -> Store:
     """The plan's store, created or resumed and filled to its end, with ``failures.csv`` in its folder.
 
-    For example the images of a dataset with their IUV maps::
+    ``fill`` computes the shards that are missing: :func:`fill_store` in this process, unless given. For example, the
+    images of a dataset with their IUV maps::
 
         dataset = find_dataset("synthetic", Path("data"))
         config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last")
@@ -29,7 +31,7 @@ def write_store(
     Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do.
     """
     shards = prepare(plan, format=format)
-    fill_store(plan, shards, executor=executor, on_progress=on_progress)
+    (fill or fill_store)(plan, shards)
     store = open_store(plan.path)
     write_failures(store)
     return store
@@ -85,10 +87,15 @@ def fill_shard(task: ShardTask, *, on_progress: OnProgress | None = None) -> Pro
     return outcome
 
 
+def list_failures(store: Store) -> list[dict[str, str]]:
+    """The images that could not be read, as ``path`` and ``reason``, in the order of the finished shards."""
+    markers = store.markers()
+    return [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
+
+
 def write_failures(store: Store) -> list[dict[str, str]]:
     """Collect the failures of all finished shards into ``failures.csv`` in the store's folder, and return them."""
-    markers = store.markers()
-    failures = [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
+    failures = list_failures(store)
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, ["path", "reason"])
     writer.writeheader()

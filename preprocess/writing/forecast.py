@@ -1,7 +1,7 @@
-"""What a run will cost, found out before it starts by running a small sample of it into memory.
+"""What a run will cost, measured before it starts by running a small sample of it into memory.
 
 The sample is a real run - images read, estimated, derived, compressed - whose store lies in fsspec's memory
-filesystem: it is measured with the code that it foretells, and nothing is written to a disk.
+filesystem: the code that is measured is the code that will run, and nothing is written to a disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHARDS_IN_MEMORY = 2
 """One that is computed, and one that is written."""
 
 _MARGIN = 1.1
-"""What is asked of the disk beyond the estimate, which a sample of 32 images misses by a few percent."""
+"""Factor on the estimate of a sample, which is wrong by a few percent."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _run_in_memory(plan: Plan) -> tuple[float, int]:
 
 @dataclass(frozen=True)
 class NullEstimator:
-    """Finds nobody: where the estimator cannot be run, the images alone are measured with it."""
+    """Finds no person: where the estimator cannot be run, the images alone are measured with it."""
 
     name: str = "nobody"
 
@@ -131,7 +131,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def disk_full(plan: StorePlan, done: int, error: OSError) -> UserError:
-    """What to tell when the disk has become full during a run, ``done`` shards being written."""
+    """The error for a disk that became full during a run, with ``done`` shards written."""
     free = free_bytes(plan.path)
     left = "" if free is None else f", {filesize.decimal(free)} are free"
     return UserError(

@@ -48,18 +48,18 @@ def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a store's bytes, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:  # DenseReID itself, where it is run from a folder
             continue
-    return found
+    return installed
 
 
 def commit(project: Path = _PROJECT) -> dict[str, Any] | None:
     """The project's git commit and whether files differ from it; None where there is no git checkout, or no git."""
-    if not (project / ".git").exists():  # otherwise git would tell of a repository that happens to lie around it
+    if not (project / ".git").exists():  # git would describe a repository further up
         return None
     try:
         digest = _git(project, "rev-parse", "HEAD")

@@ -130,7 +130,7 @@ def _compute(
     writing: _Writing | None,
     on_progress: OnProgress | None,
 ) -> _Computed:
-    """One shard, estimated here and derived by ``deriver``; stops early where ``writing`` failed for good."""
+    """One shard, estimated here and derived by ``deriver``; stops early where ``writing`` failed with a fatal error."""
     computed = _Computed(task)
     derived: deque[Future[Progress]] = deque()
 

@@ -121,12 +121,12 @@ class StoreDataset(Dataset[Batch]):
 
 
 def log_repeated_identities(dataset: StoreDataset, images: int) -> None:
-    """Log how many identities have fewer than ``images`` images: the sampler repeats theirs within a batch."""
+    """Log how many identities have fewer than ``images`` images: the sampler repeats their images within a batch."""
     counts = np.bincount(dataset.labels)
     few = int((counts < images).sum())
     if few:
         log.info(
-            "%d of %d identities have fewer than %d images (the fewest: %d); theirs repeat within a batch.",
+            "%d of %d identities have fewer than %d images (the fewest: %d); their images repeat within a batch.",
             few, len(counts), images, counts.min(),
         )  # fmt: skip
 
@@ -152,17 +152,17 @@ def read_tensors(
 
 
 def _check_present(store: StoreReader) -> None:
-    """Raise UserError where shards have gone since the store was opened: zarr reads what is absent as fill values."""
+    """Raise UserError where shards are missing since the store was opened: zarr reads what is absent as fill values."""
     missing = store.missing_shards()
     if missing:
-        raise UserError(f"{store.path} is not whole any more: {len(missing)} of its shards have gone", _REMEDY)
+        raise UserError(f"{store.path} is not complete any more: {len(missing)} of its shards are missing", _REMEDY)
 
 
 def _read_mask(store: StoreReader, rows: slice | np.ndarray, height: int, width: int) -> Tensor:
     mask = torch.from_numpy(read_rows(store, "mask", rows))
     if mask.shape[1:] == (height, width):
         return mask
-    # Nearest: a mean of two labels would be a third part (decisions: resizing masks).
+    # Nearest: the mean of two labels would be a third part.
     return F.interpolate(mask[:, None], (height, width), mode="nearest-exact")[:, 0]
 
 

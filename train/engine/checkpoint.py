@@ -24,7 +24,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after ``epoch`` finished epochs: everything needed to go on as if it had not stopped."""
+    """A run after ``epoch`` finished epochs: everything needed to continue as if it had not stopped."""
 
     model: dict[str, Any]
     optimiser: dict[str, Any]
@@ -89,10 +89,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if not isinstance(values, dict) or "checkpoint_version" not in values:
         raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
-    found = values.pop("checkpoint_version")
-    if found != CHECKPOINT_VERSION or values["versions"]["config"] != str(CONFIG_VERSION):
+    version = values.pop("checkpoint_version")
+    if version != CHECKPOINT_VERSION or values["versions"]["config"] != str(CONFIG_VERSION):
         raise UserError(
-            f"checkpoint {path} has version {found}, config version {values['versions']['config']}; "
+            f"checkpoint {path} has version {version}, config version {values['versions']['config']}; "
             f"this code reads {CHECKPOINT_VERSION} and {CONFIG_VERSION}",
             "Use the release that wrote it, or train again.",
         )

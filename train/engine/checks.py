@@ -41,7 +41,7 @@ def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
 
 
 def _check_masks(config: TrainConfig, dataset: StoreDataset) -> None:
-    """Look at some training images' masks: they must be there, and somebody must be in one."""
+    """Look at some training images' masks: they must exist, and one must show a person."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, _LOOKED_AT).astype(np.int64))
     remedy = "Preprocess the dataset with an estimator that finds persons, or train magnifiernet-global, without masks."
     try:
@@ -78,7 +78,7 @@ def resolve_attributes(config: TrainConfig, dataset: str) -> TrainConfig:
 
 
 def add_attribute_targets(config: TrainConfig, network: nn.Module, person_ids: np.ndarray) -> None:
-    """Tell a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
+    """Give a network with a facilitator the attributes of its identities; raises UserError where a person has none."""
     if config.has_facilitator:
         assert isinstance(network, MagnifierReid)
         network.set_attribute_targets(

@@ -1,4 +1,4 @@
-"""What a config means and what its network weighs."""
+"""What a config means, and how many parameters its network has."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def parameter_table(config: TrainConfig, num_identities: int) -> tuple[tuple[str
         rows.append((name, _count(module)))
         rows += [(f"  {name}.{child}", _count(part)) for child, part in module.named_children()]
     kept = _count(as_reid(network).inference_network())
-    weighing = [(name, number) for name, number in rows if number]
-    return (*weighing, ("in training", _count(network)), ("in inference", kept))
+    counted = [(name, number) for name, number in rows if number]
+    return (*counted, ("in training", _count(network)), ("in inference", kept))
 
 
 def _count(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What a running training tells: events, and the console lines made of them."""
+"""What a running training reports: events, and the console lines made of them."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def fit(
 ) -> FitResult:
     """Train ``config`` on the store's training split, in ``run_folder``.
 
-    Goes on from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
+    Continues from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
     starts again and discards the folder's checkpoints. ``feed`` is how batches come
     (:mod:`densereid.train.data.loading`); ``workers`` processes read ahead, 0 reads in this one. Under torchrun each
     process trains on its share of every batch, and the first one writes. Events go to ``on_event``, or
@@ -74,8 +74,8 @@ def fit(
     started = perf_counter()
     keep_freed_memory()
     run_folder.mkdir(parents=True, exist_ok=True)
-    with console_progress() if on_event is None else nullcontext(on_event) as told:
-        run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=told)
+    with console_progress() if on_event is None else nullcontext(on_event) as report:
+        run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=report)
         _train(run, feed, workers)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     best = run_folder / BEST

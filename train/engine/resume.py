@@ -58,7 +58,7 @@ def resume_run(
 def start_from(network: nn.Module, run_or_file: Path) -> None:
     """Give a new network the weights of a trained one, but for its classifiers: other persons, other classes.
 
-    DSA-reID's CUHK01 (section 4.3) starts from CUHK03 so. The guiding stream comes along where both have
+    DSA-reID's CUHK01 (section 4.3) starts from CUHK03 so. The guiding stream's weights are taken where both have
     one. Raises UserError where the checkpoint is missing or its main stream is of another architecture.
     """
     path = checkpoint_path(run_or_file)

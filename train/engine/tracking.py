@@ -1,4 +1,4 @@
-"""The only file that imports tensorboard: a run's numbers, as TensorBoard events and as ``metrics.csv``."""
+"""A run's numbers, as TensorBoard events and as ``metrics.csv``."""
 
 from __future__ import annotations
 

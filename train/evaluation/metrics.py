@@ -106,11 +106,11 @@ def _query_scores(distances: Tensor, query: Labels, gallery: Labels) -> Tensor:
     order = distances.masked_fill(dropped, torch.inf).argsort(dim=1, stable=True)
     hits = matching.gather(1, order)
     rank = torch.arange(1, hits.shape[1] + 1, device=device, dtype=torch.float64)
-    found = hits.cumsum(1).double()
-    num_matches = found[:, -1]
-    average = (hits * found / rank).sum(1) / num_matches.clamp_min(1)
-    before = torch.where(rank > 1, (found - 1) / (rank - 1).clamp_min(1), 1.0)
-    trapezoid = (hits * (before + found / rank) / 2).sum(1) / num_matches.clamp_min(1)
+    matches = hits.cumsum(1).double()
+    num_matches = matches[:, -1]
+    average = (hits * matches / rank).sum(1) / num_matches.clamp_min(1)
+    before = torch.where(rank > 1, (matches - 1) / (rank - 1).clamp_min(1), 1.0)
+    trapezoid = (hits * (before + matches / rank) / 2).sum(1) / num_matches.clamp_min(1)
     penalty = num_matches / (hits * rank).amax(1).clamp_min(1)
-    cmc = [(found[:, min(k, hits.shape[1]) - 1] > 0).double() for k in RANKS]
+    cmc = [(matches[:, min(k, hits.shape[1]) - 1] > 0).double() for k in RANKS]
     return torch.stack((*cmc, average, trapezoid, penalty, num_matches), 1)

@@ -33,7 +33,7 @@ class Reranking:
     weight: float = 0.3
     """lambda: share of the original distance in the final one."""
     keep_junk: bool = False
-    """Whether gallery images of nobody (-1) take part in neighbourhoods, as in the authors' own evaluation of
+    """Whether junk images of the gallery (-1) take part in neighbourhoods, as in the authors' own evaluation of
     Market-1501; they are never ranked."""
 
     def __post_init__(self) -> None:
@@ -132,8 +132,8 @@ def _find_neighbours(images: Tensor, number: int, chunk: int) -> _Neighbours:
 def _reciprocal(nearest: Tensor, chunk: int) -> Tensor:
     """R(p, k): which neighbours have the image among theirs in turn, bool like ``nearest`` (N, k)."""
     index = torch.arange(len(nearest), device=nearest.device)
-    found = [(nearest[nearest[rows]] == index[rows, None, None]).any(2) for rows in chunks(len(nearest), chunk)]
-    return torch.cat(found)
+    reciprocal = [(nearest[nearest[rows]] == index[rows, None, None]).any(2) for rows in chunks(len(nearest), chunk)]
+    return torch.cat(reciprocal)
 
 
 def _encode(images: Tensor, neighbours: _Neighbours, k1: int, chunk: int) -> _Lists:

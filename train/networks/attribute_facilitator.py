@@ -62,9 +62,9 @@ def add_activations(part_masks: Tensor, activations: Tensor) -> Tensor:
     puts 0.2 times the activation outside of the part. Another size is resampled by area.
     """
     size = part_masks.shape[-2:]
-    shared = activations.detach().to(part_masks.dtype)
-    if shared.shape[-2:] != size:
-        shared = F.interpolate(shared, size, mode="area")
-    nothing = torch.zeros_like(shared[:, 0])
+    resampled = activations.detach().to(part_masks.dtype)
+    if resampled.shape[-2:] != size:
+        resampled = F.interpolate(resampled, size, mode="area")
+    nothing = torch.zeros_like(resampled[:, 0])
     groups = [_group_of_label(label) for label in range(NUM_MASK_LABELS)]
-    return part_masks + torch.stack([nothing if group is None else shared[:, group] for group in groups], 1)
+    return part_masks + torch.stack([nothing if group is None else resampled[:, group] for group in groups], 1)

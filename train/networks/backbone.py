@@ -1,4 +1,4 @@
-"""The only file that imports timm: the ResNet trunk that both network families share, and its weights."""
+"""The ResNet trunk that both network families share, and its ImageNet weights."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
     """``resnet50`` or ``small``, on the CPU.
 
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights, or a logged notice and random ones
-    where they cannot be had; the small one has none); or the path of a state dict, for the small one
+    where they cannot be loaded; the small one has none); or the path of a state dict, for the small one
     as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random (``conv5_pretrained=False``).
     Raises UserError for a file that is missing or does not fit.
     """
@@ -118,7 +118,7 @@ def _download() -> dict[str, Tensor] | None:
         network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
         log.warning(
-            "ImageNet weights (%s) could not be had: %s. Training starts from RANDOM weights, which costs "
+            "ImageNet weights (%s) could not be loaded: %s. Training starts from RANDOM weights, which costs "
             "accuracy; give a file as model.pretrained to avoid it.", PRETRAINED_MODEL, first_line(error),
         )  # fmt: skip
         return None
@@ -138,9 +138,9 @@ def _load(
         "unexpected": sorted(set(given) - set(wanted)),
         "of another shape": different,
     }
-    found = "; ".join(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
-    if found:
+    summary = "; ".join(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
+    if summary:
         raise UserError(
-            f"the weights {source!r} do not fit {architecture}: {found}", f"Give a state dict of {architecture}."
+            f"the weights {source!r} do not fit {architecture}: {summary}", f"Give a state dict of {architecture}."
         )
     network.load_state_dict(given, strict=False)

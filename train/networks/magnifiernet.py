@@ -48,7 +48,9 @@ class MagnifierStream(nn.Module):
         self.facilitator = None
         if config.has_facilitator:
             letters = {group[0]: group for group in GROUPS}
-            self.facilitator = AttributeFacilitator(conv5_map, [letters[one] for one in self.config.attribute_groups])
+            self.facilitator = AttributeFacilitator(
+                conv5_map, [letters[letter] for letter in self.config.attribute_groups]
+            )
         branches = self.config.branches
         self.regularise = RegularisingBranch(channels) if REGULARISATION in branches else None
         self.fuse = FusionBranch(channels, self.config.fusion) if FUSION in branches else None
@@ -103,7 +105,7 @@ class MagnifierEmbedding(nn.Module):
         self.main = main
 
     def forward(self, image: Tensor) -> Tensor:
-        """The branches' features after their BNNecks, joined and L2-normalised; 4096 wide for ResNet-50."""
+        """The branches' features after their BNNecks, concatenated and L2-normalised; 4096 wide for ResNet-50."""
         return concat_normalise(_chosen(self.main(image), self.main.widths))
 
 

@@ -10,9 +10,10 @@ from densereid.train.networks.blocks import bottleneck_stage, initialise
 
 
 def masked_max_pool(features: Tensor, part_maps: Tensor) -> Tensor:
-    """Semantic aligned representation, max-pooled: (B, P, C) of a map (B, C, h, w) under P planes (B, P, h, w).
+    """Semantic aligned representation, max-pooled: (B, P, C) of a map (B, C, h, w) under P part maps
+    (B, P, h, w).
 
-    v2, equation 1, and GMP; v1, equations 1 and 2. All planes at once: the product is (B, P, h * w, C),
+    v2, equation 1, and GMP; v1, equations 1 and 2. All maps at once: the product is (B, P, h * w, C),
     whose last axis is that of channels-last memory.
     """
     positions = features.flatten(2).transpose(1, 2)

@@ -11,16 +11,16 @@ from densereid.train.config.magnifiernet import MagnifierConfig
 
 
 def one_hot_part_maps(labels: Tensor) -> Tensor:
-    """float32 (B, 8, h, w) of label maps (B, h, w), integers 0..7: plane i is 1 where the label is i, else 0."""
+    """float32 (B, 8, h, w) of label maps (B, h, w), integers 0..7: map i is 1 where the label is i, else 0."""
     numbers = torch.arange(NUM_MASK_LABELS, device=labels.device, dtype=labels.dtype)
     return (labels[:, None] == numbers[:, None, None]).float()
 
 
 def resize_part_maps(part_maps: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
-    """(B, 8, *size) of planes (B, 8, h, w); at every position they still sum to 1.
+    """(B, 8, *size) of part maps (B, 8, h, w); at every position they still sum to 1.
 
     ``area``: each part's share of a cell, from which no third part can come, as from interpolated
-    label numbers. ``nearest``: the plane at the cell's centre.
+    label numbers. ``nearest``: the map at the cell's centre.
     """
     if resize == "area":
         return F.adaptive_avg_pool2d(part_maps, size)
