@@ -1,4 +1,4 @@
-"""How long the README's dask computation takes on the masks of a Market-sized store, by rows per chunk."""
+"""How long the dask computation of docs/store.md takes on the masks of a Market-sized store, by rows per chunk."""
 
 from __future__ import annotations
 

@@ -51,10 +51,10 @@ def test_help_names_the_make_variables() -> None:
         assert option in text
 
 
-def test_schema_is_the_readmes() -> None:
+def test_schema_is_printed_as_the_documentation_shows_it() -> None:
     table = run("schema").stdout.strip()
     assert table.startswith("| array | dimensions |")
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 
 
 def test_absent_market_ends_in_a_message(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store's one schema: every array of a store, read by the writers, the readers, the checks and the README."""
+"""The store's one schema: every array of a store, read by writers, readers, checks and documentation."""
 
 from __future__ import annotations
 
@@ -254,6 +254,6 @@ def unpack_validity(packed: np.ndarray) -> np.ndarray:
 
 
 def schema_table() -> str:
-    """The schema as a Markdown table, as the README shows it."""
+    """The schema as a Markdown table, as docs/store.md shows it."""
     rows = [f"| `{s.name}` | ({', '.join(s.dims)}) | {s.dtype} | {s.description} |" for s in ARRAYS]
     return "\n".join(["| array | dimensions | dtype | meaning |", "|---|---|---|---|", *rows])
