@@ -3,7 +3,7 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema train evaluate describe export ablation activations test lint format clean-env
+        convert schema train evaluate describe export ablation activations test docs lint format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -89,6 +89,10 @@ schema: $(VENV) ## The store's schema as a table
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest
+
+docs: $(VENV) ## The pages of docs/ as a site in build/site
+	@$(VENV)/bin/python docs/site/generated.py
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 lint: $(VENV) ## Formatting, lint, types and the import contract
 	@$(VENV)/bin/ruff format --check .
