@@ -81,7 +81,9 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
         UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `python -m pipeline describe` lists the"
     ):
         load_config("dsa-ried")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(
+        UserError, match=r"none.yaml does not exist\nGive its path, or a name such as dsa-reid; `python"
+    ):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(UserError, match="cannot be read as YAML"):

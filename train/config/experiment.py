@@ -16,7 +16,7 @@ from densereid.train.config.validation import flatten
 
 _FOLDER = Path(__file__).parent / "experiments"
 _VARIANTS = _FOLDER / "variants.yaml"
-_LISTED = "`python -m pipeline describe` lists the experiments; a path of a .yaml file is one as well."
+_LISTED = "`python -m pipeline describe` lists the experiments."
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ def find_experiment(name_or_path: str | Path) -> Experiment:
     path, name = Path(name_or_path), str(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"config file {path} does not exist", _LISTED)
+            raise UserError(
+                f"config file {path} does not exist", f"Give its path, or a name such as dsa-reid; {_LISTED}"
+            )
         return _experiment(path.stem, read_yaml(path), "base")
     if name not in experiments():
         near = "".join(f"Did you mean {known}? " for known in get_close_matches(name, experiments(), n=1))
-        raise UserError(f"unknown model {name!r}", near + _LISTED)
+        raise UserError(f"unknown model {name!r}", f"{near}{_LISTED} Or give the path of a .yaml file.")
     return experiments()[name]
 
 
