@@ -46,29 +46,30 @@ def installed(name: str) -> Distribution | None:
 
 
 def needed(requirements: Iterable[str], find: Find = installed, python: str | None = None) -> dict[str, str]:
-    """Requirement by package name of everything that ``requirements`` lead to, without :data:`GIVEN`.
+    """By package name what ``requirements`` lead to, all bounds together (``click>=8.1,>=8.2``), without :data:`GIVEN`.
 
     What an absent package needs is not known, so only a machine that has them all gives the whole list. ``python`` is
     the version that markers are read for, this one's unless it is given.
     """
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
 
     environment = {} if python is None else {"python_version": python, "python_full_version": f"{python}.0"}
-    found: dict[str, str] = {}
+    found: dict[str, SpecifierSet] = {}
     waiting = [(Requirement(text), "") for text in requirements]
     seen = set()
     while waiting:
         requirement, extra = waiting.pop(0)
         name, marker = canonicalize_name(requirement.name), requirement.marker
-        applies = marker is None or marker.evaluate({**environment, "extra": extra})
-        if not applies or name in GIVEN or (name, *requirement.extras) in seen:
+        if name in GIVEN or not (marker is None or marker.evaluate({**environment, "extra": extra})):
             continue
-        seen.add((name, *requirement.extras))
-        found.setdefault(name, f"{name}{requirement.specifier}")
-        needs = getattr(find(name), "requires", None) or []
-        waiting += [(Requirement(text), wanted) for text in needs for wanted in ("", *requirement.extras)]
-    return found
+        found[name] = found.get(name, SpecifierSet()) & requirement.specifier
+        if (name, *requirement.extras) not in seen:
+            seen.add((name, *requirement.extras))
+            needs = getattr(find(name), "requires", None) or []
+            waiting += [(Requirement(text), wanted) for text in needs for wanted in ("", *requirement.extras)]
+    return {name: f"{name}{bounds}" for name, bounds in found.items()}
 
 
 def absent(requirements: Mapping[str, str], find: Find = installed) -> list[str]:
@@ -122,14 +123,24 @@ def missing_sentence() -> str:
 
 
 def whole_line(present: Iterable[str]) -> str:
-    """The download command for a machine that has, beside :data:`GIVEN`, the packages named in ``present``."""
+    """The download command for a machine that has, beside :data:`GIVEN`, what the lines of ``present`` name.
+
+    NAME==VERSION counts where the version will do, NAME alone always. What is fetched has the versions of this machine:
+    a newer one may need what this one does not.
+    """
+    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    names = {canonicalize_name(word.partition("==")[0]) for line in present for word in line.replace(",", " ").split()}
-    wanted = needed(project_requirements(), python=TARGET_PYTHON)
-    if unknown := [name for name in wanted if installed(name) is None]:
-        print(f"Not whole: what {', '.join(unknown)} need is not known where they are missing.", file=sys.stderr)
-    return download_line(text for name, text in sorted(wanted.items()) if name not in names)
+    words = [word.partition("==") for line in present for word in line.replace(",", " ").split()]
+    there = {str(canonicalize_name(name)): version for name, _, version in words}
+    fetched = []
+    for name, text in sorted(needed(project_requirements(), python=TARGET_PYTHON).items()):
+        here, version = installed(name), there.get(name)
+        if version is None or (version and not Requirement(text).specifier.contains(version, prereleases=True)):
+            fetched.append(f"{name}=={here.version}" if here else text)
+            if here is None:
+                print(f"Not whole: what {name} needs is not known, since it is not installed here.", file=sys.stderr)
+    return download_line(fetched)
 
 
 def search_path(target: Path) -> str:

@@ -24,7 +24,7 @@ _POLL, _TELL, _GRACE = 0.05, 2.0, 3.0
 
 @dataclass
 class Outcome:
-    """How a step went: not started, running, complete, failed, failed in part, over time, or interrupted."""
+    """How a step went: not started, running, complete, failed, partly failed, over time, or interrupted."""
 
     name: str
     state: str = "not started"
@@ -63,7 +63,7 @@ class _Running:
         if code == 0:
             return "complete"
         answer = read_answer(self._context.steps, self.outcome.name)
-        return "failed in part" if answer["figures"] else "failed"
+        return "partly failed" if answer["figures"] else "failed"
 
     def stop(self) -> None:
         """End the process and whatever it has started."""

@@ -269,7 +269,8 @@ def writing_rate(context: Context, dataset: Dataset) -> float:
     covered = store.geometry.shard_slice(0)
     path = context.work / "copy.zarr"
     shutil.rmtree(path, ignore_errors=True)
-    plan = Plan(dataset, path, random_estimator(context, "fp32", compiled=False), PreprocessConfig(SIZE))
+    config = PreprocessConfig(SIZE, dsap_size=store.geometry.dsap_size, collision="last")
+    plan = Plan(dataset, path, random_estimator(context, "fp32", compiled=False), config)
     prepare(plan, format="zarr")
     rows = {name: store.read(name, covered) for name in store.markers()[0]["crc32"]}
     seconds = report.seconds(lambda: write_shard(plan.path, shard=0, rows=rows), repeats=1)

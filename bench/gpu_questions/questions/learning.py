@@ -54,9 +54,10 @@ def learn(context: Context, answer: Answer, name: str, seconds: float) -> tuple[
     with context.run_folder() as folder:
         trial = measured_config(model, precision, compiled=False, window=context.scale.window)
         rate = measure(trial, store, Path(folder) / "trial", device=context.device).rate
-        saving = read_answer(context.steps, "training")["figures"].get(f"training.{name}.checkpoint", [_SAVING])[0]
-        left = ends - time.time() - _RESERVE
-        fitting = int(left / (len(dataset) / rate + float(saving)))
+        known = read_answer(context.steps, "training")["figures"].get(f"training.{name}.checkpoint", [_SAVING])
+        saving = float(known[0])
+        left = ends - time.time() - _RESERVE - 2 * saving  # the best and the last one at the end
+        fitting = int(left / (len(dataset) / rate + saving))
         config = shortened(whole, max(1, min(fitting, context.scale.learning_epochs)))
         found = fit(config, store, Path(folder) / "run", device=context.device, on_event=lambda _: None)
     assert found.scores is not None, "the rendered store has query and gallery"

@@ -21,8 +21,8 @@ _SPARE_CORES = 3
 def answer(context: Context, answer: Answer) -> None:
     """Render where no folder was given, then preprocess into a store for each size that the models have."""
     from densereid.preprocess.estimators.iuv import open_iuv
-    from densereid.preprocess.writing.fill import fill_store
-    from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
+    from densereid.preprocess.writing.fill import write_store
+    from densereid.preprocess.writing.plan import Plan, PreprocessConfig
     from densereid.train.config.train_config import load_config
 
     add = answer.table("Rendered pedestrians", ("what", "images", "seconds"))
@@ -30,15 +30,16 @@ def answer(context: Context, answer: Answer) -> None:
     if context.data is None:
         scale = context.scale
         tested = scale.test_identities
-        config = SyntheticConfig(train_identities=scale.identities, test_identities=tested, distractors=tested, junk=0)
-        write_dataset(context.data_root / "synthetic", config, workers=max(0, (os.cpu_count() or 1) - _SPARE_CORES))
+        world = SyntheticConfig(train_identities=scale.identities, test_identities=tested, distractors=tested, junk=0)
+        write_dataset(context.data_root / "synthetic", world, workers=max(0, (os.cpu_count() or 1) - _SPARE_CORES))
     dataset = find_dataset("synthetic", context.data_root)
     add("rendered" if context.data is None else "found", len(dataset.records), f"{time.perf_counter() - began:.1f}")
-    configs = [load_config(name) for name in context.scale.models.values()]
-    for height, width in sorted({(config.height, config.width) for config in configs}):
+    models = [load_config(name) for name in context.scale.models.values()]
+    for height, width in sorted({(model.height, model.width) for model in models}):
         began = time.perf_counter()
-        plan = Plan(dataset, store_path(context, height, width), open_iuv(dataset), PreprocessConfig((height, width)))
-        fill_store(plan, prepare(plan, format="zarr"))
+        config = PreprocessConfig((height, width), dsap_size=32, collision="last")
+        plan = Plan(dataset, store_path(context, height, width), open_iuv(dataset), config)
+        write_store(plan, format="zarr")
         add(f"stored at {height}x{width}", len(dataset.records), f"{time.perf_counter() - began:.1f}")
 
 
