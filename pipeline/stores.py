@@ -12,10 +12,11 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
-from densereid.pipeline.console import ProgressReport, print_status
+from densereid.pipeline.console import print_status
 from densereid.pipeline.dask_cluster import shard_executor
 from densereid.pipeline.estimators import choose_estimator
 from densereid.pipeline.invocation import this_command
+from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.settings import gpus_to_share, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.derived_store import DerivedPlan

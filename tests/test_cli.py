@@ -295,9 +295,9 @@ def test_a_second_interruption_does_not_wait() -> None:
     assert "To continue: python -m pipeline preprocess" in message
 
 
-@pytest.mark.parametrize("variables", [{"MODEL": "dsa-ried"}, {"MODEL": "nowhere.yaml"}])
-def test_an_unknown_model_ends_in_a_message(tmp_path: Path, variables: dict[str, str]) -> None:
-    failed(run("train", **variables, STORE_ROOT=tmp_path, DATA_ROOT=tmp_path), "dsa-reid")
+@pytest.mark.parametrize(("model", "words"), [("dsa-ried", "dsa-reid"), ("nowhere.yaml", "pipeline describe` lists")])
+def test_an_unknown_model_ends_in_a_message(tmp_path: Path, model: str, words: str) -> None:
+    failed(run("train", MODEL=model, STORE_ROOT=tmp_path, DATA_ROOT=tmp_path), words)
 
 
 def test_train_makes_its_store_first_and_evaluate_reads_the_run(synthetic_root: Path, tmp_path: Path) -> None:

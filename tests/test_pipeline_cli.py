@@ -17,7 +17,7 @@ from helpers import ROOT, failed, run
 
 import densereid
 from densereid.data_catalog.store.store import FORMATS
-from densereid.pipeline.cli import cli
+from densereid.pipeline.cli import cli, group
 from densereid.pipeline.cli.variables import check_variables, variable_of
 from densereid.pipeline.invocation import command_line, this_command
 from densereid.pipeline.settings import STORE_FORMATS
@@ -55,7 +55,7 @@ json.dump([opened, sorted(sys.modules)], sys.__stdout__)
 """
 _COMMAND = """
 import contextlib, io
-from densereid.pipeline.cli import cli
+from densereid.pipeline.cli import cli, group
 with contextlib.redirect_stdout(io.StringIO()):
     cli.main({arguments!r}, standalone_mode=False)
 """
@@ -255,3 +255,21 @@ def test_the_environments_own_words_change_nothing(tmp_path: Path) -> None:
         cwd=ROOT, env={**os.environ, **exported}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     failed(result, "the synthetic pedestrians are not rendered yet")
+
+
+@pytest.mark.parametrize(
+    ("cause", "ends", "code"), [(KeyboardInterrupt, SystemExit, 130), (OSError, RuntimeError, None)]
+)
+def test_ctrl_c_while_a_class_is_made_is_still_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, cause: type[BaseException], ends: type[BaseException], code: int | None
+) -> None:
+    """Python 3.11 reports it as a RuntimeError: a library that is imported late may be in the middle of one."""
+
+    def interrupted(**_: object) -> None:
+        raise RuntimeError("Error calling __set_name__") from cause()
+
+    monkeypatch.setattr(group, "stop_at_once_when_interrupted_twice", lambda: None)
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(ends) as ended:
+        group.main()
+    assert getattr(ended.value, "code", None) == code

@@ -65,6 +65,10 @@ def main() -> None:
         code = interrupted()
     except KeyboardInterrupt:
         code = interrupted()
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # as Python reports one while a class is made
+            raise
+        code = interrupted()
     except click.ClickException as error:
         error.show()
         code = error.exit_code

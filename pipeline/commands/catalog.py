@@ -15,7 +15,8 @@ from densereid.data_catalog.datasets.inventory import missing_images, stray_file
 from densereid.data_catalog.datasets.lookup import FOLDER, Dataset, count_differences, find_dataset, find_spec, locate
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.console import ProgressReport, print_status
+from densereid.pipeline.console import print_status
+from densereid.pipeline.progress import ProgressReport
 
 _SHOWN = 20
 

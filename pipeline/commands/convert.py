@@ -5,7 +5,7 @@ from __future__ import annotations
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import FORMATS, Store, convert_store
-from densereid.pipeline.console import ProgressReport
+from densereid.pipeline.progress import ProgressReport
 
 
 def convert_by_suffix(store: Store, target: AnyPath) -> None:

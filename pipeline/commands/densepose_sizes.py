@@ -9,7 +9,8 @@ import numpy as np
 
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.console import ProgressReport, print_status, print_table
+from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
 from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.densepose.batching import Precision

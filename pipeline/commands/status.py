@@ -11,7 +11,8 @@ from rich.table import Table
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, folder_bytes
 from densereid.data_catalog.store.store import Store, exists, open_store
-from densereid.pipeline.console import ProgressReport, print_status
+from densereid.pipeline.console import print_status
+from densereid.pipeline.progress import ProgressReport
 from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
 
 
