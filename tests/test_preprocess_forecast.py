@@ -191,7 +191,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
         request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
     )
     reason = "would be downloaded to" if weights.startswith("R") else "would be recorded, at its first use"
-    assert facts["estimator"].startswith("nobody (cannot be measured in a dry run")
+    assert facts["estimator"].startswith("none (cannot be measured in a dry run")
     assert reason in facts["estimator"]
     assert facts["on disk"].startswith("between ")
     assert facts["time"].startswith("unknown")
@@ -210,7 +210,7 @@ def test_a_dry_run_of_a_finished_store_costs_nothing(synthetic_root: Path, store
     assert "on disk" not in facts
 
 
-def test_nobody_finds_nobody() -> None:
+def test_the_null_estimator_finds_no_person() -> None:
     charts = NullEstimator().estimate([None] * 3, (8, 4))  # type: ignore[list-item]
     assert charts.iuv.shape == (3, 8, 4, 3)
     assert not charts.iuv.any()

@@ -81,7 +81,7 @@ short_edges = _option(
 precision = _option("precision", "Arithmetic of DensePose.", usual=True, type=click.Choice(["fp32", "bf16", "fp16"]))
 no_fallback = _option(
     "no-fallback",
-    "With --mode detect: an image without a detection has nobody in it, instead of being taken whole.",
+    "With --mode detect: an image without a detection has no person in it, instead of being taken whole.",
     is_flag=True,
     default=False,
 )

@@ -55,7 +55,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
 
 
 def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
-    """The estimator of the run, or one that finds nobody and the reason why the real one cannot be measured now."""
+    """The estimator of the run, or one that finds no person and the reason why the real one cannot be measured now."""
     if resolve_estimator(request.estimator, dataset)[0] == "iuv":
         return choose_estimator(request, dataset, device)
     try:

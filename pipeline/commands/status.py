@@ -21,7 +21,7 @@ class StoreFacts(TypedDict):
     """What a store holds and how much of it is written, in plain JSON types.
 
     ``no_person``, ``failed`` and ``fallbacks`` count images of the finished shards; ``fallbacks`` are those in
-    which the detector found nobody, so that DensePose was given the whole image.
+    which the detector found no person, so that DensePose was given the whole image.
     """
 
     store: str

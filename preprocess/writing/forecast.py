@@ -88,7 +88,7 @@ def _run_in_memory(plan: Plan) -> tuple[float, int]:
 class NullEstimator:
     """Finds no person: where the estimator cannot be run, the images alone are measured with it."""
 
-    name: str = "nobody"
+    name: str = "none"
 
     def settings(self) -> dict[str, Any]:
         """None."""
