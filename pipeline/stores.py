@@ -44,7 +44,7 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     for difference in count_differences(dataset):
         print_status(f"  note: {difference}")
     print_status(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
-    store = write_store(plan, format=request.store, fill=partial(_fill, request))
+    store = write_store(plan, format=request.store, fill=partial(_fill, request), notify=print_status)
     return store, _report_failures(store)
 
 
@@ -57,7 +57,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
-    store = write_store(plan, format=request.store, fill=partial(_fill, request, title="deriving"))
+    store = write_store(plan, format=request.store, fill=partial(_fill, request, title="deriving"), notify=print_status)
     _report_failures(store)
     return store
 

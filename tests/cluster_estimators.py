@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.estimators.base import Charts, Inputs
 from densereid.preprocess.estimators.iuv import IuvEstimator
 from densereid.preprocess.images import Crop
 
@@ -28,6 +28,9 @@ class KillsItsWorkerOnce:
 
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
+
+    def inputs(self, image: str) -> Inputs:
+        return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         if any(crop.record.path == self.path for crop in crops) and not self.flag.exists():
@@ -47,6 +50,9 @@ class FailsOn:
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
 
+    def inputs(self, image: str) -> Inputs:
+        return self.inner.inputs(image)
+
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         if any(crop.record.path == self.path for crop in crops):
             raise RuntimeError(f"cannot stand {self.path}")
@@ -63,6 +69,9 @@ class TakesWhole:
 
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
+
+    def inputs(self, image: str) -> Inputs:
+        return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         is_fallback = np.array([crop.record.path in self.paths for crop in crops])

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from densereid.data_catalog.store.schema import Geometry, arrays_written
-from densereid.data_catalog.store.store import PROVENANCE, create_store, write_shard
+from densereid.data_catalog.store.store import INPUTS, PROVENANCE, create_store, write_shard
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
 from densereid.train.data.batch import Batch, Inputs
@@ -41,11 +41,11 @@ def score_distances(distances: Tensor, query_labels: Labels, gallery_labels: Lab
 
 
 def contents(path: Path) -> dict[str, str]:
-    """Digest of every file of a store, but for the one that tells when and how it was made."""
+    """Digest of every file of a store, but for those that tell when, how and where it was made."""
     return {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != PROVENANCE
+        if file.is_file() and file.name not in (PROVENANCE, INPUTS)
     }
 
 

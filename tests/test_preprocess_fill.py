@@ -147,16 +147,6 @@ def test_going_on_with_other_settings_is_refused(
         prepare(make_plan(synthetic_root, stores["zarr"], **change), format="zarr")
 
 
-def test_going_on_with_other_images_is_refused(
-    crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Fill
-) -> None:
-    fill(make_plan(crops, tmp_path / "store", "folder"), "zarr")
-    (crops / "0001_c1.png").rename(crops / "0009_c1.png")
-    (crops / "iuv" / "0001_c1_IUV.png").rename(crops / "iuv" / "0009_c1_IUV.png")
-    with pytest.raises(UserError, match="was created with different settings: 5 images are not those of the store"):
-        prepare(make_plan(crops, tmp_path / "store", "folder"), format="zarr")
-
-
 def test_one_shard_can_be_computed_alone_and_only_it_counts(
     synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan]
 ) -> None:

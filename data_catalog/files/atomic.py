@@ -79,6 +79,61 @@ def make_folder(path: AnyPath, build: Callable[[Path], None], *, last: str) -> N
         build(temporary)
 
 
+def link_file(source: AnyPath, target: AnyPath) -> None:
+    """Let ``target`` be ``source`` under another name, or a copy of it where there are no links."""
+    if isinstance(source, UrlPath):
+        assert isinstance(target, UrlPath), f"{source} and {target} are of two kinds"
+        source.copy_to(target)
+        return
+    assert isinstance(target, Path), f"{source} and {target} are of two kinds"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def replace_folder(new: AnyPath, path: AnyPath, *, last: str) -> None:
+    """Put the folder ``new`` in the place of the folder ``path``, which need not exist; :func:`recover_folder` helps.
+
+    At a URL ``last`` is the file whose presence makes the folder count: it goes first and comes last.
+    """
+    if isinstance(new, UrlPath):
+        assert isinstance(path, UrlPath), f"{new} and {path} are of two kinds"
+        new.move_to(path, last=last)
+        return
+    assert isinstance(path, Path), f"{new} and {path} are of two kinds"
+    if path.exists():
+        path.replace(_aside(path))
+    new.replace(path)
+    _flush(path.parent)
+    _remove(_aside(path))
+
+
+def recover_folder(path: AnyPath) -> None:
+    """Bring back what :func:`replace_folder` had put aside when it was killed; call it when no writer is at work."""
+    if isinstance(path, UrlPath) or not _aside(path).exists():
+        return
+    if path.exists():
+        _remove(_aside(path))
+    else:
+        _aside(path).replace(path)
+
+
+def remove_folder(path: AnyPath) -> None:
+    """Delete a folder and all it holds, if it is there."""
+    if isinstance(path, UrlPath):
+        path.remove()
+    else:
+        _remove(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
 def _flush(path: Path) -> None:
     """Ask the operating system to put a file's content, or a folder's entries, on disk now."""
     handle = os.open(path, os.O_RDONLY)

@@ -64,6 +64,11 @@ class UrlPath:
         return PurePosixPath(self.url).name
 
     @property
+    def parent(self) -> UrlPath:
+        """The folder it lies in."""
+        return UrlPath(self.url.rstrip("/").rpartition("/")[0])
+
+    @property
     def stem(self) -> str:
         """The name without its suffix."""
         return PurePosixPath(self.url).stem
@@ -118,6 +123,23 @@ class UrlPath:
             except FileNotFoundError:
                 if not missing_ok:
                     raise
+
+    def copy_to(self, target: UrlPath) -> None:
+        """Copy the object, by the server."""
+        with url_errors_as_user_errors(self):
+            system, path = self._system()
+            system.cp_file(path, target._system()[1])
+
+    def move_to(self, target: UrlPath, *, last: str) -> None:
+        """Move this folder to the place of ``target``, whose file ``last`` goes first and comes after all others."""
+        (target / last).unlink(missing_ok=True)
+        target.remove()
+        with url_errors_as_user_errors(self):
+            system, folder = self._system()
+            files = [file[len(folder) :].lstrip("/") for file in system.find(folder)]
+        for name in sorted(files, key=lambda name: name == last):
+            (self / name).copy_to(target / name)
+        self.remove()
 
     def remove(self) -> None:
         """Delete this folder and everything below it, if it is there."""

@@ -96,6 +96,11 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
         return bytes(file.id.get_file_image())
 
 
+def shard_files(path: AnyPath, shard: int) -> list[str]:  # noqa: ARG001 - the same in every folder
+    """The shard's file."""
+    return [_shard_name(shard)]
+
+
 def remove_partial_files(path: Path) -> None:
     """Delete what a killed writer left behind."""
     remove_partial(path)

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import make_folder, remove_partial, write_json
+from densereid.data_catalog.files.atomic import (
+    link_file,
+    make_folder,
+    remove_partial,
+    replace_folder,
+    write_bytes,
+    write_json,
+)
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.store import hdf5_format, zarr_format
 from densereid.data_catalog.store.schema import (
@@ -35,6 +42,9 @@ MARKER_CACHE_SECONDS = 30.0
 
 PROVENANCE = "provenance.json"
 """Who made a store, when and with what (preprocess/writing/provenance.py); it goes with a store that is converted."""
+
+INPUTS = "inputs.json"
+"""Where a store's images lie and when they were last changed (preprocess/writing/inputs.py)."""
 
 FORMATS: dict[str, StoreFormat] = {"zarr": zarr_format, "hdf5": hdf5_format}
 
@@ -84,6 +94,23 @@ def write_shard(
     checksums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
     write_json(_marker_path(path, shard), marker)
+
+
+def adopt_shard(source: Store, path: AnyPath, shard: int) -> None:
+    """Give the store at ``path`` a finished shard of ``source``, of the same format and rows, as it is.
+
+    Local files are linked where the file system can, and take no room: a shard's files are replaced, never changed.
+    """
+    marker = _marker_path(source.path, shard)
+    for name in FORMATS[source.format].shard_files(source.path, shard):
+        link_file(source.path / name, path / name)
+    write_bytes(_marker_path(path, shard), marker.read_text(encoding="utf-8").encode())
+
+
+def replace_store(new: AnyPath, path: AnyPath) -> None:
+    """Put the store at ``new`` in the place of the one at ``path``, if there is one."""
+    format, _ = _recognise(new)
+    replace_folder(new, path, last=FORMATS[format].MARKER)
 
 
 def remove_leftovers(path: AnyPath) -> None:
@@ -175,8 +202,7 @@ def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callab
             f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
         )
     remove_leftovers(path)
-    if (source.path / PROVENANCE).is_file():
-        write_json(path / PROVENANCE, json.loads((source.path / PROVENANCE).read_text(encoding="utf-8")))
+    copy_notes(source.path, path)
     markers = source.markers()
     for shard in target.missing_shards():
         covered = source.geometry.shard_slice(shard)
@@ -185,6 +211,13 @@ def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callab
         write_shard(path, shard=shard, rows=rows, notes=notes)
         if on_shard is not None:
             on_shard(shard)
+
+
+def copy_notes(source: AnyPath, path: AnyPath) -> None:
+    """Copy what stands beside the arrays and tells where they came from, as far as it is there."""
+    for name in (PROVENANCE, INPUTS):
+        if (source / name).is_file():
+            write_bytes(path / name, (source / name).read_text(encoding="utf-8").encode())
 
 
 def _marker_path(path: AnyPath, shard: int) -> AnyPath:

@@ -50,6 +50,10 @@ class StoreFormat(Protocol):
         """Write one shard of every array that is written with its shard; each is whole or absent."""
         ...
 
+    def shard_files(self, path: AnyPath, shard: int) -> list[str]:
+        """The files that :func:`write_shard_arrays` wrote for one shard, relative to ``path``."""
+        ...
+
     def remove_partial_files(self, path: Path) -> None:
         """Delete what a killed :func:`write_shard_arrays` left behind."""
         ...

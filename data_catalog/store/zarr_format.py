@@ -25,7 +25,7 @@ from zarr.storage import FsspecStore
 
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
-from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry
+from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,14 @@ def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]
                 file.unlink(missing_ok=True)
             else:
                 write_bytes(file, encoded)
+
+
+def shard_files(path: AnyPath, shard: int) -> list[str]:
+    """The shard's file of every array; none of an array all of whose rows are the fill value."""
+    with url_errors_as_user_errors(path):
+        group = zarr.open_group(_for_zarr(path), mode="r")
+        names = [f"{spec.name}/{shard_key(group[spec.name], shard)}" for spec in arrays_written("shard")]
+        return [name for name in names if (path / name).is_file()]
 
 
 def shard_key(array: zarr.Array, shard: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,17 @@ class Charts:
     is_fallback: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the dense pose of one image follows from beside the image itself; nothing, where a network computes it.
+
+    ``files``: read for it; one that is missing counts, too, because it may come. ``note``: whatever else there is.
+    """
+
+    files: tuple[Path, ...] = ()
+    note: str = ""
+
+
 class Estimator(Protocol):
     """A source of dense pose. Instances pickle, so that worker processes can load their own."""
 
@@ -40,6 +52,10 @@ class Estimator(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes the result, in plain JSON types; recorded in the store and compared on resume."""
+        ...
+
+    def inputs(self, image: str) -> Inputs:
+        """What else than the image of this path decides its charts: where it changes, the image is estimated again."""
         ...
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:

@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, group_by_network_size, run_in_batches
 from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, read_checkpoint
 from densereid.preprocess.densepose.weights import Weights, find_weights
-from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.estimators.base import Charts, Inputs
 from densereid.preprocess.images import Crop
 
 
@@ -47,6 +47,10 @@ class NetworkEstimator(ABC, Generic[_Network]):
             "short_edge": self.short_edge,
             "precision": self.precision,
         }
+
+    def inputs(self, image: str) -> Inputs:  # noqa: ARG002 - the same for every image
+        """Nothing: the network sees the image alone."""
+        return Inputs()
 
     def estimate(self, crops: Sequence[Crop], size: Size) -> Charts:
         """Charts of the crops at the canonical size, in their order; one person a crop.

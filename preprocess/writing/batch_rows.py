@@ -12,9 +12,10 @@ import torch
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Status
-from densereid.preprocess.estimators.base import Estimator
+from densereid.preprocess.estimators.base import Estimator, Inputs
 from densereid.preprocess.images import Crop, read_reduced, resize_image
 from densereid.preprocess.semantics.derive import Collision, derive
+from densereid.preprocess.writing.inputs import digest_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class DecodedImage:
     """An image file as it was read: the crop and its pixels at the canonical size, or the reason why there are none."""
 
     record: ImageRecord
+    digest: str
     crop: Crop | None = None
     resized: np.ndarray | None = None
     reason: str = ""
@@ -39,18 +41,25 @@ class EstimatedBatch:
     iuv: torch.Tensor
     score: np.ndarray
     box: np.ndarray
+    inputs: Sequence[str] = ()
+    """Digest of what each row was made from (:mod:`densereid.preprocess.writing.inputs`)."""
     failures: Mapping[int, dict[str, str]] = field(default_factory=dict)
-    num_fallbacks: int = 0
-    """How many of the images are used whole because a detector found no person in them."""
+    taken_whole: Mapping[int, str] = field(default_factory=dict)
+    """Paths of the images that are used whole because a detector found no person in them, by position."""
 
 
-def read_record(root: Path, record: ImageRecord, size: tuple[int, int]) -> DecodedImage:
-    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read."""
+def read_record(root: Path, record: ImageRecord, size: tuple[int, int], inputs: Inputs) -> DecodedImage:
+    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read.
+
+    ``inputs`` is what else its dense pose is read from. The digest comes before the pixels: a file that changes in
+    between is taken as changed the next time.
+    """
+    digest = digest_of(root / record.path, inputs)
     try:
         pixels, file_size = read_reduced(root / record.path)
     except UserError as error:
-        return DecodedImage(record, reason=error.problem)
-    return DecodedImage(record, Crop(record, pixels, file_size), resize_image(pixels, size))
+        return DecodedImage(record, digest, reason=error.problem)
+    return DecodedImage(record, digest, Crop(record, pixels, file_size), resize_image(pixels, size))
 
 
 def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[DecodedImage]) -> EstimatedBatch:
@@ -62,17 +71,19 @@ def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[Decod
     indices = [index for index in range(len(images)) if index not in reasons]
     crops = [image.crop for image in images if image.crop is not None]
     iuv = torch.zeros_like(image)
-    num_fallbacks = 0
+    taken_whole: dict[int, str] = {}
     if crops:
         resized = [decoded.resized for decoded in images if decoded.resized is not None]
         image[indices] = torch.from_numpy(np.stack(resized))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
-        num_fallbacks = 0 if charts.is_fallback is None else int(charts.is_fallback.sum())
+        if charts.is_fallback is not None:
+            taken_whole = {indices[index]: crops[index].record.path for index in np.flatnonzero(charts.is_fallback)}
         reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
         iuv = charts.iuv if len(indices) == len(images) else _spread(charts.iuv, indices, len(images))
     failures = {index: {"path": images[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
-    return EstimatedBatch(image, iuv, score, box, failures, num_fallbacks)
+    inputs = [decoded.digest for decoded in images]
+    return EstimatedBatch(image, iuv, score, box, inputs, failures, taken_whole)
 
 
 def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:

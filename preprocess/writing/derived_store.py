@@ -16,13 +16,18 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, arrays_written
-from densereid.data_catalog.store.store import Store, write_shard
+from densereid.data_catalog.store.store import Store, exists, open_store, write_shard
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
-from densereid.preprocess.writing.plan import DERIVED_FROM, PreprocessConfig, check_same
+from densereid.preprocess.writing.inputs import read_inputs, write_inputs
+from densereid.preprocess.writing.plan import DERIVED_FROM, PreprocessConfig, check_same, check_settings, same_rows
+from densereid.preprocess.writing.update import Update, update_path
 
 COPIED = ("image", "iuv", "score", "box", "status")
 """Arrays of a shard that do not depend on how its DSAP images are made."""
+
+_COPIED_NOTES = ("inputs", "taken_whole", "whole_images")
+"""Notes of a shard's marker that say what its images are; an older store's lack some."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,28 @@ class DerivedPlan:
                 "choose other ones: DSAP_SIZE=64, or COLLISION=mean",
             )
         check_same(self, store)
-        source, written = self.source.markers(), store.markers()
-        other = [shard for shard in written if _copied(written[shard]) != _copied(source[shard])]
+        other = sorted(set(store.markers()) - set(self.unchanged_shards(store)))
         if other:
             raise UserError(
                 f"{self.path} was made from other images or IUV maps than {self.source.path} holds: shards {other}",
                 "delete it to create it again",
             )
+
+    def unchanged_shards(self, store: Store) -> list[int]:
+        """The finished shards of ``store``, derived before, whose images and dense pose the source holds today."""
+        written, geometries = store.markers(), (self.geometry, store.geometry)
+        return [
+            shard
+            for shard in sorted(set(written) & set(self._markers))
+            if len({geometry.shard_slice(shard).stop for geometry in geometries}) == 1
+            and _copied(written[shard]) == _copied(self._markers[shard])
+        ]
+
+    def record_inputs(self) -> None:
+        """Copy what the source says."""
+        inputs = read_inputs(self.source.path)
+        if inputs["root"]:
+            write_inputs(self.path, inputs["root"], inputs["stamps"])
 
     def task(self, shard: int) -> DerivedTask:
         """The work of one shard."""
@@ -83,6 +103,25 @@ class DerivedPlan:
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:
         return self.source.markers()
+
+
+def find_derived_update(plan: DerivedPlan) -> Update | None:
+    """What has to be done to a store that was derived before; None where there is none, or only shards are missing."""
+
+    def is_current(store: Store) -> bool:
+        return len(plan.unchanged_shards(store)) == len(store.markers())
+
+    if not exists(plan.path) or _resolved(plan.path) == _resolved(plan.source.path):
+        return None
+    store = open_store(plan.path, incomplete=True)
+    check_settings(plan, store)
+    if same_rows(plan, store) and is_current(store):
+        return None
+    before, now = store.read("path"), plan.source.read("path")
+    slices = {shard: plan.geometry.shard_slice(shard) for shard in plan.unchanged_shards(store)}
+    kept = {shard: store for shard, rows in slices.items() if np.array_equal(before[rows], now[rows])}
+    path = update_path(plan, is_current)
+    return Update(plan.path, replace(plan, path=path), kept, f"{plan.source.path} has changed")
 
 
 @dataclass(frozen=True)
@@ -107,14 +146,10 @@ class DerivedTask:
         rows = slice(first + reading.start, first + reading.stop)
         image, iuv = (torch.from_numpy(self.source.read(name, rows)) for name in ("image", "iuv"))
         score, box = (self.source.read(name, rows) for name in ("score", "box"))
-        # The marker counts them by shard: the shard's first batch brings them all.
-        num_fallbacks = self.marker.get("taken_whole", 0) if reading.start == 0 else 0
-        return EstimatedBatch(image, iuv, score, box, self._failures(rows), num_fallbacks)
-
-    def _failures(self, rows: slice) -> dict[int, dict[str, str]]:
-        failures = {failure["path"]: failure for failure in self.marker.get("failures", [])}
-        paths = self.source.read("path", rows) if failures else ()
-        return {index: failures[path] for index, path in enumerate(paths) if path in failures}
+        failed = {failure["path"]: failure for failure in self.marker.get("failures", [])}
+        paths = self.source.read("path", rows) if failed else ()
+        failures = {index: failed[path] for index, path in enumerate(paths) if path in failed}
+        return EstimatedBatch(image, iuv, score, box, failures=failures)
 
     def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         """Write the shard, then its marker; UserError where what was copied is not what the source's marker says."""
@@ -125,7 +160,8 @@ class DerivedTask:
                 f"shard {self.shard} of {self.source.path} is damaged: {', '.join(damaged)}",
                 f"`python -m pipeline verify {self.source.path}` says what else is",
             )
-        write_shard(self.path, shard=self.shard, rows=rows, notes=notes)
+        own = {name: self.marker[name] for name in _COPIED_NOTES if name in self.marker}
+        write_shard(self.path, shard=self.shard, rows=rows, notes={**notes, **own})
 
 
 def _copied(marker: Mapping[str, Any]) -> dict[str, int]:

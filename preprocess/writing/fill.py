@@ -9,20 +9,30 @@ from concurrent.futures import Executor, as_completed
 from contextlib import closing
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import write_bytes
+from densereid.data_catalog.files.atomic import recover_folder, write_bytes
 from densereid.data_catalog.store.store import Store, open_store
-from densereid.preprocess.writing.plan import ShardTask, StorePlan, prepare
+from densereid.preprocess.writing.derived_store import DerivedPlan, find_derived_update
+from densereid.preprocess.writing.image_update import find_image_update
+from densereid.preprocess.writing.plan import Plan, ShardTask, StorePlan, prepare
 from densereid.preprocess.writing.shard_pipeline import FATAL_ERRORS, OnProgress, Progress, compute_shards
+from densereid.preprocess.writing.update import (
+    Update,
+    begin_update,
+    finish_update,
+    remove_interrupted_updates,
+)
 
 FillStore = Callable[[StorePlan, list[int]], None]
 """What computes and writes the given shards of a plan's store."""
 
 
-def write_store(plan: StorePlan, *, format: str, fill: FillStore | None = None) -> Store:
-    """The plan's store, created or resumed and filled to its end, with ``failures.csv`` in its folder.
+def write_store(
+    plan: StorePlan, *, format: str, fill: FillStore | None = None, notify: Callable[[str], None] | None = None
+) -> Store:
+    """The plan's store, created, resumed or brought up to date, and filled, with ``failures.csv`` in its folder.
 
-    ``fill`` computes the shards that are missing: :func:`fill_store` in this process, unless given. For example, the
-    images of a dataset with their IUV maps::
+    ``fill`` computes the shards that are missing: :func:`fill_store` in this process, unless given. ``notify`` is
+    told what has changed since the store was made. For example, the images of a dataset with their IUV maps::
 
         dataset = find_dataset("synthetic", Path("data"))
         config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last")
@@ -30,11 +40,30 @@ def write_store(plan: StorePlan, *, format: str, fill: FillStore | None = None) 
 
     Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do.
     """
-    shards = prepare(plan, format=format)
-    (fill or fill_store)(plan, shards)
+    recover_folder(plan.path)
+    update = find_update(plan)
+    if update is None:
+        (fill or fill_store)(plan, prepare(plan, format=format))
+    else:
+        if notify is not None:
+            notify(str(update))
+        begin_update(update, format=format)
+        (fill or fill_store)(update.plan, prepare(update.plan, format=format))
+        finish_update(update)
+    remove_interrupted_updates(plan.path)
     store = open_store(plan.path)
     write_failures(store)
     return store
+
+
+def find_update(plan: StorePlan) -> Update | None:
+    """What has to be done to a store that is there already; None where there is none, or only shards are missing.
+
+    Nothing is written. Raises UserError where that store has other settings, or was made from another dataset.
+    """
+    if isinstance(plan, Plan):
+        return find_image_update(plan)
+    return find_derived_update(plan) if isinstance(plan, DerivedPlan) else None
 
 
 def fill_store(

@@ -23,7 +23,7 @@ from rich import filesize
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
 from densereid.data_catalog.store.schema import MASK_CHUNK_ROWS, arrays_written
-from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.estimators.base import Charts, Inputs
 from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, StorePlan, prepare
@@ -93,6 +93,10 @@ class NullEstimator:
     def settings(self) -> dict[str, Any]:
         """None."""
         return {}
+
+    def inputs(self, image: str) -> Inputs:  # noqa: ARG002 - the same for every image
+        """None."""
+        return Inputs()
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         """All background."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from densereid.data_catalog.store.store import Store, create_store, exists, open
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
+from densereid.preprocess.writing.inputs import in_threads, stamp_of, write_inputs
 
 DERIVED_FROM = "derived_from"
 """Attribute of a store that was made from another one, and which; it is not compared, because the rows are equal."""
@@ -64,6 +66,10 @@ class StorePlan(Protocol):
 
     def check(self, store: Store) -> None:
         """Raise UserError that names every difference unless ``store`` can be resumed by this plan."""
+        ...
+
+    def record_inputs(self) -> None:
+        """Write beside the store's arrays where its images lie, before any of them is read."""
         ...
 
     def task(self, shard: int) -> ShardTask:
@@ -133,6 +139,16 @@ class Plan:
         """Raise UserError unless ``store`` has the plan's attributes, sizes and images."""
         check_same(self, store)
 
+    @cached_property
+    def stamps(self) -> list[str]:
+        """Stamp of every image, as it is when this is first asked for."""
+        root, inputs = self.dataset.root, self.estimator.inputs
+        return in_threads(lambda record: stamp_of(root / record.path, inputs(record.path)), self.dataset.records)
+
+    def record_inputs(self) -> None:
+        """Write the dataset's folder, and the stamp of every image."""
+        write_inputs(self.path, str(self.dataset.root.resolve()), self.stamps)
+
     def task(self, shard: int) -> PreprocessTask:
         """The work of one shard."""
         geometry = self.geometry
@@ -161,7 +177,11 @@ class PreprocessTask:
 
     def read(self, rows: slice, readers: Executor) -> list[Future[DecodedImage]]:
         """Begin to read the images of ``rows`` (of this shard), each a job of ``readers``."""
-        return [readers.submit(read_record, self.root, record, self.config.size) for record in self.records[rows]]
+        return [self.read_one(record, readers) for record in self.records[rows]]
+
+    def read_one(self, record: ImageRecord, readers: Executor) -> Future[DecodedImage]:
+        """Begin to read one image as a job of ``readers``."""
+        return readers.submit(read_record, self.root, record, self.config.size, self.estimator.inputs(record.path))
 
     def estimate(self, reading: Sequence[Future[DecodedImage]]) -> EstimatedBatch:
         """The images that :meth:`read` began to read, with their dense pose."""
@@ -182,23 +202,55 @@ def prepare(plan: StorePlan, *, format: str) -> list[int]:
     store = open_store(plan.path, incomplete=True)
     plan.check(store)
     remove_leftovers(plan.path)
+    plan.record_inputs()
     return store.missing_shards()
 
 
 def check_same(plan: StorePlan, store: Store) -> None:
     """Raise UserError that names every difference between the plan's attributes, sizes and images and the store's."""
-    wanted = {**plan.attributes(), **plan.geometry.to_dict()}
-    actual = {**store.attributes, **store.geometry.to_dict()}
-    wanted.pop(DERIVED_FROM, None)
-    different = [
-        f"{key} is {actual.get(key)}, asked for {value}" for key, value in wanted.items() if actual.get(key) != value
-    ]
-    if not different:
-        changed = sum(store.read(name) != values for name, values in plan.rows().items())
-        if np.any(changed):
-            different = [f"{np.count_nonzero(changed)} images are not those of the store"]
+    check_settings(plan, store)
+    if not same_rows(plan, store):
+        raise UserError(
+            f"{plan.path} was created from other images than there are now",
+            "delete it to create it again, or choose another folder with STORE_ROOT",
+        )
+
+
+def check_settings(plan: StorePlan, store: Store) -> None:
+    """Raise UserError that names every difference between the plan's settings and sizes and those of the store."""
+    different = differing_settings(plan, store)
     if different:
         raise UserError(
             f"{plan.path} was created with different settings: {'; '.join(different)}",
             "delete it to create it again, or choose another folder with STORE_ROOT",
         )
+
+
+def differing_settings(plan: StorePlan, store: Store) -> list[str]:
+    """What differs between the plan's settings and sizes and those of the store, one sentence each.
+
+    The number of images may differ, and whatever a store does not say, because it is older, or says beside.
+    """
+    wanted = {**plan.attributes(), **plan.geometry.to_dict()}
+    actual = {**store.attributes, **store.geometry.to_dict()}
+    for name in ("num_samples", DERIVED_FROM):
+        wanted.pop(name, None)
+    return [
+        f"{key} is {actual.get(key)}, asked for {value}"
+        for key, value in wanted.items()
+        if _shared(actual.get(key), value) != value
+    ]
+
+
+def _shared(actual: Any, wanted: Any) -> Any:
+    """Of a setting that holds several, those that are asked for."""
+    if not isinstance(actual, dict) or not isinstance(wanted, dict):
+        return actual
+    return {key: value for key, value in actual.items() if key in wanted}
+
+
+def same_rows(plan: StorePlan, store: Store) -> bool:
+    """Whether the store has exactly the plan's images, in their order, with their labels."""
+    return plan.geometry == store.geometry and all(
+        np.array_equal(store.read(name), values) for name, values in plan.rows().items()
+    )

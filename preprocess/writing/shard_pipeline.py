@@ -164,7 +164,8 @@ class _Computed:
         self.total = Progress()
         self._task = task
         self._failures: list[dict[str, str]] = []
-        self._num_fallbacks = 0
+        self._inputs: list[str] = []
+        self._taken_whole: list[str] = []
         covered = task.geometry.shard_slice(task.shard)
         self._rows = {
             spec.name: np.empty((covered.stop - covered.start, *spec.shape(task.geometry)[1:]), spec.dtype)
@@ -178,13 +179,20 @@ class _Computed:
         for name, value in values.items():
             self._rows[name][rows] = value
         self._failures += [estimated.failures[index] for index in sorted(estimated.failures)]
-        self._num_fallbacks += estimated.num_fallbacks
+        self._inputs += estimated.inputs
+        self._taken_whole += [estimated.taken_whole[index] for index in sorted(estimated.taken_whole)]
         no_person = int(np.sum(values["status"] == Status.NO_PERSON))
         return Progress(len(values["status"]), len(estimated.failures), no_person)
 
     def write(self) -> Progress:
         """Write the shard and its marker; its totals."""
-        notes = {"failures": self._failures, "no_person": self.total.no_person, "taken_whole": self._num_fallbacks}
+        notes = {
+            "failures": self._failures,
+            "inputs": self._inputs,
+            "no_person": self.total.no_person,
+            "taken_whole": len(self._taken_whole),
+            "whole_images": self._taken_whole,
+        }
         self._task.write(self._rows, notes)
         return self.total
 

@@ -1,0 +1,221 @@
+"""What is done to a store whose images have changed: only those that are new, changed or repaired are estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.store.schema import Geometry
+from densereid.data_catalog.store.store import Store, exists, open_store
+from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
+from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes
+from densereid.preprocess.writing.inputs import UNKNOWN
+from densereid.preprocess.writing.plan import (
+    Plan,
+    PreprocessConfig,
+    PreprocessTask,
+    check_same,
+    differing_settings,
+    same_rows,
+)
+from densereid.preprocess.writing.update import Update, interrupted_updates, update_path
+
+
+class StoredRow(NamedTuple):
+    """Where the image and the dense pose of a row are taken from, and what is noted of it."""
+
+    path: str
+    store: Store
+    row: int
+    digest: str
+    is_whole: bool
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """The store of ``base``, some of whose rows other stores hold already, by the image's path."""
+
+    base: Plan
+    stored: Mapping[str, StoredRow]
+
+    @property
+    def path(self) -> AnyPath:
+        """Where the store is made."""
+        return self.base.path
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
+        return self.base.config
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        return self.base.geometry
+
+    def attributes(self) -> dict[str, Any]:
+        """Those of a store that is made at once."""
+        return self.base.attributes()
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """What the dataset alone decides."""
+        return self.base.rows()
+
+    def check(self, store: Store) -> None:
+        """Raise UserError unless ``store`` has the plan's attributes, sizes and images."""
+        check_same(self, store)
+
+    def record_inputs(self) -> None:
+        """Write the dataset's folder, and the stamp of every image."""
+        self.base.record_inputs()
+
+    def task(self, shard: int) -> UpdateTask:
+        """The work of one shard."""
+        task = self.base.task(shard)
+        return UpdateTask(task, tuple(self.stored.get(record.path) for record in task.records))
+
+
+@dataclass(frozen=True)
+class UpdateTask:
+    """One shard: what ``stored`` has of its rows is read from there, of the others the images from their files."""
+
+    base: PreprocessTask
+    stored: tuple[StoredRow | None, ...]
+
+    @property
+    def shard(self) -> int:
+        """Its number."""
+        return self.base.shard
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the store."""
+        return self.base.geometry
+
+    @property
+    def config(self) -> PreprocessConfig:
+        """How the store is made."""
+        return self.base.config
+
+    def read(self, rows: slice, readers: Executor) -> list[StoredRow | Future[DecodedImage]]:
+        """Begin to read those images of ``rows`` (of this shard) that no store has, each a job of ``readers``."""
+        pairs = zip(self.base.records[rows], self.stored[rows], strict=True)
+        return [stored or self.base.read_one(record, readers) for record, stored in pairs]
+
+    def estimate(self, reading: Sequence[StoredRow | Future[DecodedImage]]) -> EstimatedBatch:
+        """The rows that :meth:`read` began to read, and those that are stored, in their order."""
+        images = {index: row.result() for index, row in enumerate(reading) if isinstance(row, Future)}
+        batch = estimate(self.base.estimator, self.config.size, list(images.values()))
+        stored = {index: row for index, row in enumerate(reading) if isinstance(row, StoredRow)}
+        return _merge(len(reading), list(images), batch, stored)
+
+    def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        """Write the shard, then its marker."""
+        self.base.write(rows, notes)
+
+
+def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapping[int, StoredRow]) -> EstimatedBatch:
+    """The batch of ``total`` rows of which ``batch`` has those at the positions ``fresh``, in their order."""
+    shape = (total, *batch.image.shape[1:])
+    image, iuv = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8, device=batch.iuv.device)
+    score, box = np.empty(total, np.float32), np.empty((total, 4), np.float32)
+    inputs, taken_whole = [UNKNOWN] * total, {fresh[index]: path for index, path in batch.taken_whole.items()}
+    image[fresh], iuv[fresh], score[fresh], box[fresh] = batch.image, batch.iuv, batch.score, batch.box
+    for position, digest in zip(fresh, batch.inputs, strict=True):
+        inputs[position] = digest
+    for store in {row.store for row in stored.values()}:
+        positions = [position for position, row in stored.items() if row.store is store]
+        rows = np.array([stored[position].row for position in positions])
+        image[positions] = torch.from_numpy(store.read("image", rows))
+        iuv[positions] = torch.from_numpy(store.read("iuv", rows)).to(iuv.device)
+        score[positions], box[positions] = store.read("score", rows), store.read("box", rows)
+    for position, row in stored.items():
+        inputs[position] = row.digest
+        if row.is_whole:
+            taken_whole[position] = row.path
+    failures = {fresh[index]: failure for index, failure in batch.failures.items()}
+    return EstimatedBatch(image, iuv, score, box, inputs, failures, taken_whole)
+
+
+def find_image_update(plan: Plan) -> Update | None:
+    """What has to be done to the store at the plan's path; None where there is none, or only shards are missing.
+
+    Nothing is written. Raises UserError where that store has other settings, or was made from another dataset.
+    """
+    compared = [(stored, _changes(plan, stored)) for stored in _present_stores(plan)]
+    if not compared:
+        return None
+    stored, changes = compared[0]
+    check_same_dataset(stored, plan.dataset, changes)
+    failed = stored.failed.difference(changes.changed, changes.gone)
+    repaired = _readable(plan, failed)
+    is_current = stored.store.path == plan.path and same_rows(plan, stored.store)
+    if is_current and not changes.changed and not repaired:
+        return None
+    kept = _kept_shards(plan, compared, failed - repaired)
+    rows = {path: row for other in reversed(compared) for path, row in _sound_rows(*other).items()}
+    current = {stored.store.path for stored, changes in compared if not changes.changed}
+    path = update_path(plan, lambda store: store.path in current)
+    words = [str(changes), *([f"{len(repaired)} that failed can be read now"] if repaired else [])]
+    return Update(plan.path, UpdatePlan(replace(plan, path=path), rows), kept, ", ".join(words))
+
+
+def _changes(plan: Plan, stored: StoredImages) -> Changes:
+    paths = [record.path for record in plan.dataset.records]
+    return find_changes(stored, plan.dataset.root, paths, inputs=plan.estimator.inputs, stamps=plan.stamps)
+
+
+def _present_stores(plan: Plan) -> list[StoredImages]:
+    """The store at the plan's path, and those of interrupted updates that have its settings."""
+    found = []
+    for path in (plan.path, *interrupted_updates(plan.path)):
+        if exists(path):
+            store = open_store(path, incomplete=True)
+            if path == plan.path or not differing_settings(plan, store):
+                found.append(StoredImages(store))
+    return found
+
+
+def _readable(plan: Plan, paths: Collection[str]) -> frozenset[str]:
+    """Those of ``paths``, images that failed, that can be read now, and whose dense pose can be had."""
+    records = [record for record in plan.dataset.records if record.path in paths]
+    root, size, estimator = plan.dataset.root, plan.config.size, plan.estimator
+    readable: set[str] = set()
+    for start in range(0, len(records), plan.config.batch_size):
+        batch = records[start : start + plan.config.batch_size]
+        images = [read_record(root, record, size, estimator.inputs(record.path)) for record in batch]
+        failures = estimate(estimator, size, images).failures
+        readable |= {record.path for index, record in enumerate(batch) if index not in failures}
+    return frozenset(readable)
+
+
+def _sound_rows(stored: StoredImages, changes: Changes) -> dict[str, StoredRow]:
+    """The rows of a store that are what reading and estimating their images again would give, by path."""
+    left_out = stored.failed.union(changes.changed, changes.gone)
+    return {
+        path: StoredRow(path, stored.store, row, stored.digests[row], path in stored.taken_whole)
+        for path, row in stored.rows.items()
+        if path not in left_out and row not in stored.unattributed
+    }
+
+
+def _kept_shards(
+    plan: Plan, compared: Sequence[tuple[StoredImages, Changes]], still_failing: Collection[str]
+) -> dict[int, Store]:
+    """The store that has each shard of the plan as it is to be, where one has."""
+    paths = [record.path for record in plan.dataset.records]
+    kept: dict[int, Store] = {}
+    for stored, changes in reversed(compared):
+        left_out = stored.failed.union(changes.changed).difference(still_failing)
+        for shard in range(min(plan.geometry.num_shards, stored.store.geometry.num_shards)):
+            rows = plan.geometry.shard_slice(shard)
+            is_same = rows == stored.store.geometry.shard_slice(shard) and stored.paths[rows] == paths[rows]
+            if is_same and rows.start in stored.digests and left_out.isdisjoint(paths[rows]):
+                kept[shard] = stored.store
+    return kept

@@ -1,0 +1,88 @@
+"""Which files the rows of a store were made from, and whether those files are still the same.
+
+A row's *digest* says what its files held: it stands in the shard's marker, and is equal for equal files wherever they
+lie. A row's *stamp* is the sizes and times of change of its files: it stands in :data:`INPUTS` beside the markers, and
+spares reading files that nobody touched. Both have the image first, then ``+`` and what else the dense pose was read
+from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.store.store import INPUTS
+from densereid.preprocess.estimators.base import Inputs
+
+ABSENT = "-"
+"""Digest or stamp of a file that is not there or cannot be read."""
+
+UNKNOWN = ""
+"""Digest of a row whose files nobody recorded: stores that were made before they were."""
+
+_THREADS = 8
+_Item = TypeVar("_Item")
+
+
+def digest_of(image: Path, inputs: Inputs) -> str:
+    """What the files hold: 32 hexadecimal digits (BLAKE2b) of the image, and of what else there is."""
+    return _joined(_digest, image, inputs)
+
+
+def stamp_of(image: Path, inputs: Inputs) -> str:
+    """Size in bytes and time of change in nanoseconds of the image, and of what else there is."""
+    return _joined(_stamp, image, inputs)
+
+
+def image_of(identity: str) -> str:
+    """The part of a digest or stamp that says what the image is."""
+    return identity.partition("+")[0]
+
+
+def _joined(identify: Callable[[Path], str], image: Path, inputs: Inputs) -> str:
+    noted = [inputs.note] if inputs.note else []
+    return "+".join([identify(image), *(identify(file) for file in inputs.files), *noted])
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return ABSENT
+
+
+def _stamp(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError:
+        return ABSENT
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def in_threads(identify: Callable[[_Item], str], items: Sequence[_Item]) -> list[str]:
+    """``identify`` of every item, in order; on a network's file system each waits for an answer."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(identify, items))
+
+
+def write_inputs(store: AnyPath, root: str, stamps: Sequence[str]) -> None:
+    """Record where the dataset lies and the stamp of every row, unless it is recorded already."""
+    content = {"root": root, "stamps": list(stamps)}
+    if read_inputs(store) != content:
+        write_json(store / INPUTS, content)
+
+
+def read_inputs(store: AnyPath) -> dict[str, Any]:
+    """What :func:`write_inputs` recorded: ``root`` is empty, and there are no ``stamps``, where nothing was."""
+    file = store / INPUTS
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return {"root": str(content["root"]), "stamps": [str(stamp) for stamp in content["stamps"]]}
+    except (ValueError, KeyError, TypeError):  # then files are compared by what they hold
+        return {"root": "", "stamps": []}

@@ -1,0 +1,289 @@
+"""Stores that are brought up to date: what is new, changed or repaired is redone, and the rest stays as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from cluster_estimators import FailsOn, TakesWhole
+from helpers import contents
+from PIL import Image
+from reference import random_iuv
+
+from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.paths import UrlPath
+from densereid.data_catalog.store.schema import ARRAYS, Status
+from densereid.data_catalog.store.store import FORMATS, INPUTS, open_store
+from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
+from densereid.preprocess.images import Crop
+from densereid.preprocess.writing.derived_store import DerivedPlan
+from densereid.preprocess.writing.fill import find_update, write_store
+from densereid.preprocess.writing.inputs import read_inputs
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig
+from densereid.preprocess.writing.update import interrupted_updates
+
+CONFIG = PreprocessConfig((16, 8), 8, "last", shard_rows=32, batch_size=16)
+IMAGES = 70
+PATTERN = r"(?P<person>\d)_a"
+
+
+@pytest.fixture(scope="module")
+def first_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 crops with IUV maps: three shards."""
+    root = tmp_path_factory.mktemp("photographs") / "crops"
+    for number in range(IMAGES):
+        draw(root, f"{number:03d}_a", seed=number)
+    return root
+
+
+@pytest.fixture
+def photographs(first_photographs: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    root = tmp_path / "crops"
+    shutil.copytree(first_photographs, root)
+    return root
+
+
+def draw(root: Path, name: str, *, seed: int) -> None:
+    (root / "iuv").mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    Image.fromarray(generator.integers(0, 256, (20, 10, 3)).astype(np.uint8)).save(root / f"{name}.png")
+    iuv = random_iuv(generator, 20, 10)
+    Image.fromarray(np.ascontiguousarray(iuv[..., ::-1])).save(root / "iuv" / f"{name}_IUV.png")
+
+
+def plan_of(root: Path, store: Path | UrlPath, *, pattern: str | None = None) -> Plan:
+    dataset = find_dataset("folder", root, pattern=pattern)
+    return Plan(dataset, store, open_iuv(dataset, "vui"), CONFIG)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Behaves as ``inner``, and remembers the images that it was asked for."""
+
+    inner: IuvEstimator
+    seen: list[str]
+    name: str = "iuv"
+
+    def settings(self) -> dict[str, object]:
+        return self.inner.settings()
+
+    def inputs(self, image: str) -> Inputs:
+        return self.inner.inputs(image)
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        self.seen.extend(crop.record.path for crop in crops)
+        return self.inner.estimate(crops, size)
+
+
+def write(plan: Plan, format: str = "zarr") -> tuple[list[str], list[str]]:
+    """Write the plan's store; the images that were estimated, sorted, and what was said."""
+    seen: list[str] = []
+    said: list[str] = []
+    watched = replace(plan, estimator=Watched(plan.estimator, seen))  # type: ignore[arg-type]
+    write_store(watched, format=format, notify=said.append)
+    return sorted(set(seen)), said
+
+
+def add_last(root: Path) -> set[str]:
+    draw(root, "900_b", seed=900)
+    return {"900_b.png"}
+
+
+def add_first(root: Path) -> set[str]:
+    draw(root, "00_b", seed=901)
+    return {"00_b.png"}
+
+
+def remove_one(root: Path) -> set[str]:
+    (root / "040_a.png").unlink()
+    return set()
+
+
+def remove_a_shard(root: Path) -> set[str]:
+    for number in range(60, 70):
+        (root / f"{number:03d}_a.png").unlink()
+    return set()
+
+
+def change_an_image(root: Path) -> set[str]:
+    with Image.open(root / "040_a.png") as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "040_a.png")
+    return {"040_a.png"}
+
+
+def change_an_iuv_map(root: Path) -> set[str]:
+    shutil.copy(root / "iuv" / "001_a_IUV.png", root / "iuv" / "040_a_IUV.png")
+    return {"040_a.png"}
+
+
+def move_a_box(root: Path) -> set[str]:
+    (root / "iuv" / "boxes.csv").write_text("path,x0,y0\n040_a.png,2,3\n")
+    return {"040_a.png"}
+
+
+def touch_all(root: Path) -> set[str]:
+    for image in root.glob("*.png"):
+        image.touch()
+    return set()
+
+
+CHANGES = [add_last, add_first, remove_one, remove_a_shard, change_an_image, change_an_iuv_map, move_a_box, touch_all]
+
+
+@pytest.mark.parametrize(
+    ("format", "change"), [*(("zarr", change) for change in CHANGES), ("hdf5", add_first), ("hdf5", change_an_image)]
+)
+def test_an_updated_store_equals_one_made_at_once(
+    photographs: Path, tmp_path: Path, format: str, change: Callable[[Path], set[str]]
+) -> None:
+    write(plan_of(photographs, tmp_path / "store"), format)
+    expected = change(photographs)
+    estimated, _ = write(plan_of(photographs, tmp_path / "store"), format)
+    assert set(estimated) == expected
+    write(plan_of(photographs, tmp_path / "at once"), format)
+    assert contents(tmp_path / "store") == contents(tmp_path / "at once")
+    assert write(plan_of(photographs, tmp_path / "store"), format) == ([], [])
+
+
+def test_a_pattern_that_comes_later_estimates_nothing(photographs: Path, tmp_path: Path) -> None:
+    write(plan_of(photographs, tmp_path / "store"))
+    estimated, [said] = write(plan_of(photographs, tmp_path / "store", pattern=PATTERN))
+    assert estimated == []
+    assert "0 of 3 shards stay as they are" in said
+    write(plan_of(photographs, tmp_path / "at once", pattern=PATTERN))
+    assert contents(tmp_path / "store") == contents(tmp_path / "at once")
+    assert set(open_store(tmp_path / "store").read("person_id")) == set(range(10))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_shards_that_hold_nothing_new_stay_as_they_are(photographs: Path, tmp_path: Path, format: str) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store), format)
+    before = {file: file.stat().st_ino for file in shard_files(store, 0, 1)}
+    add_last(photographs)
+    _, [said] = write(plan_of(photographs, store), format)
+    assert said == f"{store}: 1 new; 2 of 3 shards stay as they are, 1 are written again"
+    assert {file: file.stat().st_ino for file in shard_files(store, 0, 1)} == before
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["crops", "store"]
+
+
+def shard_files(store: Path, *shards: int) -> list[Path]:
+    format = FORMATS[open_store(store).format]
+    return [store / name for shard in shards for name in format.shard_files(store, shard)]
+
+
+def test_what_failed_is_tried_again_and_what_is_repaired_is_redone(photographs: Path, tmp_path: Path) -> None:
+    store, sound = tmp_path / "store", (photographs / "001_a.png").read_bytes()
+    (photographs / "001_a.png").write_bytes(sound[:100])
+    (photographs / "iuv" / "066_a_IUV.png").rename(tmp_path / "066_a_IUV.png")
+    write(plan_of(photographs, store))
+    assert np.flatnonzero(open_store(store).read("status") == Status.FAILED).tolist() == [1, 66]
+    before = {file: file.stat().st_mtime_ns for file in store.rglob("*.json")}
+    assert write(plan_of(photographs, store)) == (["066_a.png"], [])  # tried, and left as it is
+    assert {file: file.stat().st_mtime_ns for file in store.rglob("*.json")} == before
+    (photographs / "001_a.png").write_bytes(sound)
+    (tmp_path / "066_a_IUV.png").rename(photographs / "iuv" / "066_a_IUV.png")
+    estimated, [said] = write(plan_of(photographs, store))
+    assert estimated == ["001_a.png", "066_a.png"]
+    assert "2 changed; 1 of 3 shards stay as they are" in said
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(store) == contents(tmp_path / "at once")
+
+
+@dataclass(frozen=True)
+class Refuses(Watched):
+    """Fails for one image as an estimator does, until a file is there: what failed need not be the image's fault."""
+
+    path: str = "040_a.png"
+    cured: Path = Path("cured")
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        charts = super().estimate(crops, size)
+        here = [index for index, crop in enumerate(crops) if crop.record.path == self.path]
+        return charts if self.cured.exists() else replace(charts, failures=dict.fromkeys(here, "not today"))
+
+
+def test_an_unchanged_image_that_can_be_read_now_is_redone(photographs: Path, tmp_path: Path) -> None:
+    plan, said = plan_of(photographs, tmp_path / "store"), []
+    moody = replace(plan, estimator=Refuses(plan.estimator, [], cured=tmp_path / "cured"))  # type: ignore[arg-type]
+    write_store(moody, format="zarr", notify=said.append)
+    write_store(moody, format="zarr", notify=said.append)
+    assert said == []
+    (tmp_path / "cured").touch()
+    write_store(moody, format="zarr", notify=said.append)
+    assert "1 that failed can be read now; 2 of 3 shards stay as they are" in said[0]
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(tmp_path / "store") == contents(tmp_path / "at once")
+
+
+def test_images_taken_whole_are_still_told_after_an_update(photographs: Path, tmp_path: Path) -> None:
+    def plan(store: str) -> Plan:
+        plan = plan_of(photographs, tmp_path / store)
+        whole = TakesWhole(plan.estimator, frozenset({"000_a.png", "040_a.png", "041_a.png"}))  # type: ignore[arg-type]
+        return replace(plan, estimator=whole)
+
+    write_store(plan("store"), format="zarr")
+    add_first(photographs)
+    write_store(plan("store"), format="zarr")
+    write_store(plan("at once"), format="zarr")
+    assert contents(tmp_path / "store") == contents(tmp_path / "at once")
+    assert [marker["taken_whole"] for marker in open_store(tmp_path / "store").markers().values()] == [1, 2, 0]
+
+
+def test_an_update_that_is_interrupted_goes_on_and_the_store_is_readable_meanwhile(
+    photographs: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    before = contents(store)
+    for number in range(80, 90):
+        draw(photographs, f"{number:03d}_a", seed=number)
+    add_first(photographs)  # every shard is written again
+    plan = plan_of(photographs, store)
+    stopping = replace(plan, estimator=FailsOn(plan.estimator, "085_a.png"))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"1 of 3 shards failed"):
+        write_store(stopping, format="zarr")
+    assert contents(store) == before
+    estimated, _ = write(plan)
+    assert estimated == [f"{number:03d}_a.png" for number in range(80, 90)]
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(store) == contents(tmp_path / "at once")
+
+
+def test_what_an_interrupted_update_estimated_is_used_by_the_next_one(photographs: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    add_first(photographs)
+    plan = plan_of(photographs, store)
+    stopping = replace(plan, estimator=FailsOn(plan.estimator, "069_a.png"))  # type: ignore[arg-type]
+    change_an_iuv_map(photographs)
+    draw(photographs, "069_a", seed=1)
+    with pytest.raises(UserError, match=r"1 of 3 shards failed"):
+        write_store(stopping, format="zarr")
+    draw(photographs, "000_z", seed=902)  # another image comes
+    estimated, _ = write(plan_of(photographs, store))
+    assert estimated == ["000_z.png", "069_a.png"]
+    assert interrupted_updates(store) == []
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(store) == contents(tmp_path / "at once")
+
+
+def test_a_store_whose_place_was_being_taken_comes_back(photographs: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    before = contents(store)
+    store.rename(tmp_path / ".store.replaced")
+    assert write(plan_of(photographs, store)) == ([], [])
+    assert contents(store) == before
+    shutil.copytree(store, tmp_path / ".store.replaced")  # killed after the renaming, before the old one was deleted
+    write(plan_of(photographs, store))
+    assert not (tmp_path / ".store.replaced").exists()
