@@ -20,7 +20,7 @@ from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath
 from densereid.data_catalog.store.schema import ARRAYS, Status
-from densereid.data_catalog.store.store import FORMATS, INPUTS, open_store
+from densereid.data_catalog.store.store import FORMATS, INPUTS, convert_store, open_store
 from densereid.preprocess.estimators.base import Charts, Inputs
 from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
 from densereid.preprocess.images import Crop
@@ -287,3 +287,116 @@ def test_a_store_whose_place_was_being_taken_comes_back(photographs: Path, tmp_p
     shutil.copytree(store, tmp_path / ".store.replaced")  # killed after the renaming, before the old one was deleted
     write(plan_of(photographs, store))
     assert not (tmp_path / ".store.replaced").exists()
+
+
+def without_digests(store: Path) -> None:
+    """As a store was before stores said which files they were made from."""
+    (store / INPUTS).unlink()
+    for marker in (store / "shards").glob("[0-9]*.json"):
+        content = json.loads(marker.read_text())
+        del content["inputs"], content["whole_images"]
+        marker.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_another_folder_of_the_same_names_is_another_dataset(photographs: Path, tmp_path: Path, is_older: bool) -> None:
+    other = tmp_path / "site2" / "crops"
+    for number in range(IMAGES):
+        draw(other, f"{number:03d}_a", seed=5000 + number)
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    if is_older:
+        without_digests(store)
+    before = contents(store)
+    message = "holds other images than" if is_older else f"was made from the images in {photographs}; 70 of its 70 are"
+    with pytest.raises(UserError, match=message) as error:
+        write(plan_of(other, store))
+    assert "STORE_ROOT" in str(error.value)
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_dataset_that_was_moved_is_the_same(photographs: Path, tmp_path: Path, is_older: bool) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    if is_older:
+        without_digests(store)
+    moved = tmp_path / "elsewhere" / "crops"
+    shutil.copytree(photographs, moved, copy_function=shutil.copy)  # times of change are new
+    shutil.rmtree(photographs)
+    assert write(plan_of(moved, store)) == ([], [])
+    assert read_inputs(store)["root"] == str(moved)
+    draw(moved, "900_b", seed=900)
+    estimated, _ = write(plan_of(moved, store))
+    assert estimated == ["900_b.png"]
+
+
+def test_an_older_store_is_brought_up_to_date(photographs: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (photographs / "iuv" / "066_a_IUV.png").rename(tmp_path / "066_a_IUV.png")
+    write(plan_of(photographs, store))
+    without_digests(store)
+    assert write(plan_of(photographs, store)) == (["066_a.png"], [])
+    (tmp_path / "066_a_IUV.png").rename(photographs / "iuv" / "066_a_IUV.png")
+    add_first(photographs)
+    estimated, _ = write(plan_of(photographs, store))
+    assert estimated == ["00_b.png", "066_a.png"]
+    write(plan_of(photographs, tmp_path / "at once"))
+    updated, at_once = open_store(store), open_store(tmp_path / "at once")
+    for spec in ARRAYS:
+        np.testing.assert_array_equal(updated.read(spec.name), at_once.read(spec.name))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"), [(add_first, "0 of 3"), (change_an_image, "2 of 3"), (remove_a_shard, "1 of 2")]
+)
+def test_a_derived_store_follows_its_source(
+    photographs: Path, tmp_path: Path, change: Callable[[Path], set[str]], kept: str
+) -> None:
+    store = tmp_path / "store"
+
+    def derive(source: Path, path: Path) -> list[str]:
+        said: list[str] = []
+        write_store(DerivedPlan(open_store(source), path, 16, "last"), format="zarr", notify=said.append)
+        return said
+
+    write(plan_of(photographs, store))
+    assert derive(store, tmp_path / "derived") == []
+    change(photographs)
+    write(plan_of(photographs, store))
+    [said] = derive(store, tmp_path / "derived")
+    assert f"{store} has changed; {kept} shards stay as they are" in said
+    derive(store, tmp_path / "at once")
+    assert contents(tmp_path / "derived") == contents(tmp_path / "at once")
+
+
+def test_a_store_at_a_url_is_brought_up_to_date(photographs: Path, tmp_path: Path) -> None:
+    bucket = UrlPath(f"memory://densereid-{uuid4().hex}")
+    write(plan_of(photographs, bucket / "store.zarr"))
+    add_last(photographs)
+    change_an_image(photographs)
+    estimated, [said] = write(plan_of(photographs, bucket / "store.zarr"))
+    assert estimated == ["040_a.png", "900_b.png"]
+    assert "1 of 3 shards stay as they are" in said
+    assert [path.name for path in bucket.glob("*")] == ["store.zarr"]
+    write(plan_of(photographs, tmp_path / "at once"))
+    updated, at_once = open_store(bucket / "store.zarr"), open_store(tmp_path / "at once")
+    assert updated.markers() == at_once.markers()
+    for spec in ARRAYS:
+        np.testing.assert_array_equal(updated.read(spec.name), at_once.read(spec.name))
+
+
+def test_a_converted_store_still_knows_its_images(photographs: Path, tmp_path: Path) -> None:
+    write(plan_of(photographs, tmp_path / "store"))
+    convert_store(open_store(tmp_path / "store"), tmp_path / "converted", format="hdf5")
+    assert write(plan_of(photographs, tmp_path / "converted"), "hdf5") == ([], [])
+    change_an_image(photographs)
+    assert write(plan_of(photographs, tmp_path / "converted"), "hdf5")[0] == ["040_a.png"]
+
+
+def test_finding_what_to_do_writes_nothing(photographs: Path, tmp_path: Path) -> None:
+    write(plan_of(photographs, tmp_path / "store"))
+    add_last(photographs)
+    before = contents(tmp_path)
+    assert str(find_update(plan_of(photographs, tmp_path / "store"))).startswith(f"{tmp_path / 'store'}: 1 new")
+    assert contents(tmp_path) == before
