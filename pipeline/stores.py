@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from densereid.data_catalog.datasets.lookup import Dataset, count_differences, find_dataset
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
@@ -15,13 +17,16 @@ from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images,
 from densereid.pipeline.console import print_status
 from densereid.pipeline.dask_cluster import shard_executor
 from densereid.pipeline.estimators import choose_estimator
-from densereid.pipeline.invocation import this_command
+from densereid.pipeline.invocation import command_line, this_command
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.settings import gpus_to_share, resolve_device
 from densereid.pipeline.store_request import StoreRequest
+from densereid.preprocess.writing.changes import StoredImages, check_same_dataset, find_changes
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, list_failures, write_store
 from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
+from densereid.preprocess.writing.image_update import UpdatePlan
+from densereid.preprocess.writing.inputs import read_inputs
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
 from densereid.preprocess.writing.provenance import record_run
 
@@ -119,8 +124,9 @@ def _fill(request: StoreRequest, plan: StorePlan, shards: list[int], *, title: s
     gpus = gpus_to_share(request.device)
     with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         print_status(f"{len(shards)} shards, computed by {where}")
-        if isinstance(plan, Plan) and not request.ignore_space:
-            check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
+        base = plan.base if isinstance(plan, UpdatePlan) else plan
+        if isinstance(base, Plan) and not request.ignore_space:
+            check_space(base, images, lambda: executor.submit(measure, base).result() if executor else measure(base))
         record_run(plan, command=this_command(), workers=where, shards=len(shards))
         with ProgressReport(title, images) as report:
             _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))
@@ -162,9 +168,29 @@ def ensure_store(request: StoreRequest) -> Store:
     store = finished_store(request.path())
     if store is not None:
         print_status(f"store {store.path}: {store.geometry.num_samples} images")
+        _tell_changes(request, store)
         return store
     print_status(f"store {request.path()} is not there or not finished; making it first")
     return derive_store(request) if can_derive(request) else make_store(request)[0]
+
+
+def _tell_changes(request: StoreRequest, store: Store) -> None:
+    """Say what has changed in the dataset since the store was made; nothing where the dataset is not on this machine.
+
+    Raises UserError where the store was made from another dataset.
+    """
+    maps = request.iuv_root or (Path(recorded) if (recorded := read_inputs(store.path)["iuv_root"]) else None)
+    try:
+        dataset = wanted_dataset(replace(request, iuv_root=maps))
+    except UserError:
+        print_status(f"  note: the images of {request.dataset} are not at hand; the store is taken as it is")
+        return
+    stored = StoredImages(store)
+    changes = find_changes(stored, dataset.root, [record.path for record in dataset.records])
+    check_same_dataset(stored, dataset, changes)
+    if changes.is_any():
+        update = command_line("preprocess", {}, request.naming_options())
+        print_status(f"  note: since it was made, of the images in {dataset.root} are {changes}; `{update}` updates it")
 
 
 def finished_store(path: AnyPath) -> Store | None:

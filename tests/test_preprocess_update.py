@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -277,6 +278,17 @@ def test_what_an_interrupted_update_estimated_is_used_by_the_next_one(photograph
     assert contents(store) == contents(tmp_path / "at once")
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_reader_does_not_go_on_with_the_rows_of_another_store(photographs: Path, tmp_path: Path, format: str) -> None:
+    write(plan_of(photographs, tmp_path / "store"), format)
+    reader = pickle.loads(pickle.dumps(open_store(tmp_path / "store")))
+    assert reader.missing_shards() == []
+    add_first(photographs)
+    write(plan_of(photographs, tmp_path / "store"), format)
+    with pytest.raises(UserError, match="brought up to date while it was read"):
+        reader.missing_shards()
+
+
 def test_a_store_whose_place_was_being_taken_comes_back(photographs: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     write(plan_of(photographs, store))
@@ -392,6 +404,14 @@ def test_a_converted_store_still_knows_its_images(photographs: Path, tmp_path: P
     assert write(plan_of(photographs, tmp_path / "converted"), "hdf5") == ([], [])
     change_an_image(photographs)
     assert write(plan_of(photographs, tmp_path / "converted"), "hdf5")[0] == ["040_a.png"]
+
+
+def test_other_settings_are_refused_whatever_has_changed(photographs: Path, tmp_path: Path) -> None:
+    write(plan_of(photographs, tmp_path / "store"))
+    add_first(photographs)
+    plan = plan_of(photographs, tmp_path / "store")
+    with pytest.raises(UserError, match="dsap_size is 8, asked for 16; shard_rows is 32, asked for 64"):
+        write(replace(plan, config=replace(CONFIG, dsap_size=16, shard_rows=64)))
 
 
 def test_finding_what_to_do_writes_nothing(photographs: Path, tmp_path: Path) -> None:

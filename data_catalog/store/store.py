@@ -131,6 +131,18 @@ class Store:
         self.geometry = Geometry(**self.attributes["geometry"])
         self._reader = FORMATS[self.format].open_reader(path, self.geometry)
         self._complete_until = 0.0
+        self._identity = self._find_identity()
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        """Which folder the store is in, and not only where: another one may take its place. None at a URL."""
+        file = self.path / FORMATS[self.format].MARKER
+        if isinstance(file, UrlPath):
+            return None
+        try:
+            status = file.stat()
+        except OSError:  # its shards are missing, too
+            return self._identity
+        return status.st_ino, status.st_mtime_ns
 
     def read(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Rows of array ``name`` in the order given: a slice or one-dimensional integers, shape (rows, ...)."""
@@ -152,7 +164,13 @@ class Store:
         """Numbers of the shards that are not finished.
 
         Training asks at every batch, and at a URL each question is a request: see :data:`MARKER_CACHE_SECONDS`.
+        Raises UserError where another store has taken this one's place since it was opened: its rows are other images.
         """
+        if self._find_identity() != self._identity:
+            raise UserError(
+                f"{self.path} was made again or brought up to date while it was read",
+                "run the same command again: what is finished is kept",
+            )
         if time.monotonic() < self._complete_until:
             return []
         finished = {int(file.stem) for file in self._marker_files()}

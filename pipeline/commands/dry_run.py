@@ -24,7 +24,9 @@ from densereid.preprocess.writing.forecast import (
     measure,
     raw_bytes,
 )
-from densereid.preprocess.writing.plan import Plan, check_same
+from densereid.preprocess.writing.image_update import find_image_update
+from densereid.preprocess.writing.plan import Plan
+from densereid.preprocess.writing.update import Update
 
 
 def dry_run_report(request: StoreRequest) -> dict[str, str]:
@@ -41,14 +43,14 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     device, _ = resolve_device(request.device)
     estimator, why = _estimator_or_null(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
-    shards = _missing_shards(plan)
+    shards, update = _shards_to_write(plan)
     rows = [plan.geometry.shard_slice(shard) for shard in shards]
     images = sum(covered.stop - covered.start for covered in rows)
     written = plan.geometry.num_shards - len(shards)
     facts = {
         "images": f"{counted(dataset)} in {dataset.root}",
         "store": f"{plan.path}: {written} of {plan.geometry.num_shards} shards are written",
-        "to do": f"{len(shards)} shards, {images:,} images",
+        "to do": f"{len(shards)} shards, {images:,} images" + (f" ({update.reason})" if update else ""),
         "estimator": f"{estimator.name} ({why}); device {device}",
     }
     return facts | (_cost(plan, images, request) if shards else {})
@@ -67,13 +69,14 @@ def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> 
         return NullEstimator(), f"cannot be run: {error.problem}"
 
 
-def _missing_shards(plan: Plan) -> list[int]:
+def _shards_to_write(plan: Plan) -> tuple[list[int], Update | None]:
+    """The shards that a run would write, and the update that it would make of the store that is there."""
     if not exists(plan.path):
-        return list(range(plan.geometry.num_shards))
-    store = open_store(plan.path, incomplete=True)
-    if not isinstance(plan.estimator, NullEstimator):
-        check_same(plan, store)
-    return store.missing_shards()
+        return list(range(plan.geometry.num_shards)), None
+    update = None if isinstance(plan.estimator, NullEstimator) else find_image_update(plan)
+    if update is not None:
+        return [shard for shard in range(plan.geometry.num_shards) if shard not in update.kept], update
+    return open_store(plan.path, incomplete=True).missing_shards(), None
 
 
 def _cost(plan: Plan, images: int, request: StoreRequest) -> dict[str, str]:

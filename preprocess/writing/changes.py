@@ -103,6 +103,10 @@ class Changes:
     unknown: tuple[str, ...] = field(default=(), repr=False)
     """Of these the store does not say which file they were made from."""
 
+    def is_any(self) -> bool:
+        """Whether anything is known to differ."""
+        return bool(self.new or self.changed or self.gone)
+
     def __str__(self) -> str:
         kinds = (("new", self.new), ("changed", self.changed), ("gone", self.gone))
         return ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds if paths) or "no changes"

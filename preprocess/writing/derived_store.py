@@ -82,19 +82,19 @@ class DerivedPlan:
 
     def unchanged_shards(self, store: Store) -> list[int]:
         """The finished shards of ``store``, derived before, whose images and dense pose the source holds today."""
-        written, geometries = store.markers(), (self.geometry, store.geometry)
+        written, source = store.markers(), self.source.markers()
         return [
             shard
-            for shard in sorted(set(written) & set(self._markers))
-            if len({geometry.shard_slice(shard).stop for geometry in geometries}) == 1
-            and _copied(written[shard]) == _copied(self._markers[shard])
+            for shard in sorted(set(written) & set(source))
+            if store.geometry.shard_slice(shard) == self.geometry.shard_slice(shard)
+            and _copied(written[shard]) == _copied(source[shard])
         ]
 
     def record_inputs(self) -> None:
         """Copy what the source says."""
         inputs = read_inputs(self.source.path)
         if inputs["root"]:
-            write_inputs(self.path, inputs["root"], inputs["stamps"])
+            write_inputs(self.path, inputs)
 
     def task(self, shard: int) -> DerivedTask:
         """The work of one shard."""

@@ -21,6 +21,7 @@ from densereid.preprocess.writing.plan import (
     PreprocessConfig,
     PreprocessTask,
     check_same,
+    check_settings,
     differing_settings,
     same_rows,
 )
@@ -172,14 +173,12 @@ def _changes(plan: Plan, stored: StoredImages) -> Changes:
 
 
 def _present_stores(plan: Plan) -> list[StoredImages]:
-    """The store at the plan's path, and those of interrupted updates that have its settings."""
-    found = []
-    for path in (plan.path, *interrupted_updates(plan.path)):
-        if exists(path):
-            store = open_store(path, incomplete=True)
-            if path == plan.path or not differing_settings(plan, store):
-                found.append(StoredImages(store))
-    return found
+    """The store at the plan's path, which must have its settings, and those of interrupted updates that have them."""
+    paths = [path for path in (plan.path, *interrupted_updates(plan.path)) if exists(path)]
+    stores = [open_store(path, incomplete=True) for path in paths]
+    if stores and stores[0].path == plan.path:
+        check_settings(plan, stores[0])
+    return [StoredImages(store) for store in stores if not differing_settings(plan, store)]
 
 
 def _readable(plan: Plan, paths: Collection[str]) -> frozenset[str]:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
@@ -71,18 +71,26 @@ def in_threads(identify: Callable[[_Item], str], items: Sequence[_Item]) -> list
         return list(pool.map(identify, items))
 
 
-def write_inputs(store: AnyPath, root: str, stamps: Sequence[str]) -> None:
-    """Record where the dataset lies and the stamp of every row, unless it is recorded already."""
-    content = {"root": root, "stamps": list(stamps)}
-    if read_inputs(store) != content:
-        write_json(store / INPUTS, content)
+class RecordedInputs(TypedDict):
+    """Where the images of a store lie, and their IUV maps (empty, where there are none), and the stamp of every row."""
+
+    root: str
+    iuv_root: str
+    stamps: list[str]
 
 
-def read_inputs(store: AnyPath) -> dict[str, Any]:
-    """What :func:`write_inputs` recorded: ``root`` is empty, and there are no ``stamps``, where nothing was."""
+def write_inputs(store: AnyPath, inputs: RecordedInputs) -> None:
+    """Record the inputs of the store, unless they are recorded already."""
+    if read_inputs(store) != inputs:
+        write_json(store / INPUTS, inputs)
+
+
+def read_inputs(store: AnyPath) -> RecordedInputs:
+    """What :func:`write_inputs` recorded; everything is empty where nothing was."""
     file = store / INPUTS
     try:
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return {"root": str(content["root"]), "stamps": [str(stamp) for stamp in content["stamps"]]}
+        root, iuv_root = str(content["root"]), str(content["iuv_root"])
+        return {"root": root, "iuv_root": iuv_root, "stamps": [str(stamp) for stamp in content["stamps"]]}
     except (ValueError, KeyError, TypeError):  # then files are compared by what they hold
-        return {"root": "", "stamps": []}
+        return {"root": "", "iuv_root": "", "stamps": []}

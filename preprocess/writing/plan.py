@@ -146,8 +146,10 @@ class Plan:
         return in_threads(lambda record: stamp_of(root / record.path, inputs(record.path)), self.dataset.records)
 
     def record_inputs(self) -> None:
-        """Write the dataset's folder, and the stamp of every image."""
-        write_inputs(self.path, str(self.dataset.root.resolve()), self.stamps)
+        """Write the dataset's folders, and the stamp of every image."""
+        root, iuv_root = self.dataset.root.resolve(), self.dataset.iuv_root
+        folders = {"root": str(root), "iuv_root": "" if iuv_root is None else str(iuv_root.resolve())}
+        write_inputs(self.path, {**folders, "stamps": self.stamps})  # type: ignore[typeddict-item]
 
     def task(self, shard: int) -> PreprocessTask:
         """The work of one shard."""
