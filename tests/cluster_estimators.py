@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.iuv import IuvEstimator
 from densereid.preprocess.images import Crop
 
@@ -29,7 +29,7 @@ class KillsItsWorkerOnce:
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
@@ -50,7 +50,7 @@ class FailsOn:
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
@@ -70,7 +70,7 @@ class TakesWhole:
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:

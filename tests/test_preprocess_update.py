@@ -22,7 +22,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath
 from densereid.data_catalog.store.schema import ARRAYS, Status
 from densereid.data_catalog.store.store import FORMATS, INPUTS, convert_store, open_store
-from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
 from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.derived_store import DerivedPlan
@@ -77,7 +77,7 @@ class Watched:
     def settings(self) -> dict[str, object]:
         return self.inner.settings()
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
@@ -299,6 +299,23 @@ def test_a_store_whose_place_was_being_taken_comes_back(photographs: Path, tmp_p
     shutil.copytree(store, tmp_path / ".store.replaced")  # killed after the renaming, before the old one was deleted
     write(plan_of(photographs, store))
     assert not (tmp_path / ".store.replaced").exists()
+
+
+@pytest.mark.parametrize("name", ["image", "iuv"])
+def test_damage_is_not_copied(photographs: Path, tmp_path: Path, name: str) -> None:
+    store = tmp_path / "store"
+    write(plan_of(photographs, store))
+    marker = store / "shards" / "00001.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**content, "crc32": {**content["crc32"], name: 1}}))
+    add_first(photographs)
+    with pytest.raises(UserError, match=f"shard 1 of {store} is damaged: {name}"):
+        write(plan_of(photographs, store))
+    marker.unlink()
+    estimated, _ = write(plan_of(photographs, store))
+    assert len(estimated) == 32  # the new one is in the shard that was finished
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(store) == contents(tmp_path / "at once")
 
 
 def without_digests(store: Path) -> None:

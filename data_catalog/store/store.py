@@ -160,6 +160,10 @@ class Store:
         """Marker of every finished shard, by shard number."""
         return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in self._marker_files()}
 
+    def marker(self, shard: int) -> dict[str, Any]:
+        """Marker of one finished shard."""
+        return dict(json.loads(_marker_path(self.path, shard).read_text(encoding="utf-8")))
+
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
 

@@ -32,7 +32,7 @@ class Charts:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class EstimatorInputs:
     """What the dense pose of one image follows from beside the image itself; nothing, where a network computes it.
 
     ``files``: read for it; one that is missing counts, too, because it may come. ``note``: whatever else there is.
@@ -54,7 +54,7 @@ class Estimator(Protocol):
         """Everything that changes the result, in plain JSON types; recorded in the store and compared on resume."""
         ...
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         """What else than the image of this path decides its charts: where it changes, the image is estimated again."""
         ...
 

@@ -16,7 +16,7 @@ from densereid.data_catalog.datasets.iuv_files import iuv_path
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_BODY_PARTS
-from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.images import Crop, resize_iuv
 
 ChannelOrder = Literal["vui", "iuv"]
@@ -42,10 +42,10 @@ class IuvEstimator:
         """The channel order; the folder may move."""
         return {"order": self.order}
 
-    def inputs(self, image: str) -> Inputs:
+    def inputs(self, image: str) -> EstimatorInputs:
         """The image's IUV map, where there is one, and where its corner lies."""
         path, corner = iuv_path(self.root, image), self.boxes.get(image)
-        return Inputs(() if path is None else (path,), "" if corner is None else f"{corner[0]},{corner[1]}")
+        return EstimatorInputs(() if path is None else (path,), "" if corner is None else f"{corner[0]},{corner[1]}")
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         """Charts of the crops, resized by the nearest pixel; a crop without a usable map is a failure."""

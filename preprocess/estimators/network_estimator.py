@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Precision, Size, group_by_network_size, run_in_batches
 from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, read_checkpoint
 from densereid.preprocess.densepose.weights import Weights, find_weights
-from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.images import Crop
 
 
@@ -48,9 +48,9 @@ class NetworkEstimator(ABC, Generic[_Network]):
             "precision": self.precision,
         }
 
-    def inputs(self, image: str) -> Inputs:  # noqa: ARG002 - the same for every image
+    def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
         """Nothing: the network sees the image alone."""
-        return Inputs()
+        return EstimatorInputs()
 
     def estimate(self, crops: Sequence[Crop], size: Size) -> Charts:
         """Charts of the crops at the canonical size, in their order; one person a crop.

@@ -12,7 +12,7 @@ import torch
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Status
-from densereid.preprocess.estimators.base import Estimator, Inputs
+from densereid.preprocess.estimators.base import Estimator, EstimatorInputs
 from densereid.preprocess.images import Crop, read_reduced, resize_image
 from densereid.preprocess.semantics.derive import Collision, derive
 from densereid.preprocess.writing.inputs import digest_of
@@ -48,7 +48,7 @@ class EstimatedBatch:
     """Paths of the images that are used whole because a detector found no person in them, by position."""
 
 
-def read_record(root: Path, record: ImageRecord, size: tuple[int, int], inputs: Inputs) -> DecodedImage:
+def read_record(root: Path, record: ImageRecord, size: tuple[int, int], inputs: EstimatorInputs) -> DecodedImage:
     """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read.
 
     ``inputs`` is what else its dense pose is read from. The digest comes before the pixels: a file that changes in

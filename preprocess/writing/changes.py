@@ -13,7 +13,7 @@ import numpy as np
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
-from densereid.preprocess.estimators.base import Inputs
+from densereid.preprocess.estimators.base import EstimatorInputs
 from densereid.preprocess.images import read_reduced, resize_image
 from densereid.preprocess.writing.inputs import (
     UNKNOWN,
@@ -117,7 +117,7 @@ def find_changes(
     root: Path,
     paths: Sequence[str],
     *,
-    inputs: Callable[[str], Inputs] | None = None,
+    inputs: Callable[[str], EstimatorInputs] | None = None,
     stamps: Sequence[str] | None = None,
 ) -> Changes:
     """Compare the images ``paths`` below ``root`` with those of a store; only files whose stamp differs are read.
@@ -126,7 +126,7 @@ def find_changes(
     files alone are compared.
     """
     part: Callable[[str], str] = image_of if inputs is None else str
-    of = inputs or (lambda _: Inputs())
+    of = inputs or (lambda _: EstimatorInputs())
     now = stamps if stamps is not None else in_threads(lambda path: stamp_of(root / path, of(path)), paths)
     finished = [(path, stamp) for path, stamp in zip(paths, now, strict=True) if path in stored.rows]
     recorded = {path: stored.digests[stored.rows[path]] for path, _ in finished}

@@ -48,7 +48,9 @@ def write_store(
         if notify is not None:
             notify(str(update))
         begin_update(update, format=format)
-        (fill or fill_store)(update.plan, prepare(update.plan, format=format))
+        missing = prepare(update.plan, format=format)
+        if missing:
+            (fill or fill_store)(update.plan, missing)
         finish_update(update)
     remove_interrupted_updates(plan.path)
     store = open_store(plan.path)

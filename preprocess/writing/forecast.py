@@ -23,7 +23,7 @@ from rich import filesize
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
 from densereid.data_catalog.store.schema import MASK_CHUNK_ROWS, arrays_written
-from densereid.preprocess.estimators.base import Charts, Inputs
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, StorePlan, prepare
@@ -94,9 +94,9 @@ class NullEstimator:
         """None."""
         return {}
 
-    def inputs(self, image: str) -> Inputs:  # noqa: ARG002 - the same for every image
+    def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
         """None."""
-        return Inputs()
+        return EstimatorInputs()
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         """All background."""

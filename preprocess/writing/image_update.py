@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
 from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes
+from densereid.preprocess.writing.derived_store import COPIED
 from densereid.preprocess.writing.inputs import UNKNOWN
 from densereid.preprocess.writing.plan import (
     Plan,
@@ -26,6 +28,7 @@ from densereid.preprocess.writing.plan import (
     same_rows,
 )
 from densereid.preprocess.writing.update import Update, interrupted_updates, update_path
+from densereid.preprocess.writing.verify import damaged_in
 
 
 class StoredRow(NamedTuple):
@@ -104,21 +107,44 @@ class UpdateTask:
         """How the store is made."""
         return self.base.config
 
-    def read(self, rows: slice, readers: Executor) -> list[StoredRow | Future[DecodedImage]]:
+    def read(
+        self, rows: slice, readers: Executor
+    ) -> tuple[Future[None] | None, list[StoredRow | Future[DecodedImage]]]:
         """Begin to read those images of ``rows`` (of this shard) that no store has, each a job of ``readers``."""
+        checked = readers.submit(_check_copied, [row for row in self.stored if row]) if rows.start == 0 else None
         pairs = zip(self.base.records[rows], self.stored[rows], strict=True)
-        return [stored or self.base.read_one(record, readers) for record, stored in pairs]
+        return checked, [stored or self.base.read_one(record, readers) for record, stored in pairs]
 
-    def estimate(self, reading: Sequence[StoredRow | Future[DecodedImage]]) -> EstimatedBatch:
-        """The rows that :meth:`read` began to read, and those that are stored, in their order."""
-        images = {index: row.result() for index, row in enumerate(reading) if isinstance(row, Future)}
-        batch = estimate(self.base.estimator, self.config.size, list(images.values()))
-        stored = {index: row for index, row in enumerate(reading) if isinstance(row, StoredRow)}
-        return _merge(len(reading), list(images), batch, stored)
+    def estimate(
+        self, reading: tuple[Future[None] | None, Sequence[StoredRow | Future[DecodedImage]]]
+    ) -> EstimatedBatch:
+        """The rows that :meth:`read` began to read, and those that are stored, in their order.
+
+        Raises UserError where what is stored is damaged: it would get new checksums.
+        """
+        checked, batch = reading
+        if checked is not None:
+            checked.result()
+        images = {index: row.result() for index, row in enumerate(batch) if isinstance(row, Future)}
+        fresh = estimate(self.base.estimator, self.config.size, list(images.values()))
+        stored = {index: row for index, row in enumerate(batch) if isinstance(row, StoredRow)}
+        return _merge(len(batch), list(images), fresh, stored)
 
     def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         """Write the shard, then its marker."""
         self.base.write(rows, notes)
+
+
+def _check_copied(rows: Sequence[StoredRow]) -> None:
+    """Raise UserError where a shard from which rows are copied is not what its marker says."""
+    for store, shard in {(row.store, row.row // row.store.geometry.shard_rows) for row in rows}:
+        damaged = damaged_in(store, shard, COPIED)
+        if damaged:
+            raise UserError(
+                f"shard {shard} of {store.path} is damaged: {', '.join(damaged)}",
+                f"delete its marker, {store.path / 'shards' / f'{shard:05d}.json'}, and run the same command again: "
+                "its images are estimated again",
+            )
 
 
 def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapping[int, StoredRow]) -> EstimatedBatch:

@@ -18,7 +18,7 @@ from typing import TypedDict, TypeVar
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import INPUTS
-from densereid.preprocess.estimators.base import Inputs
+from densereid.preprocess.estimators.base import EstimatorInputs
 
 ABSENT = "-"
 """Digest or stamp of a file that is not there or cannot be read."""
@@ -30,12 +30,12 @@ _THREADS = 8
 _Item = TypeVar("_Item")
 
 
-def digest_of(image: Path, inputs: Inputs) -> str:
+def digest_of(image: Path, inputs: EstimatorInputs) -> str:
     """What the files hold: 32 hexadecimal digits (BLAKE2b) of the image, and of what else there is."""
     return _joined(_digest, image, inputs)
 
 
-def stamp_of(image: Path, inputs: Inputs) -> str:
+def stamp_of(image: Path, inputs: EstimatorInputs) -> str:
     """Size in bytes and time of change in nanoseconds of the image, and of what else there is."""
     return _joined(_stamp, image, inputs)
 
@@ -45,7 +45,7 @@ def image_of(identity: str) -> str:
     return identity.partition("+")[0]
 
 
-def _joined(identify: Callable[[Path], str], image: Path, inputs: Inputs) -> str:
+def _joined(identify: Callable[[Path], str], image: Path, inputs: EstimatorInputs) -> str:
     noted = [inputs.note] if inputs.note else []
     return "+".join([identify(image), *(identify(file) for file in inputs.files), *noted])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -19,7 +19,13 @@ DERIVED = ("mask", "dsap", "dsap_valid")
 def damaged_arrays(store: Store) -> Iterator[tuple[int, list[str]]]:
     """Each finished shard with the names of its arrays that cannot be read or differ from their CRC-32."""
     for shard, marker in store.markers().items():
-        yield shard, [name for name, checksum in marker["crc32"].items() if _checksum(store, name, shard) != checksum]
+        yield shard, damaged_in(store, shard, marker["crc32"])
+
+
+def damaged_in(store: Store, shard: int, names: Iterable[str]) -> list[str]:
+    """Those arrays of a finished shard that cannot be read or differ from their CRC-32."""
+    checksums = store.marker(shard)["crc32"]
+    return [name for name in names if _checksum(store, name, shard) != checksums.get(name)]
 
 
 def _checksum(store: Store, name: str, shard: int) -> int | None:
