@@ -22,6 +22,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath
 from densereid.data_catalog.store.schema import ARRAYS, Status
 from densereid.data_catalog.store.store import FORMATS, INPUTS, convert_store, open_store
+from densereid.pipeline.commands.status import find_stores
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
 from densereid.preprocess.images import Crop
@@ -254,6 +255,8 @@ def test_an_update_that_is_interrupted_goes_on_and_the_store_is_readable_meanwhi
     with pytest.raises(UserError, match=r"1 of 3 shards failed"):
         write_store(stopping, format="zarr")
     assert contents(store) == before
+    assert len(interrupted_updates(store)) == 1
+    assert [facts["store"] for facts in find_stores(tmp_path)] == ["store"]
     estimated, _ = write(plan)
     assert estimated == [f"{number:03d}_a.png" for number in range(80, 90)]
     write(plan_of(photographs, tmp_path / "at once"))

@@ -47,7 +47,7 @@ class UnreadableStore(TypedDict):
 
 def find_stores(store_root: AnyPath) -> list[StoreFacts | UnreadableStore]:
     """The facts of every store directly under ``store_root``, sorted by name."""
-    folders: list[AnyPath] = list(store_root.glob("*"))
+    folders: list[AnyPath] = list(store_root.glob("[!.]*"))  # hidden: an update that was interrupted
     return [store_facts(path) for path in sorted(folders, key=lambda path: path.name) if exists(path)]
 
 
