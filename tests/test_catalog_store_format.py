@@ -43,7 +43,7 @@ def test_a_format_has_every_member_of_the_protocol(form: StoreFormat) -> None:
     """As mypy checks it, but for what is skipped there because h5py and zarr have no types."""
     members = {name: member for name, member in vars(StoreFormat).items() if inspect.isfunction(member)}
     members = {name: member for name, member in members.items() if not name.startswith("_")}
-    assert len(members) == 5
+    assert len(members) == 6
     for name, member in members.items():
         assert parameters(getattr(form, name)) == parameters(member), name
     assert set(StoreFormat.__annotations__) == {"SUFFIX", "MARKER", "SUPPORTS_URL"}
