@@ -18,11 +18,11 @@ from helpers import GEOMETRY, contents, random_rows, write_random_store
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes, parse_path
+from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.schema import ARRAYS
 from densereid.data_catalog.store.store import (
     INPUTS,
     MARKER_CACHE_SECONDS,
-    convert_store,
     create_store,
     exists,
     open_store,

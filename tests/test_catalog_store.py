@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import BODY_PARTS
 from densereid.data_catalog.store import hdf5_format
+from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.schema import (
     ARRAYS,
     COORDINATES,
@@ -30,7 +31,7 @@ from densereid.data_catalog.store.schema import (
     pack_validity,
     unpack_validity,
 )
-from densereid.data_catalog.store.store import FORMATS, convert_store, open_store
+from densereid.data_catalog.store.store import FORMATS, open_store
 
 
 @pytest.fixture(params=list(FORMATS))
@@ -63,6 +64,17 @@ def test_round_trip_for_any_geometry(
     assert store.geometry == geometry
     for name, values in written.items():
         np.testing.assert_array_equal(store.read(name), values)
+
+
+def test_conversion_does_not_copy_damage(tmp_path: Path) -> None:
+    """It would get fresh checksums, and nobody could tell any more."""
+    write_random_store(tmp_path / "first", "zarr")
+    marker = tmp_path / "first" / "shards" / "00001.json"
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**content, "crc32": {**content["crc32"], "mask": 1}}))
+    with pytest.raises(UserError, match=r"shard 1 of .*first is damaged: mask\ndelete its marker .*00001.json"):
+        convert_store(open_store(tmp_path / "first"), tmp_path / "second", format="hdf5")
+    assert open_store(tmp_path / "second", incomplete=True).missing_shards() == [1, 2]
 
 
 @pytest.mark.parametrize("target", list(FORMATS))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import contents
 
-from densereid.data_catalog.store.store import convert_store, open_store
+from densereid.data_catalog.store.conversion import convert_store
+from densereid.data_catalog.store.store import open_store
 from densereid.preprocess.writing.fill import fill_store
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import commit, device_name, record_run, recorded_runs

@@ -20,16 +20,17 @@ from reference import random_iuv
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath
+from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.schema import ARRAYS, Status
-from densereid.data_catalog.store.store import FORMATS, INPUTS, convert_store, open_store
+from densereid.data_catalog.store.store import FORMATS, INPUTS, open_store
 from densereid.pipeline.commands.status import find_stores
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
 from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.derived_store import DerivedPlan
-from densereid.preprocess.writing.fill import find_update, write_store
+from densereid.preprocess.writing.fill import fill_store, find_update, write_store
 from densereid.preprocess.writing.inputs import read_inputs
-from densereid.preprocess.writing.plan import Plan, PreprocessConfig
+from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
 from densereid.preprocess.writing.update import interrupted_updates
 
 CONFIG = PreprocessConfig((16, 8), 8, "last", shard_rows=32, batch_size=16)
@@ -175,7 +176,8 @@ def test_shards_that_hold_nothing_new_stay_as_they_are(photographs: Path, tmp_pa
     _, [said] = write(plan_of(photographs, store), format)
     assert said == f"{store}: 1 new; 2 of 3 shards stay as they are, 1 are written again"
     assert {file: file.stat().st_ino for file in shard_files(store, 0, 1)} == before
-    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["crops", "store"]
+    assert sorted(folder.name for folder in tmp_path.glob("[!.]*")) == ["crops", "store"]
+    assert interrupted_updates(store) == []
 
 
 def shard_files(store: Path, *shards: int) -> list[Path]:
@@ -319,6 +321,26 @@ def test_damage_is_not_copied(photographs: Path, tmp_path: Path, name: str) -> N
     assert len(estimated) == 32  # the new one is in the shard that was finished
     write(plan_of(photographs, tmp_path / "at once"))
     assert contents(store) == contents(tmp_path / "at once")
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "update"])
+def test_two_runs_at_once_do_not_meet_in_one_store(photographs: Path, tmp_path: Path, is_there: bool) -> None:
+    plan = plan_of(photographs, tmp_path / "store")
+    if is_there:
+        write(plan)
+        add_first(photographs)
+
+    def fill_beside_another(plan: StorePlan, shards: list[int]) -> None:
+        for second in (plan_of(photographs, tmp_path / "store"), DerivedPlan(source, tmp_path / "store", 16, "last")):
+            with pytest.raises(UserError, match=r"the store .*store is being written by another run \(process \d+ on "):
+                write_store(second, format="zarr")
+        fill_store(plan, shards)
+
+    write(plan_of(photographs, tmp_path / "source"))
+    source = open_store(tmp_path / "source")
+    write_store(plan_of(photographs, tmp_path / "store"), format="zarr", fill=fill_beside_another)
+    write(plan_of(photographs, tmp_path / "at once"))
+    assert contents(tmp_path / "store") == contents(tmp_path / "at once")
 
 
 def without_digests(store: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,9 +91,22 @@ def write_shard(
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
     FORMATS[format].write_shard_arrays(path, shard, rows)
-    checksums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in sorted(rows.items())}
+    checksums = {name: checksum(values) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
     write_json(_marker_path(path, shard), marker)
+
+
+def checksum(values: np.ndarray) -> int:
+    """CRC-32 of an array's bytes, as a shard's marker has it."""
+    return zlib.crc32(np.ascontiguousarray(values).data)
+
+
+def damaged_shard(store: Store, shard: int, names: Sequence[str]) -> UserError:
+    """The error for arrays of a shard that differ from their checksums and are about to be copied, with new ones."""
+    return UserError(
+        f"shard {shard} of {store.path} is damaged: {', '.join(names)}",
+        f"delete its marker {_marker_path(store.path, shard)}, and preprocess again: its images are estimated again",
+    )
 
 
 def adopt_shard(source: Store, path: AnyPath, shard: int) -> None:
@@ -207,39 +220,6 @@ def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
 def exists(path: AnyPath) -> bool:
     """Whether a store of any format is at ``path``."""
     return any((path / form.MARKER).is_file() for form in FORMATS.values())
-
-
-def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callable[[int], None] | None = None) -> None:
-    """Copy a complete store into ``format`` at ``path``, shard by shard; continues an interrupted copy.
-
-    Arrays, attributes and markers are equal afterwards. ``on_shard(shard)`` is called after each.
-    """
-    own = {key: value for key, value in source.attributes.items() if key not in ("format", "format_version")}
-    if not exists(path):
-        rows = {name: source.read(name) for name, spec in ARRAY_BY_NAME.items() if spec.written == "create"}
-        create_store(path, format=format, geometry=source.geometry, attributes=own, rows=rows)
-    target = open_store(path, incomplete=True)
-    if target.attributes != source.attributes or target.format != format:
-        raise UserError(
-            f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
-        )
-    remove_leftovers(path)
-    copy_notes(source.path, path)
-    markers = source.markers()
-    for shard in target.missing_shards():
-        covered = source.geometry.shard_slice(shard)
-        rows = {name: source.read(name, covered) for name, spec in ARRAY_BY_NAME.items() if spec.written == "shard"}
-        notes = {key: value for key, value in markers[shard].items() if key not in ("shard", "rows", "crc32")}
-        write_shard(path, shard=shard, rows=rows, notes=notes)
-        if on_shard is not None:
-            on_shard(shard)
-
-
-def copy_notes(source: AnyPath, path: AnyPath) -> None:
-    """Copy what stands beside the arrays and tells where they came from, as far as it is there."""
-    for name in (PROVENANCE, INPUTS):
-        if (source / name).is_file():
-            write_bytes(path / name, (source / name).read_text(encoding="utf-8").encode())
 
 
 def _marker_path(path: AnyPath, shard: int) -> AnyPath:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.synthetic.attributes import write_attributes
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.errors import disturb_iuv, draw_errors
@@ -90,22 +91,25 @@ def write_dataset(
     ``synthetic_attribute.mat`` says what the identities wear (:mod:`densereid.data_catalog.datasets.attributes`).
     ``workers`` processes share the work; 0 uses this one; the bytes are the same. ``on_progress(done, total)`` is
     called in this process. An interrupted dataset of the same config is written again. Raises UserError where
-    ``root`` holds something else.
+    ``root`` holds something else, or another process writes it.
     """
     root = Path(root)
     if workers < 0:
         raise UserError(f"synthetic workers is {workers}; expected 0 or more", "0 renders in this process")
     if _is_complete(root, config):
         return
-    plan = plan_images(config)
-    _start(root, config, plan)
-    done = 0
-    for count in _written(root, config, plan, workers):
-        done += count
-        if on_progress is not None:
-            on_progress(done, len(plan))
-    write_attributes(root, config)
-    (root / STARTED_NAME).replace(root / COMPLETE_NAME)
+    with only_writer(root, "the dataset"):
+        if _is_complete(root, config):  # by another process, just now
+            return
+        plan = plan_images(config)
+        _start(root, config, plan)
+        done = 0
+        for count in _written(root, config, plan, workers):
+            done += count
+            if on_progress is not None:
+                on_progress(done, len(plan))
+        write_attributes(root, config)
+        (root / STARTED_NAME).replace(root / COMPLETE_NAME)
 
 
 def _start(root: Path, config: SyntheticConfig, plan: list[PlannedImage]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.store import FORMATS, Store, convert_store
+from densereid.data_catalog.store.conversion import convert_store
+from densereid.data_catalog.store.store import FORMATS, Store
 from densereid.pipeline.progress import ProgressReport
 
 

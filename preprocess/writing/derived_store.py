@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, arrays_written
-from densereid.data_catalog.store.store import Store, exists, open_store, write_shard
+from densereid.data_catalog.store.store import Store, checksum, damaged_shard, exists, open_store, write_shard
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
 from densereid.preprocess.writing.inputs import read_inputs, write_inputs
@@ -154,12 +153,9 @@ class DerivedTask:
     def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         """Write the shard, then its marker; UserError where what was copied is not what the source's marker says."""
         expected = _copied(self.marker)
-        damaged = [name for name in COPIED if zlib.crc32(rows[name].data) != expected[name]]
+        damaged = [name for name in COPIED if checksum(rows[name]) != expected[name]]
         if damaged:
-            raise UserError(
-                f"shard {self.shard} of {self.source.path} is damaged: {', '.join(damaged)}",
-                f"`python -m pipeline verify {self.source.path}` says what else is",
-            )
+            raise damaged_shard(self.source, self.shard, damaged)
         own = {name: self.marker[name] for name in _COPIED_NOTES if name in self.marker}
         write_shard(self.path, shard=self.shard, rows=rows, notes={**notes, **own})
 

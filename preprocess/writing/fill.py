@@ -10,6 +10,7 @@ from contextlib import closing
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import recover_folder, write_bytes
+from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.writing.derived_store import DerivedPlan, find_derived_update
 from densereid.preprocess.writing.image_update import find_image_update
@@ -38,24 +39,30 @@ def write_store(
         config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last")
         write_store(Plan(dataset, Path("stores/synthetic.zarr"), open_iuv(dataset), config), format="zarr")
 
-    Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do.
+    Raises UserError as :func:`densereid.preprocess.writing.plan.prepare` and :func:`fill_store` do, and where another
+    process writes the store.
     """
-    recover_folder(plan.path)
-    update = find_update(plan)
-    if update is None:
-        (fill or fill_store)(plan, prepare(plan, format=format))
-    else:
-        if notify is not None:
-            notify(str(update))
-        begin_update(update, format=format)
-        missing = prepare(update.plan, format=format)
-        if missing:
-            (fill or fill_store)(update.plan, missing)
-        finish_update(update)
-    remove_interrupted_updates(plan.path)
-    store = open_store(plan.path)
-    write_failures(store)
-    return store
+    with only_writer(plan.path, "the store"):
+        recover_folder(plan.path)
+        update = find_update(plan)
+        if update is None:
+            (fill or fill_store)(plan, prepare(plan, format=format))
+        else:
+            if notify is not None:
+                notify(str(update))
+            _write_update(update, fill or fill_store, format=format)
+        remove_interrupted_updates(plan.path)
+        store = open_store(plan.path)
+        write_failures(store)
+        return store
+
+
+def _write_update(update: Update, fill: FillStore, *, format: str) -> None:
+    begin_update(update, format=format)
+    missing = prepare(update.plan, format=format)
+    if missing:
+        fill(update.plan, missing)
+    finish_update(update)
 
 
 def find_update(plan: StorePlan) -> Update | None:
@@ -131,5 +138,7 @@ def write_failures(store: Store) -> list[dict[str, str]]:
     writer = csv.DictWriter(table, ["path", "reason"])
     writer.writeheader()
     writer.writerows(failures)
-    write_bytes(store.path / "failures.csv", table.getvalue().encode())
+    file, content = store.path / "failures.csv", table.getvalue()
+    if not file.is_file() or file.read_text(encoding="utf-8") != content:  # a finished store may be read-only
+        write_bytes(file, content.encode())
     return failures

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry
-from densereid.data_catalog.store.store import Store, exists, open_store
+from densereid.data_catalog.store.store import Store, damaged_shard, exists, open_store
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
 from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes
 from densereid.preprocess.writing.derived_store import COPIED
@@ -140,11 +139,7 @@ def _check_copied(rows: Sequence[StoredRow]) -> None:
     for store, shard in {(row.store, row.row // row.store.geometry.shard_rows) for row in rows}:
         damaged = damaged_in(store, shard, COPIED)
         if damaged:
-            raise UserError(
-                f"shard {shard} of {store.path} is damaged: {', '.join(damaged)}",
-                f"delete its marker, {store.path / 'shards' / f'{shard:05d}.json'}, and run the same command again: "
-                "its images are estimated again",
-            )
+            raise damaged_shard(store, shard, damaged)
 
 
 def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapping[int, StoredRow]) -> EstimatedBatch:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from densereid.data_catalog.files.atomic import remove_folder
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.store.conversion import copy_notes
 from densereid.data_catalog.store.store import (
     Store,
     adopt_shard,
-    copy_notes,
     create_store,
     exists,
     open_store,

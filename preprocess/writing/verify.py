@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
 from densereid.data_catalog.store.schema import arrays_written
-from densereid.data_catalog.store.store import Store
+from densereid.data_catalog.store.store import Store, checksum
 from densereid.preprocess.semantics.derive import derive
 
 DERIVED = ("mask", "dsap", "dsap_valid")
@@ -33,7 +32,7 @@ def _checksum(store: Store, name: str, shard: int) -> int | None:
         rows = store.read(name, store.geometry.shard_slice(shard))
     except (OSError, ValueError, KeyError):  # what the formats raise for a torn or missing file
         return None
-    return zlib.crc32(np.ascontiguousarray(rows).data)
+    return checksum(rows)
 
 
 def differing_rows(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
