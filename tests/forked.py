@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,22 @@ def run_forked(
         process.kill()
         raise subprocess.TimeoutExpired(code, 120, stderr=output.read_bytes())
     return subprocess.CompletedProcess(code, process.exitcode, stderr=output.read_text(encoding="utf-8"))
+
+
+def run_ranks(code: str, folder: Path) -> None:
+    """Run ``python -c code folder`` twice, as torchrun starts the two ranks of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    launched = {**shared, "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0"}
+    said = [folder.with_name(f"{folder.name}-said-{rank}") for rank in (0, 1)]
+    own = [{**launched, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    ranks = [start_forked(code, [folder], output=said[rank], environment=own[rank]) for rank in (0, 1)]
+    for rank, process in enumerate(ranks):
+        process.join(150)
+        process.kill()
+        assert process.exitcode == 0, said[rank].read_text(encoding="utf-8")
 
 
 def _execute(code: str, words: list[str], environment: Mapping[str, str], output: Path) -> None:
