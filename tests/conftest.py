@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from reference import random_iuv
 
@@ -27,6 +28,15 @@ def _no_variables_from_outside() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith("DENSEREID_") and name != "DENSEREID_CACHE":
                 environment.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """More of them take twice the processor for networks as small as ours, and wait where other work is done."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
+        torch.set_num_threads(1)
         yield
 
 

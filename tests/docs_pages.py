@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import re
 import runpy
 import shlex
-import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import click
 import pytest
-from helpers import ROOT
+from helpers import ROOT, as_started
 
 from densereid.pipeline.cli import cli, main
 from densereid.pipeline.cli.variables import variable_of
@@ -236,26 +231,6 @@ class Reader:
         return [tuple(json.loads(line)) for line in record.read_text().splitlines()]
 
     def _run_ours(self, arguments: list[str], environment: dict[str, str]) -> None:
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, environment, clear=True),
-            mock.patch.object(sys, "argv", ["pipeline", *arguments]),
-            _process_state_kept(),
-            pytest.raises(SystemExit) as ended,
-        ):
+        with as_started(["pipeline", *arguments], environment, self.folder), pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, f"{shlex.join(arguments)} ended with {ended.value.code}"
-
-
-@contextlib.contextmanager
-def _process_state_kept() -> Iterator[None]:
-    """What a command changes of its process, and other tests would meet."""
-    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
-    interrupt = signal.getsignal(signal.SIGINT)
-    root.handlers = []  # or the command would close those of pytest
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        root.handlers = handlers
-        signal.signal(signal.SIGINT, interrupt)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 from torch import Tensor
 
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import INPUTS, PROVENANCE, create_store, write_shard
 from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.pipeline.cli import main
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
 from densereid.train.data.batch import Batch, Inputs
 from densereid.train.evaluation.metrics import Labels, Scores, chunks, score_parts
@@ -83,11 +91,44 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: object, **given: object) -> subprocess.CompletedProcess[str]:
+    """One command in this process, where torch is loaded once; its variables go as in :func:`run_process`."""
+    words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        as_started(["pipeline", *words], {**os.environ, **as_environment(given)}, ROOT),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def run_process(*arguments: object, **given: object) -> subprocess.CompletedProcess[str]:
     """One command in a process of its own; its variables go through the environment, as make passes them."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, arguments)],
         cwd=ROOT, env={**os.environ, **as_environment(given)}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def as_started(words: list[str], environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Words, variables and folder as a new process has them; what it changes of itself is undone afterwards."""
+    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+    level, interrupt = logging.getLogger("densereid").level, signal.getsignal(signal.SIGINT)
+    root.handlers = []  # or the command would close those of pytest
+    try:
+        with (
+            contextlib.chdir(folder),
+            mock.patch.dict(os.environ, environment, clear=True),
+            mock.patch.object(sys, "argv", words),
+            warnings.catch_warnings(),
+        ):
+            yield
+    finally:
+        root.handlers = handlers
+        logging.getLogger("densereid").setLevel(level)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def as_environment(given: Mapping[str, object]) -> dict[str, str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
+from forked import start_forked
 from helpers import ROOT
 
+from bench.gpu_questions import __main__ as command
+from bench.gpu_questions import runner as runner_module
 from bench.gpu_questions.context import Context
 from bench.gpu_questions.gathered import FILES, Gathered
 from bench.gpu_questions.goals import GOALS
@@ -23,18 +28,55 @@ from bench.gpu_questions.runner import Outcome, Runner
 Results = dict[str, Any]
 
 
+class _ForkedStep:
+    """What the runner starts, as a fork: loading torch for each step would take most of the time."""
+
+    def __init__(self, words: list[str], *, env: dict[str, str], stdout: BinaryIO, **others: object) -> None:
+        assert words[1:3] == ["-m", "bench.gpu_questions.step"]
+        assert others["process_group"] == 0
+        self._process = start_forked(_STEP, words[3:], output=Path(stdout.name), environment=env)
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+
+
+_STEP = """
+import os, sys
+os.setpgid(0, 0)
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+from bench.gpu_questions.step import main
+sys.exit(main(*sys.argv[1:]))
+"""
+_WORDS = ("--device", "cpu", "--scale", "tiny", "--commit", "c0ffee")
+
+
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The output folder of the script at its smallest, and what it printed."""
-    output = tmp_path_factory.mktemp("gpu") / "out"
-    command = ["sh", "bench/gpu.sh", "--output", output, "--device", "cpu", "--scale", "tiny", "--commit", "c0ffee"]
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [*map(str, command), "--at-once", "2", "--minutes", "40"],  # five times each limit: other tests may be running
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """The output folder of all steps at their smallest, and what was printed."""
+    output, printed = tmp_path_factory.mktemp("gpu") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(runner_module.subprocess, "Popen", _ForkedStep)
+        patch.setattr(sys, "path", sys.path[:])
+        patch.setattr(command.signal, "signal", lambda *_: None)
+        # five times each limit: other tests may be running
+        code = command.main(["--output", str(output), *_WORDS, "--at-once", "2", "--minutes", "40"])
+    assert code == 0, printed.getvalue() + (output / "logs.txt").read_text(encoding="utf-8")
+    return output, printed.getvalue()
+
+
+def test_the_script_asks_in_processes_of_their_own(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    words = ["sh", "bench/gpu.sh", "--output", str(output), *_WORDS, "--steps", "guiding-stream", "--minutes", "40"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr + (output / "logs.txt").read_text(encoding="utf-8")
-    return output, ran.stdout
+    assert sorted(path.name for path in output.iterdir()) == sorted(FILES)
+    assert "guiding-stream: complete" in ran.stdout
+    assert "this is a rehearsal" in ran.stdout
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +217,13 @@ def test_a_step_that_fails_hangs_or_dies_stops_no_other(tmp_path: Path) -> None:
     assert has_ended(tmp_path / "child")  # what a step started ends with it
 
 
-def test_without_time_nothing_is_started_and_the_last_takes_what_is_left(tmp_path: Path) -> None:
-    outcomes, _ = run(tmp_path, [own("well"), own("hangs", None), own("slow")], seconds=8.0)
+def test_without_time_nothing_is_started_and_the_last_takes_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "LEAST_SECONDS", 1.0)  # here no step imports torch
+    outcomes, _ = run(tmp_path, [own("well"), own("hangs", None), own("slow")], seconds=4.0)
     assert [outcome.state for outcome in outcomes] == ["complete", "over time", "not started"]
-    assert 6.0 < outcomes[1].limit <= 8.0
+    assert 1.0 < outcomes[1].limit <= 4.0
 
 
 def test_the_background_is_waited_for_by_what_needs_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, as_environment, failed, run
+from helpers import ROOT, as_environment, failed, run, run_process
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
@@ -40,7 +40,7 @@ COMMANDS = (
 
 
 def test_every_command_explains_itself() -> None:
-    listed = run("--help").stdout
+    listed = run_process("--help").stdout
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", listed, re.MULTILINE), command
 
@@ -58,7 +58,7 @@ def test_schema_is_printed_as_the_documentation_shows_it() -> None:
 
 
 def test_absent_market_ends_in_a_message(tmp_path: Path) -> None:
-    result = run("preprocess", DATASET="market", DATA_ROOT=tmp_path)
+    result = run_process("preprocess", DATASET="market", DATA_ROOT=tmp_path)
     failed(result, "Market-1501 is not there", "bounding_box_train", "150 MB", "granted for academic research")
 
 
@@ -126,7 +126,7 @@ def test_a_users_own_catalog_reaches_preprocessing(crops: Path, tmp_path: Path) 
 
 
 def test_wrong_usage_exits_with_2() -> None:
-    failed(run("preprocess", STORE="parquet"), "'parquet' is not one of 'zarr', 'hdf5'", code=2)
+    failed(run_process("preprocess", STORE="parquet"), "'parquet' is not one of 'zarr', 'hdf5'", code=2)
     failed(run("preprocess", "--nonsense"), "No such option", code=2)
 
 

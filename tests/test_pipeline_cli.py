@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers import ROOT, failed, run
+from helpers import ROOT, failed, run, run_process
 
 import densereid
 from densereid.data_catalog.store.store import FORMATS
@@ -94,7 +93,7 @@ def test_commands_are_loaded_when_they_are_asked_for() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    assert run("--version").stdout == f"densereid, version {densereid.__version__}\n"
+    assert run_process("--version").stdout == f"densereid, version {densereid.__version__}\n"
 
 
 def test_store_formats_are_the_catalogs() -> None:
@@ -248,12 +247,11 @@ def test_the_next_command_is_started_as_this_one_was(
     assert command_line("catalog check", {"dataset": "market"}) == "make check DATASET=market"
 
 
-def test_the_environments_own_words_change_nothing(tmp_path: Path) -> None:
+def test_the_environments_own_words_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported = {"MODE": "x", "SIZE": "nonsense", "SEED": "z", "FRESH": "1", "WORKERS": "many", "STORE": "parquet"}
-    result = subprocess.run(
-        [sys.executable, "-m", "pipeline", "preprocess", "--dry-run", "--data-root", str(tmp_path)],
-        cwd=ROOT, env={**os.environ, **exported}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    result = run("preprocess", "--dry-run", "--data-root", tmp_path)
     failed(result, "the synthetic pedestrians are not rendered yet")
 
 

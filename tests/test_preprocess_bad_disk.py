@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import run_forked
+from helpers import failed
 
 from densereid.data_catalog.store.store import FORMATS, open_store
 from densereid.pipeline.cli import main
 from densereid.preprocess.writing.fill import fill_store, write_store
 from densereid.preprocess.writing.plan import Plan, prepare
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -97,13 +97,7 @@ def test_a_write_that_fails_ends_in_a_message_and_not_in_a_store(
 ) -> None:
     """A limit on the size of files, which needs no rights: every shard is larger."""
     words = command(synthetic_root, tmp_path / "stores", format)
-    ended = subprocess.run(
-        [sys.executable, "-c", _LIMITED, *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert "File too large" in ended.stderr
-    assert "0 of " in ended.stderr
-    assert "run the same command again; it continues" in ended.stderr
+    ended = run_forked(_LIMITED, words, output=tmp_path / "said")
+    failed(ended, "File too large", "0 of ", "run the same command again; it continues")
     store = open_store(next((tmp_path / "stores").iterdir()), incomplete=True)
     assert store.missing_shards() == list(range(store.geometry.num_shards))

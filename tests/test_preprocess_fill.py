@@ -6,9 +6,7 @@ import csv
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import reference
 from cluster_estimators import TakesWhole
+from forked import start_forked
 from helpers import contents
 from PIL import Image
 
@@ -70,9 +69,7 @@ def test_failures_are_told_and_do_not_stop_the_others(
 
 
 _KILLED_RUN = """
-import sys, time
 from pathlib import Path
-sys.path[:0] = {path!r}
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
@@ -92,23 +89,24 @@ def test_a_killed_run_goes_on_to_an_identical_store(
 ) -> None:
     """SIGKILL at random moments, until the run has survived; then every byte is that of an uninterrupted run."""
     path = tmp_path / "store"
-    code = _KILLED_RUN.format(path=sys.path, data=str(synthetic_root), store=str(path), format=format)
+    code = _KILLED_RUN.format(data=str(synthetic_root), store=str(path), format=format)
     moments = random.Random(format)
     kills = 0
     for patience in (0.0, 0.05, 0.15, 0.3, 60.0):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        try:
-            process.wait(patience * moments.uniform(0.5, 1.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        said = tmp_path / "said"
+        said.unlink(missing_ok=True)
+        process = start_forked(code, output=said)
+        while not (said.exists() and said.read_text() == "started\n"):
+            assert process.is_alive(), said.read_text()
+            time.sleep(0.005)
+        process.join(patience * moments.uniform(0.5, 1.0))
+        if process.is_alive():
+            process.kill()
+            process.join()
             kills += 1
-        process.stdout.close()
-        if process.returncode == 0:
+        if process.exitcode == 0:
             break
-    assert process.returncode == 0
+    assert process.exitcode == 0
     assert kills >= 1
     expected = contents(stores[format])
     expected.pop("failures.csv")

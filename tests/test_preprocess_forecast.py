@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,8 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from helpers import ROOT, as_environment, contents, failed, files_below, run
+from forked import run_forked
+from helpers import as_environment, contents, failed, files_below, run
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes
@@ -89,7 +87,6 @@ def test_a_store_that_will_not_fit_is_refused_with_the_numbers(
 
 _SMALL_FILES = """
 import resource, sys
-sys.path[:0] = {path!r}
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 sys.argv = ["pipeline", "preprocess", "--shard-rows", "32"]
 from densereid.pipeline.cli import main
@@ -108,11 +105,8 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
     variables = {
         "DATASET": "synthetic", "DATA_ROOT": synthetic_root, "STORE_ROOT": tmp_path, "SIZE": "64x32", "STORE": format,
     }  # fmt: skip
-    result = subprocess.run(
-        [sys.executable, "-c", _SMALL_FILES.format(path=sys.path, limit=50_000)],
-        cwd=ROOT, env={**os.environ, **as_environment(variables)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    code = _SMALL_FILES.format(limit=50_000)
+    result = run_forked(code, output=tmp_path / "said", environment=as_environment(variables))
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
     (entry,) = recorded_runs(path)
     assert entry["command"] == "python -m pipeline preprocess --shard-rows 32"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import run_ranks
 from reference_train import TINY, MemoryStore, random_store
 
 import densereid.train.engine.loop as loop_module
@@ -32,7 +30,6 @@ from densereid.train.engine.loop import FitResult, fit
 from densereid.train.engine.tracking import read_metrics
 from densereid.train.evaluation.evaluate import evaluate, extract_embeddings
 
-ROOT = Path(__file__).parents[1]
 SMALL = "magnifiernet-small"
 STRUCTURES = ("global", "mask", "sab", "sfb", "sab-sfb", "ab", "v1", "v1-srb", "v1-ab", "baseline-2")
 """Rows that are another network each; the others of the tables draw other regions, or weigh other losses."""
@@ -253,16 +250,9 @@ torch.save(torch.stack(drawn), folder / f"drawn-{os.environ['RANK']}.pt")
 
 
 def test_two_processes_draw_the_regions_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DDP over gloo under torchrun, over both stages."""
+    """DDP over gloo, over both stages."""
     changes = {"epochs": 2, "evaluate_every": 0, "sampling.identities": 4, "stages.first_epochs": 1}
-    (tmp_path / "script.py").write_text(SCRIPT.replace("CHANGES", repr(changes)), encoding="utf-8")
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         tmp_path / "script.py", tmp_path / "both"],
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        check=True, capture_output=True, timeout=150,
-    )  # fmt: skip
+    run_ranks(SCRIPT.replace("CHANGES", repr(changes)), tmp_path / "both")
     drawn: list[torch.Tensor] = []
     draw = loop_module.draw_regions_of_batch
 

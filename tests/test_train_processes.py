@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from forked import start_forked
 from reference_train import TINY, random_store
 
 import densereid.train.engine.loop as loop_module
@@ -58,12 +58,11 @@ def test_a_run_killed_at_a_random_step_continues_bit_for_bit(tmp_path: Path) -> 
     steps = load_checkpoint(tmp_path / "whole" / "last.pt").step
     wanted = random.randrange(1, steps)
     killed = tmp_path / "killed"
-    with subprocess.Popen(
-        [sys.executable, _script(tmp_path, **changes), killed], env=_environment(), stderr=subprocess.DEVNULL
-    ) as process:
-        while process.poll() is None and not any(int(row["step"]) >= wanted for row in read_metrics(killed)):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    process = start_forked(_script(tmp_path, **changes).read_text(), [killed], output=tmp_path / "said")
+    while process.is_alive() and not any(int(row["step"]) >= wanted for row in read_metrics(killed)):
+        time.sleep(0.002)
+    process.kill()
+    process.join()
     done = load_checkpoint(killed / "last.pt").step if (killed / "last.pt").is_file() else 0
     fit(config, random_store(), killed, device="cpu", on_event=lambda event: None)
     left, right = (load_checkpoint(folder / "last.pt") for folder in (tmp_path / "whole", killed))

@@ -9,6 +9,7 @@ import hdf5plugin first: it brings Zstandard.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,10 @@ class Hdf5Reader:
         self._path = path
         self._geometry = geometry
         self._files: dict[int, h5py.File] = {}
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_geometry": self._geometry, "_files": {}}
+        return {"_path": self._path, "_geometry": self._geometry, "_files": {}, "_process": 0}
 
     def array(self, name: str) -> h5py.Dataset:
         """The index's dataset, which stays open as long as it is referred to."""
@@ -141,6 +143,10 @@ class Hdf5Reader:
         return result
 
     def _file(self, shard: int) -> h5py.File:
+        if self._process != os.getpid():  # after a fork: HDF5 would go on with the descriptors of the other process
+            for file in self._files.values():
+                file.close()
+            self._files, self._process = {}, os.getpid()
         if shard not in self._files:
             self._files[shard] = h5py.File(self._path / _shard_name(shard), "r")
         return self._files[shard]

@@ -5,6 +5,9 @@ shuffling makes these bytes larger). zarr-python creates the arrays; tensorstore
 because zarr-python needs twice as long for a shard and 30 times as long for scattered rows (bench/RESULTS.md).
 At a URL all go to the same objects: zarr-python and the shards through fsspec, tensorstore's reads through its own
 driver of the protocol where it has one.
+
+tensorstore works with threads, which do not cross a fork: it ends a process that uses it after a fork of one that has
+used it. Such a process (a worker of torch's DataLoader, which forks unless told otherwise) reads without it.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
+from densereid.data_catalog.store.zarr_shards import PlainShards
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +117,14 @@ def encode_shard(array: zarr.Array, shard: int, values: np.ndarray) -> bytes | N
 
     tensorstore encodes into memory. Its own driver of files leaves ``__lock`` files behind when it is killed, and it
     has a driver for few URLs; so the bytes are written as those of every other file of a store are.
+    Raises UserError in a process in which tensorstore cannot work.
     """
+    if not _tensorstore_works():
+        raise UserError(
+            "a zarr store cannot be written by a process forked from one that has read or written one: tensorstore's "
+            "threads do not cross a fork",
+            'start it with multiprocessing.get_context("spawn") or "forkserver", or fork before the first read',
+        )
     memory = {"driver": "zarr3", "kvstore": {"driver": "memory"}, "metadata": array.metadata.to_dict()}
     encoder: Any = tensorstore.open(memory, create=True, context=tensorstore.Context()).result()
     first = shard * (array.shards or array.chunks)[0]
@@ -138,7 +150,7 @@ class ZarrReader:
     def __init__(self, path: AnyPath, geometry: Geometry) -> None:
         self._path = path
         self._geometry = geometry
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[tuple[int, str], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_geometry": self._geometry, "_arrays": {}}
@@ -153,15 +165,20 @@ class ZarrReader:
         if spec.dtype == "str":  # tensorstore does not know zarr's string type
             strings = self.array(spec.name)[...]
             return np.asarray(strings, dtype=object)[rows]
-        if spec.name not in self._arrays:
-            self._arrays[spec.name] = self._open(spec)
-        array = self._arrays[spec.name]
+        key = (os.getpid(), spec.name)  # after a fork those of the other process are left alone
+        if key not in self._arrays:
+            self._arrays[key] = self._open(spec)
+        array = self._arrays[key]
         if isinstance(array, zarr.Array):
             with url_errors_as_user_errors(self._path):
                 return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
+        if isinstance(array, PlainShards):
+            return array.read(rows)
         return np.asarray(array[rows].read().result())
 
     def _open(self, spec: ArraySpec) -> Any:
+        if not _tensorstore_works():
+            return self._open_without_tensorstore(spec)
         array_path = self._path / spec.name
         where = (
             {"driver": "file", "path": str(array_path.absolute())}
@@ -175,6 +192,15 @@ class ZarrReader:
                 "%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", array_path
             )
         return self.array(spec.name)
+
+    def _open_without_tensorstore(self, spec: ArraySpec) -> zarr.Array | PlainShards:
+        array, folder = self.array(spec.name), self._path / spec.name
+        if array.shards is None:  # small
+            return array
+        if isinstance(folder, Path):
+            return PlainShards(folder, array)
+        log.info("%s: a process made by a fork; zarr-python reads, slowly where rows are scattered", folder)
+        return array
 
 
 def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
@@ -201,6 +227,16 @@ def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
 def _open_tensorstore(where: dict[str, Any]) -> Any:
     specification = {"driver": "zarr3", "kvstore": where}
     return tensorstore.open(specification, read=True, open=True, context=_context()).result()
+
+
+def _tensorstore_works() -> bool:
+    """Whether this process may use tensorstore: no process that it was forked from has."""
+    return _first_user() == os.getpid()
+
+
+@cache
+def _first_user() -> int:
+    return os.getpid()
 
 
 @cache

@@ -1,0 +1,57 @@
+"""Rows of a sharded zarr array by plain reads of its files, without a thread: for processes that a fork made.
+
+As fast as tensorstore, which does not work there; see :mod:`densereid.data_catalog.store.zarr_format`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numcodecs import zstd
+
+_ABSENT = 2**64 - 1
+"""The offset of a chunk that holds nothing but the fill value."""
+
+
+class PlainShards:
+    """A sharded array of ours (chunks of whole rows, Zstandard, the index at the end) in a local folder."""
+
+    def __init__(self, folder: Path, array: zarr.Array) -> None:
+        assert array.shards is not None, f"{folder} is not sharded"
+        self._folder, self._metadata = folder, array.metadata
+        self._shape, self._dtype, self._fill = array.shape, array.dtype, array.fill_value
+        self._shard_rows, self._chunk_rows = array.shards[0], array.chunks[0]
+
+    def read(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows, a slice or one-dimensional integers, in the order given.
+
+        Raises OSError, ValueError or RuntimeError where a file is damaged.
+        """
+        wanted = np.arange(self._shape[0])[rows]
+        result = np.full((len(wanted), *self._shape[1:]), self._fill, self._dtype)
+        shards = wanted // self._shard_rows
+        for shard in np.unique(shards).tolist():
+            slots = np.flatnonzero(shards == shard)
+            self._read_shard(shard, wanted[slots] % self._shard_rows, slots, result)
+        return result
+
+    def _read_shard(self, shard: int, rows: np.ndarray, slots: np.ndarray, result: np.ndarray) -> None:
+        """Put ``rows`` of one shard into ``slots`` of the result."""
+        path = self._folder / self._metadata.encode_chunk_key((shard, *[0] * (len(self._shape) - 1)))
+        if not path.is_file():  # as zarr has it: what is absent holds the fill value
+            return
+        chunks, num_chunks = rows // self._chunk_rows, self._shard_rows // self._chunk_rows
+        with path.open("rb") as file:
+            file.seek(-(16 * num_chunks + 4), 2)  # an offset and a length for each chunk, then a checksum
+            index = np.frombuffer(file.read(16 * num_chunks), "<u8").reshape(num_chunks, 2)
+            for chunk in np.unique(chunks).tolist():
+                offset, length = index[chunk].tolist()
+                if offset != _ABSENT:
+                    file.seek(offset)
+                    here = chunks == chunk
+                    result[slots[here]] = self._decode(file.read(length))[rows[here] % self._chunk_rows]
+
+    def _decode(self, encoded: bytes) -> np.ndarray:
+        return np.frombuffer(zstd.decompress(encoded), self._dtype).reshape(self._chunk_rows, *self._shape[1:])

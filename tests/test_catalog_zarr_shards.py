@@ -1,0 +1,153 @@
+"""Shards read without tensorstore, and what is read after a fork: by the workers of torch's DataLoader, for example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from forked import run_forked
+from helpers import failed, write_random_store
+
+from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.zarr_shards import PlainShards
+
+
+def plain(folder: Path) -> PlainShards:
+    return PlainShards(folder, zarr.open_array(folder, mode="r"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """A zarr store of 75 rows in three shards, and what it holds."""
+    path = tmp_path_factory.mktemp("shards") / "store.zarr"
+    return path, write_random_store(path, "zarr")
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in arrays_written("shard") if spec.chunk_rows is not None])
+def test_rows_are_those_that_were_written(written: tuple[Path, dict[str, np.ndarray]], name: str) -> None:
+    path, values = written
+    shards, generator = plain(path / name), np.random.default_rng(0)
+    for rows in (*(generator.integers(0, 75, size) for size in (0, 1, 20, 200)), slice(20, 70), slice(None)):
+        found = shards.read(rows)
+        np.testing.assert_array_equal(found, values[name][rows])
+        assert found.dtype == values[name].dtype
+
+
+def test_what_is_absent_is_fill_and_what_is_damaged_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "store.zarr"
+    values = write_random_store(path, "zarr")["mask"]
+    (path / "mask" / "c" / "1" / "0" / "0").unlink()
+    damaged = path / "mask" / "c" / "2" / "0" / "0"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    shards = plain(path / "mask")
+    np.testing.assert_array_equal(shards.read(np.array([31, 32])), [values[31], np.full_like(values[0], 255)])
+    with pytest.raises((OSError, ValueError, RuntimeError)):
+        shards.read(np.array([64]))
+    zeros = zarr.create_array(tmp_path / "zeros", shape=(64, 2), chunks=(1, 2), shards=(32, 2), dtype="uint8")
+    zeros[3] = 7  # chunks of nothing but fill are not stored
+    np.testing.assert_array_equal(plain(tmp_path / "zeros").read(slice(2, 5)), [[0, 0], [7, 7], [0, 0]])
+
+
+_LOADS = """
+import sys
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from helpers import GEOMETRY, write_random_store
+from densereid.data_catalog.files.paths import parse_path
+from densereid.data_catalog.store.store import open_store
+from densereid.train.data.dataset import read_tensors
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, store):
+        self.store = store
+    def __len__(self):
+        return 75
+    def __getitems__(self, rows):
+        needs = ("dsap", "mask")
+        read = read_tensors(self.store, np.array(rows), needs=needs, height=GEOMETRY.height, width=GEOMETRY.width)
+        return {**read, **{name: self.store.read(name, np.array(rows)) for name in ("path", "status", "person_id")}}
+
+path = parse_path(sys.argv[1])
+if "://" in sys.argv[1]:
+    write_random_store(path, "zarr")
+rows = Rows(open_store(path))
+expected = rows.__getitems__(range(75))  # the first read, here
+for again in range(2):
+    order = torch.randperm(75).tolist()
+    loader = DataLoader(
+        rows, batch_size=8, sampler=order, num_workers=2, collate_fn=lambda batch: batch, multiprocessing_context="fork"
+    )
+    for batch, start in zip(loader, range(0, 75, 8), strict=True):
+        for name, values in batch.items():
+            np.testing.assert_array_equal(values, expected[name][order[start : start + 8]], err_msg=name)
+    np.testing.assert_array_equal(rows.__getitems__(range(75))["image"], expected["image"])  # and here as before
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("kind", ["zarr", "hdf5", "memory"])
+def test_workers_forked_after_a_first_read_read_the_same(tmp_path: Path, kind: str) -> None:
+    """Two epochs of torch's own DataLoader, which forks unless told otherwise, over each form of a store."""
+    path = f"memory://{tmp_path.name}/store.zarr" if kind == "memory" else tmp_path / f"store.{kind}"
+    if isinstance(path, Path):
+        write_random_store(path, kind)
+    result = run_forked(_LOADS, [path], output=tmp_path / "said")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.endswith("equal\n")
+
+
+_WRITES = """
+import os, sys
+from pathlib import Path
+from helpers import GEOMETRY, random_rows, write_random_store
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.store import write_shard
+path = Path(sys.argv[1])
+write_random_store(path, "zarr")
+child = os.fork()
+if child == 0:
+    rows = {name: values[:32] for name, values in random_rows(GEOMETRY, "shard").items()}
+    try:
+        write_shard(path, shard=0, rows=rows)
+    except UserError as error:
+        print(error.problem, error.remedy, sep="\\n", file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_that_cannot_write_says_how_it_can(tmp_path: Path) -> None:
+    result = run_forked(_WRITES, [tmp_path / "store.zarr"], output=tmp_path / "said")
+    failed(result, "cannot be written by a process forked from one", 'multiprocessing.get_context("spawn")')
+
+
+_HANDLES = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from densereid.data_catalog.store.store import open_store
+store = open_store(Path(sys.argv[1]))
+rows = np.arange(75)
+expected = store.read("image", rows)
+sys.stdout.flush()
+handles = set(store._reader._files.values())
+child = os.fork()
+for again in range(50):
+    order = np.random.default_rng([child, again]).permutation(75)
+    assert (store.read("image", order) == expected[order]).all()
+assert set(store._reader._files.values()).isdisjoint(handles) == (child == 0)
+if child == 0:
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_two_processes_read_hdf5_at_once_after_a_fork(tmp_path: Path) -> None:
+    """Had they one descriptor, one would move the other's place in the file."""
+    write_random_store(tmp_path / "store.hdf5", "hdf5")
+    result = run_forked(_HANDLES, [tmp_path / "store.hdf5"], output=tmp_path / "said")
+    assert result.returncode == 0, result.stderr
