@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
         several = {"devices": here, "num_nodes": world // here, "strategy": "ddp"}
     else:
         several = {"devices": 1 if chosen.type == "cpu" else [chosen.index or 0]}
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # or every process tells its number
     fabric = Fabric(accelerator=chosen.type, precision=precision, **several)  # type: ignore[arg-type]
     fabric.launch()
     return fabric
