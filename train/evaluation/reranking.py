@@ -99,7 +99,7 @@ def reranked_distances(
     if settings.k1 >= len(images):
         raise UserError(
             f"re-ranking with k1={settings.k1}: query and gallery have {len(images)} images together",
-            f"k1 is less than their number, here at most {len(images) - 1}.",
+            f"k1 is less than their number, here at most {len(images) - 1}; so few images are scored without RERANK.",
         )
     check_embeddings(images, "embeddings of query and gallery")
     neighbours = _find_neighbours(images, settings.k1 + 1, chunk)
