@@ -85,7 +85,7 @@ def test_another_setting_is_refused_and_nothing_is_written(
 ) -> None:
     folder: Path = request.getfixturevalue(state)
     before = files_below(folder)
-    words = rf"other settings: {key} differs \(\S+ there, {CHANGES[key]}[\s\S]*give the same ones to continue it"
+    words = rf"other settings: {key} differs \(\S+ there, {CHANGES[key]} here\)[\s\S]*give the same ones to continue it"
     with pytest.raises(UserError, match=words):
         _fit(folder, _config(**{"model.pretrained": "never", key: CHANGES[key]}))
     assert files_below(folder) == before
@@ -97,7 +97,7 @@ def test_more_epochs_are_refused_where_the_schedule_would_have_been_another(
 ) -> None:
     folder: Path = request.getfixturevalue(state)
     before = files_below(folder)
-    with pytest.raises(UserError, match=r"epochs differs \(2 there, 5 asked for\)"):
+    with pytest.raises(UserError, match=r"epochs differs \(2 there, 5 here\)"):
         _fit(folder, _config(epochs=5))
     assert files_below(folder) == before
 

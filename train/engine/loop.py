@@ -74,15 +74,14 @@ def fit(
     would have been the same. ``feed`` is how batches come (:mod:`densereid.train.data.loading`); ``workers`` processes
     read ahead, 0 reads in this one. Under torchrun each process trains on its share of every batch, and the first one
     evaluates and writes. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
-    Without a protocol, or where an evaluation fails, the log says so and training goes on. Raises UserError for
-    mistakes in the config or the store, another run's folder, a store that cannot be read any more, too little memory
-    or disk, and a loss that is not a number.
+    Where nothing can be scored or an evaluation fails, the log says so and training goes on. Raises UserError for wrong
+    config or store, another run's folder, a lost store, too little memory or disk, and a loss that is not a number.
     """
     started = perf_counter()
     keep_freed_memory()
     fabric = start_fabric(device, precision=config.precision)
-    to_console = on_event is None and fabric.is_global_zero
-    with console_progress() if to_console else nullcontext(on_event or _nothing) as report:
+    shown = console_progress() if on_event is None and fabric.is_global_zero else nullcontext(on_event or _nothing)
+    with shown as report:
         run = prepare_run(
             config, store, run_folder, fabric=fabric, seed=seed, resume=resume, lengthen=lengthen, on_event=report
         )

@@ -59,8 +59,7 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
         changed.remove("epochs")
     if changed:
         values = (
-            f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} asked for)"
-            for key in changed
+            f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} here)" for key in changed
         )
         raise UserError(f"{path} was trained with other settings: {', '.join(values)}", _REMEDY)
     if checkpoint.seed != seed:
