@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,9 +14,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that torchrun started, which speaks for all; or the only one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def print_status(text: str) -> None:
-    """A line for the person at the terminal; results go to standard output, this does not."""
-    click.echo(text, err=True)
+    """A line for the person at the terminal, by the first process; results go to standard output, this does not."""
+    if is_first_process():
+        click.echo(text, err=True)
+
+
+def close_output() -> None:
+    """What this process prints goes nowhere from here on; of several that train together the first one prints."""
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
 def print_dry_run(report: Mapping[str, str]) -> None:

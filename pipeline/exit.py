@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+import threading
 from types import FrameType
 
 import click
 
-from densereid.pipeline.console import print_status
+from densereid.pipeline.console import is_first_process, print_status
 from densereid.pipeline.invocation import this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
@@ -17,9 +19,10 @@ EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
 def failed(problem: str, remedy: str) -> int:
     """Print what is wrong and what to do; the exit code."""
-    print_status(click.style("error: ", fg="red", bold=True) + problem)
+    which = "" if is_first_process() else f"process {os.environ['RANK']}: "
+    click.echo(click.style("error: ", fg="red", bold=True) + which + problem, err=True)
     if remedy:
-        print_status(remedy)
+        click.echo(remedy, err=True)
     return EXIT_ERROR
 
 
@@ -34,19 +37,47 @@ def _interruption() -> str:
 
 
 def stop_at_once_when_interrupted_twice() -> None:
-    """The first Ctrl-C raises KeyboardInterrupt, so that what is under way can end; the second does not wait."""
+    """The first Ctrl-C raises KeyboardInterrupt, so that what is under way can end; the second does not wait.
+
+    Python's own code runs between two of its instructions alone, and a step of a large network is one of them, minutes
+    long. So a thread answers: the C code of the signal wakes it by writing the signal's number to a socket.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return  # a job in the background ignores it, and stays so
+    seen, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # or a child's Ctrl-C would count here
+    unsaid = threading.Lock()
 
     def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, second)
-        # Not print_status(): a signal may come in the middle of one.
-        os.write(sys.stderr.fileno(), b"\nstopping what is under way; Ctrl-C again stops at once\n")
+        signal.signal(signal.SIGINT, lambda _number, _frame: None)  # the second one is the thread's
+        _acknowledge(unsaid)
         raise KeyboardInterrupt
 
-    def second(_number: int, _frame: FrameType | None) -> None:
-        os.write(sys.stderr.fileno(), f"{_interruption()}\n".encode())
-        os._exit(EXIT_INTERRUPTED)
+    threading.Thread(target=_answer, args=(seen, told, unsaid), name="Ctrl-C", daemon=True).start()
+    signal.signal(signal.SIGINT, first)
 
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # a job in the background ignores it, and stays so
-        signal.signal(signal.SIGINT, first)
+
+def _answer(seen: socket.socket, told: socket.socket, unsaid: threading.Lock) -> None:
+    """Say at once what becomes of the first Ctrl-C, and end the process at the second."""
+    count = 0
+    while told.fileno() >= 0:
+        count += seen.recv(64).count(signal.SIGINT)
+        if count:
+            _acknowledge(unsaid)
+        if count > 1:
+            _write(f"{_interruption()}\n")
+            os._exit(EXIT_INTERRUPTED)
+
+
+def _acknowledge(unsaid: threading.Lock) -> None:
+    """Once, from a signal's handler or from the thread."""
+    if unsaid.acquire(blocking=False):
+        _write("\nstopping when what is under way has ended; Ctrl-C again stops at once\n")
+
+
+def _write(text: str) -> None:
+    """Not print_status(): a signal may come in the middle of one."""
+    if is_first_process():
+        os.write(sys.stderr.fileno(), text.encode())

@@ -211,7 +211,8 @@ def slow_scores(
         hits = []
         for index in ranked:
             same = gallery_person[index] == query_person[query]
-            if gallery_person[index] == -1 or (same and gallery_camera[index] == query_camera[query]):
+            same_view = gallery_camera[index] == query_camera[query] != -1
+            if gallery_person[index] == -1 or (same and same_view):
                 continue
             hits.append(bool(same and query_person[query] > 0))
         if not any(hits):

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from helpers import files_below
 from reference_train import TINY
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
-from densereid.pipeline.commands.training import TrainRequest, chosen_settings, training_dry_run_report
+from densereid.pipeline.cli import cli
+from densereid.pipeline.commands import training
+from densereid.pipeline.commands.training import (
+    TrainRequest,
+    chosen_settings,
+    train_model,
+    training_dry_run_report,
+)
 from densereid.pipeline.store_request import StoreRequest
 from densereid.train.config.train_config import load_config
-from densereid.train.engine.loop import fit
+from densereid.train.engine.loop import FitResult, fit
+from densereid.train.evaluation.metrics import Scores
 
 FEW = {**TINY, "evaluate_every": 0, "epochs": 3}
 
@@ -62,6 +73,64 @@ def test_a_dry_run_is_stopped_by_what_would_stop_the_training(tmp_path: Path) ->
         training_dry_run_report(_request(tmp_path, tmp_path, store=market))
     with pytest.raises(UserError, match=r"loss\.margni"):
         training_dry_run_report(_request(tmp_path, tmp_path, settings={"loss.margni": "1"}))
+
+
+def test_another_run_in_the_folder_is_noticed_before_a_store_is_made(
+    synthetic_root: Path, tmp_path: Path, stores: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of epochs counts where it is asked for: the model's own lengthens nothing."""
+    run = tmp_path / "runs" / "synthetic-dsa-reid-small-seed0"
+    config = load_config("dsa-reid-small", {**FEW, "schedule.kind": "constant", "epochs": 1})
+    fit(config, open_store(stores["zarr"]), run, device="cpu", on_event=lambda event: None)
+    monkeypatch.setattr(training, "ensure_store", lambda request: pytest.fail("a store was made"))
+    before = files_below(tmp_path)
+    own = {**FEW, "schedule.kind": "constant"}
+    del own["epochs"]
+    for settings, words in (
+        ({**own, "height": 48}, r"height differs \(32 there, 48 here\)"),
+        (own, r"epochs differs \(1 there, 24 here\)"),
+    ):
+        for command in (train_model, training_dry_run_report):
+            with pytest.raises(UserError, match=words):
+                command(_request(synthetic_root, tmp_path, settings=settings))
+    report = training_dry_run_report(_request(synthetic_root, tmp_path, settings={**own, "epochs": 4}))
+    assert report["to do"].startswith("3 of 4 epochs")
+    assert files_below(tmp_path) == before
+
+
+def test_a_dry_run_says_what_a_run_takes_on_disk(synthetic_root: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    small = training_dry_run_report(_request(synthetic_root, tmp_path, store_path=stores["zarr"]))
+    assert re.match(r"about \S+ MB for last\.pt and \S+ MB for best\.pt \(8 identities\), \S+ MB more", small["disk"])
+    settings = {"model.pretrained": "never"}
+    large = training_dry_run_report(_request(synthetic_root, tmp_path, model="dsa-reid", settings=settings))
+    assert "about 2.4 GB for last.pt and 793.3 MB for best.pt (751 identities)" in large["disk"]
+
+
+@pytest.mark.parametrize(("problem", "code"), [("", 0), ("the store is gone", 3)])
+def test_a_training_without_its_scores_has_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, problem: str, code: int
+) -> None:
+    result = SimpleNamespace(run_folder=Path("runs/x"), problem=problem)
+    monkeypatch.setattr(training, "train_model", lambda request: result)
+    assert CliRunner().invoke(cli, ["train", "--model", "dsa-reid-small"]).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("scores", "problem", "words"),
+    [
+        (None, "", "next: python -m pipeline inspect"),
+        (None, "why", "without scores: why\nnext: python -m pipeline eval"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_not_suggested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scores: Scores | None, problem: str, words: str
+) -> None:
+    plan = training.plan_training(_request(tmp_path, tmp_path))
+    training._report(plan, FitResult(tmp_path, 1, 1, scores, tmp_path / "last.pt", None, 1.0, problem=problem))
+    shown = capsys.readouterr().err
+    assert words.partition("\n")[0] in shown
+    assert words.rpartition("\n")[2] in shown
+    assert ("pipeline evaluate" in shown) == bool(problem)
 
 
 def test_settings_of_the_options_are_the_configs() -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
 from forked import start_forked
 from reference_train import TINY, random_store
 
 import densereid.train.engine.loop as loop_module
 from densereid.train.config.train_config import load_config
-from densereid.train.engine.checkpoint import load_checkpoint
+from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.engine.tracking import read_metrics
+from densereid.train.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
-import os, sys
+import json, os, sys
+from dataclasses import asdict
 from pathlib import Path
 import torch
 torch.set_num_threads({threads})
@@ -34,9 +39,17 @@ def recording(batch, *arguments, **options):
     rows.append(batch.row.tolist())
     return augment(batch, *arguments, **options)
 loop.augment = recording
+evaluated, evaluate = [], loop.evaluate
+def counting(network, *arguments, **options):
+    evaluated.append(evaluate(network, *arguments, **options))
+    return evaluated[-1]
+loop.evaluate = counting
 config = load_config("dsa-reid-small", {{**TINY, **{changes!r}}})
-loop.fit(config, random_store(), folder, device="cpu")
-torch.save(rows, folder / f"rows-{{os.environ.get('RANK', '0')}}.pt")
+result = loop.fit(config, random_store(), folder, device="cpu")
+rank = os.environ.get("RANK", "0")
+torch.save(rows, folder / f"rows-{{rank}}.pt")
+told = {{"scores": asdict(result.scores), "evaluations": len(evaluated), "first": result.is_first}}
+(folder / f"told-{{rank}}.json").write_text(json.dumps(told))
 """
 
 
@@ -101,6 +114,12 @@ def test_two_processes_train_together_on_the_single_process_batches(tmp_path: Pa
     together, alone = (load_checkpoint(path / "last.pt") for path in (folder, tmp_path / "one"))
     assert together.step == alone.step == len(rows)
     assert together.scores
+    told = [json.loads((folder / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [one["evaluations"] for one in told] == [2, 0]  # the first process alone
+    assert [one["first"] for one in told] == [True, False]
+    assert told[0]["scores"] == told[1]["scores"] == together.scores
+    network, checkpoint = load_trained_network(folder / "last.pt")
+    assert asdict(evaluate(network, random_store(), config=checkpoint.config)) == pytest.approx(together.scores)
     metrics = read_metrics(folder)
     assert len({(row["step"], row["name"]) for row in metrics}) == len(metrics)
     assert sorted(path.name for path in folder.glob("*.pt")) == ["best.pt", "last.pt", "rows-0.pt", "rows-1.pt"]

@@ -29,7 +29,7 @@ def _distances(query: Tensor, gallery: Tensor, settings: Reranking, chunk: int =
 
 @pytest.mark.parametrize(
     ("k1", "k2", "weight", "chunk"),
-    [(20, 6, 0.3, 256), (7, 3, 0.3, 5), (5, 1, 0.0, 7), (1, 2, 0.5, 1), (200, 300, 0.3, 16)],
+    [(20, 6, 0.3, 256), (7, 3, 0.3, 5), (5, 1, 0.0, 7), (1, 2, 0.5, 1), (55, 56, 0.3, 16)],
 )
 def test_every_step_of_the_paper_on_random_people(k1: int, k2: int, weight: float, chunk: int) -> None:
     for seed, noise in enumerate((0.2, 0.8, 2.0)):

@@ -51,8 +51,10 @@ def test_fine_tuning_on_other_persons_trains_and_resumes(run: Path, tmp_path: Pa
     fit(config, store, tmp_path, device="cpu", on_event=lambda event: None)
     checkpoint = load_checkpoint(tmp_path / "last.pt")
     assert (checkpoint.num_identities, checkpoint.config.model.initial) == (4, str(run))
-    again = fit(_config(**{"model.initial": str(tmp_path / "gone")}), store, tmp_path, device="cpu")
-    assert again.steps == checkpoint.step  # a run that continues does not start from anything
+    with pytest.raises(UserError, match=r"model.initial differs \(.*first there, elsewhere here\)"):
+        fit(_config(**{"model.initial": "elsewhere"}), store, tmp_path, device="cpu")
+    again = fit(config, store, tmp_path, device="cpu")
+    assert again.steps == checkpoint.step
 
 
 def test_fine_tuning_from_another_architecture_or_nothing_is_refused(run: Path, tmp_path: Path) -> None:

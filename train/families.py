@@ -34,8 +34,8 @@ class ReidNetwork(Protocol):
         Another ``feature`` than ``f`` may need the part images too: :func:`evaluation_arrays`.
         """
 
-    def inference_network(self) -> nn.Module:
-        """A copy that only embeds: a module from images to embeddings."""
+    def inference_network(self, feature: str = "f") -> nn.Module:
+        """A copy that only embeds: a module from images to embeddings, by a feature of the image alone (``f...``)."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,13 @@ def training_arrays(config: TrainConfig) -> tuple[str, ...]:
 def evaluation_arrays(config: TrainConfig) -> tuple[str, ...]:
     """The arrays that ranking the config's feature reads."""
     return FAMILIES[config.model.family].evaluation_arrays(config)
+
+
+def inference_feature(config: TrainConfig) -> str:
+    """The feature that the config's inference network gives: the one that is ranked; ``f`` where that is ``z``, which
+    needs part images."""
+    feature = config.evaluate.feature
+    return "f" if feature.startswith("z") else feature
 
 
 def draw_regions_of_batch(config: TrainConfig, random: torch.Generator) -> Tensor | None:

@@ -11,6 +11,7 @@ import click
 import densereid
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli.command import LazyGroup
+from densereid.pipeline.console import close_output, is_first_process
 from densereid.pipeline.exit import failed, interrupted, stop_at_once_when_interrupted_twice
 
 _DATASETS, _STORES, _MODELS = (f"densereid.pipeline.cli.{name}_commands" for name in ("dataset", "store", "model"))
@@ -38,13 +39,18 @@ COMMANDS = {
 """The module of each command, which is imported when the command is asked for."""
 
 
+_BY_SEVERAL = ("train", "ablation")
+"""Commands to which every process that torchrun starts contributes; the others are the first one's alone."""
+
+
 @click.group(
     cls=LazyGroup,
     modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(densereid.__version__, prog_name="densereid")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """DenseReID: body semantics for person re-identification.
 
     Images become 7-part masks and 24 DSAP images in a chunked store; stores train networks. Every option is also a
@@ -53,7 +59,12 @@ def cli() -> None:
     """
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("densereid").setLevel(logging.INFO)  # the libraries' chatter is not for users
+    level = logging.INFO if is_first_process() else logging.ERROR  # the libraries' chatter is not for users
+    logging.getLogger("densereid").setLevel(level)
+    if not is_first_process():
+        close_output()
+        if context.invoked_subcommand not in _BY_SEVERAL:
+            context.exit(0)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ A command imports what it does in its body: the heavy libraries take seconds tha
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
 from densereid.pipeline.console import print_dry_run
+from densereid.pipeline.exit import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -52,7 +54,10 @@ def train_command(
     if dry_run:
         print_dry_run(training_dry_run_report(wanted))
         return
-    click.echo(train_model(wanted).run_folder)
+    result = train_model(wanted)
+    click.echo(result.run_folder)
+    if result.problem:
+        sys.exit(EXIT_SOME_FAILED)
 
 
 @command("evaluate")

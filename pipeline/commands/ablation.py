@@ -8,10 +8,9 @@ from pathlib import Path
 
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
 from densereid.data_catalog.datasets.lookup import find_spec, locate
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import Store, open_store
-from densereid.pipeline.console import print_status
+from densereid.pipeline.console import is_first_process, print_status
 from densereid.pipeline.reports.ablation_report import report
 from densereid.pipeline.reports.paper_tables import Row, Table, find_table
 from densereid.pipeline.settings import choose_model, resolve_device
@@ -21,7 +20,8 @@ from densereid.train.config.experiment import small_form
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
-from densereid.train.evaluation.evaluate import evaluate, has_protocol
+from densereid.train.engine.processes import start_fabric
+from densereid.train.evaluation.evaluate import check_scorable, evaluate
 from densereid.train.evaluation.metrics import Scores
 
 
@@ -57,7 +57,7 @@ def run_ablation(request: AblationRequest) -> Path:
     dataset = request.store.dataset if given is None else str(given.attributes["dataset"])
     folders = _attribute_folders(dataset, request.store)
     rows = _possible_rows(table, dataset, folders)
-    store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store)
+    store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store, device)
     configs = _configs(table, rows, model, request.settings, dataset, folders)
     folder = request.run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
     print_status(
@@ -65,6 +65,8 @@ def run_ablation(request: AblationRequest) -> Path:
     )
     print_status(f"device {device} ({why_device}); runs in {folder}")
     _train_rows(configs, store, folder, device, request)
+    if not is_first_process():
+        return folder / f"{table.name}.md"
     scores = {row.label: [_score(folder, row, seed, store, device) for seed in request.seeds] for row in rows}
     return report(table, scores, request.seeds, folder, str(store.attributes["dataset"]))
 
@@ -77,7 +79,8 @@ def _train_rows(
         for seed in request.seeds:
             run = folder / f"{name}-seed{seed}"
             print_status(f"{run}: {config.epochs} epochs")
-            fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed)
+            lengthen = "epochs" in request.settings
+            fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed, lengthen=lengthen)
 
 
 def row_config(
@@ -134,10 +137,10 @@ def _attribute_folders(dataset: str, request: StoreRequest) -> list[Path]:
     return [own, root] if own is not None else [root]
 
 
-def _ranked_store(config: TrainConfig, given: Store | None, request: StoreRequest) -> Store:
-    store = given if given is not None else ensure_store(replace(request, size=(config.height, config.width)))
-    if not has_protocol(store):
-        raise UserError(f"{store.path} has no query and gallery to rank", "Choose a dataset with both (market, ...).")
+def _ranked_store(config: TrainConfig, given: Store | None, request: StoreRequest, device: str) -> Store:
+    with start_fabric(device, precision=config.precision).rank_zero_first():
+        store = given if given is not None else ensure_store(replace(request, size=(config.height, config.width)))
+    check_scorable(store)  # a table is nothing but scores
     return store
 
 

@@ -80,6 +80,12 @@ def activations(
     finally:
         hook.remove()
     norms = found[0].float().norm(dim=1)
+    if wrong := int((~norms.isfinite()).flatten(1).any(1).sum()):
+        raise UserError(
+            f"{config.name}: the trunk's activations of {wrong} of {len(norms)} images are not finite numbers (NaN or "
+            "infinity)",
+            "Take another checkpoint of the run.",
+        )
     least = norms.amin((1, 2), keepdim=True)
     spread = norms.amax((1, 2), keepdim=True) - least
     return ((norms - least) / spread.clamp_min(torch.finfo(torch.float32).tiny)).cpu().numpy()

@@ -9,9 +9,10 @@ import click
 
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
-from densereid.pipeline.commands.training import scores_table, untrained_scores
+from densereid.pipeline.commands.training import untrained_scores
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.invocation import command_line
+from densereid.pipeline.reports.network_tables import scores_table
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import ensure_store

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich import filesize
-from rich.table import Table
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
@@ -15,6 +15,7 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.invocation import command_line, program
+from densereid.pipeline.reports.network_tables import described_parameters, described_settings, ranked_by, scores_table
 from densereid.pipeline.settings import choose_model, resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import (
@@ -28,14 +29,17 @@ from densereid.pipeline.stores import (
 from densereid.train.config.experiment import find_experiment
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.config.validation import setting_text
-from densereid.train.engine.checkpoint import LAST, load_checkpoint, load_trained_network
-from densereid.train.engine.describe import parameter_table, settings_by_dataset, settings_table
+from densereid.train.data.dataset import read_labels
+from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, load_trained_network
+from densereid.train.engine.describe import disk_sizes, settings_by_dataset
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
+from densereid.train.engine.processes import start_fabric
+from densereid.train.engine.resume import check_folder
 from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
 from densereid.train.evaluation.metrics import Scores, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
-from densereid.train.families import build_network
+from densereid.train.families import build_network, inference_feature
 
 MARKET_IDENTITIES = 751
 """Training identities of Market-1501, for which an experiment that is not a run is described."""
@@ -73,6 +77,11 @@ class TrainPlan:
     given: Store | None
     """The store, where it was asked for by its path."""
 
+    @property
+    def may_lengthen(self) -> bool:
+        """Whether the number of epochs was asked for; the model's own lengthens no run that has another."""
+        return "epochs" in self.request.settings
+
     def folder(self, dataset: str) -> Path:
         """The run's folder, for a store of ``dataset``."""
         return self.request.run_root / f"{dataset}-{self.config.name}-seed{self.request.seed}"
@@ -95,16 +104,19 @@ def train_model(request: TrainRequest) -> FitResult:
     plan = plan_training(request)
     config = plan.config
     print_status(plan.reasons)
+    _checkpoint_of(plan)
     if config.tuned_for:
         shown = f"`{program()} describe {plan.model}`"
         print_status(f"settings for {config.tuned_for}: {shown} shows them; --set changes them")
-    store = ensure_store(plan.request.store) if plan.given is None else plan.given
+    with start_fabric(plan.device, precision=config.precision).rank_zero_first():
+        store = ensure_store(plan.request.store) if plan.given is None else plan.given
     folder = plan.folder(str(store.attributes["dataset"]))
     print_status(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
     workers, feed, seed = request.store.workers, request.feed, request.seed
     result = fit(
-        config, store, folder, device=plan.device, workers=workers, feed=feed, seed=seed, resume=not request.fresh
-    )
+        config, store, folder, device=plan.device, workers=workers, feed=feed, seed=seed, resume=not request.fresh,
+        lengthen=plan.may_lengthen,
+    )  # fmt: skip
     _report(plan, result)
     return result
 
@@ -118,25 +130,39 @@ def training_dry_run_report(request: TrainRequest) -> dict[str, str]:
     wanted, config = plan.request.store, plan.config
     store = plan.given if plan.given is not None else finished_store(wanted.path())
     folder = plan.folder(wanted.dataset_name if store is None else str(store.attributes["dataset"]))
-    done, state = _state_of(folder, fresh=request.fresh)
+    before = _checkpoint_of(plan)
+    done = 0 if before is None else before.epoch
     left = f"{max(0, config.epochs - done)} of {config.epochs} epochs"
     batch = f"{config.sampling.identities} identities x {config.sampling.images} images in a batch"
     return {
         "model": plan.reasons.removeprefix("model "),
         "store": _would_be(wanted) if store is None else f"{store.path}: {store.geometry.num_samples} images",
-        "run": f"{folder} {state}",
+        "run": f"{folder} {_would(folder, before)}",
         "to do": f"{left}, images of {config.height}x{config.width}, {batch}",
+        "disk": _disk(config, store),
     }
 
 
-def _state_of(folder: Path, *, fresh: bool) -> tuple[int, str]:
-    """The finished epochs that a training in ``folder`` would continue from, and what it would do with them."""
-    if not (folder / LAST).is_file():
-        return 0, "would start"
-    if fresh:
-        return 0, "would start again; its checkpoints would be discarded"
-    epoch = load_checkpoint(folder / LAST).epoch
-    return epoch, f"would continue after epoch {epoch}"
+def _checkpoint_of(plan: TrainPlan) -> Checkpoint | None:
+    """What a training would continue from. Raises UserError where its folder holds another run."""
+    dataset = plan.request.store.dataset_name if plan.given is None else str(plan.given.attributes["dataset"])
+    folder, seed = plan.folder(dataset), plan.request.seed
+    return None if plan.request.fresh else check_folder(folder, plan.config, seed=seed, lengthen=plan.may_lengthen)
+
+
+def _would(folder: Path, before: Checkpoint | None) -> str:
+    if before is not None:
+        return f"would continue after epoch {before.epoch}"
+    return "would start again; its checkpoints would be discarded" if (folder / LAST).is_file() else "would start"
+
+
+def _disk(config: TrainConfig, store: Store | None) -> str:
+    identities = MARKET_IDENTITIES
+    if store is not None:
+        labels = read_labels(store)
+        identities = len(np.unique(labels.person_id[(labels.split == Split.TRAIN) & (labels.person_id > 0)]))
+    last, best = (filesize.decimal(size) for size in disk_sizes(config, identities))
+    return f"about {last} for {LAST} and {best} for {BEST} ({identities} identities), {last} more while one is written"
 
 
 def _would_be(request: StoreRequest) -> str:
@@ -153,10 +179,15 @@ def _would_be(request: StoreRequest) -> str:
 def _report(plan: TrainPlan, result: FitResult) -> None:
     folder = result.run_folder
     if result.scores is not None:
-        print_table(scores_table(f"{folder}, {result.epochs} epochs", {plan.config.name: result.scores}))
+        print_table(scores_table(f"{folder}, {result.epochs} epochs", {ranked_by(plan.config): result.scores}))
+    if result.problem:
+        print_status(f"the run is finished, without scores: {result.problem}")
     print_status(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {plan.request.run_root}")
     inspect = command_line("inspect", {}, plan.request.store.naming_options())
-    print_status(f"next: {command_line('evaluate', {'run_folder': folder})}, or {inspect}")
+    ranked = result.scores is not None or result.problem
+    print_status(
+        f"next: {command_line('evaluate', {'run_folder': folder})}, or {inspect}" if ranked else f"next: {inspect}"
+    )
 
 
 def chosen_settings(
@@ -195,13 +226,17 @@ def evaluate_run(
     store = open_store(store_path or checkpoint.store["path"])
     print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     found = protocol_embeddings(network, store, config=config, device=chosen)
-    name = config.name if feature is None else f"{config.name}, {feature}"
+    name = ranked_by(config)
     scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
-    if reranking is not None:
-        (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
-        name = f"{name}, re-ranked"
-        scores[name] = reranked_scores(query.to(chosen), query_labels, gallery.to(chosen), gallery_labels, reranking)
-    print_table(scores_table(str(store.path), scores))
+    try:
+        if reranking is not None:
+            (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
+            name = f"{name}, re-ranked"
+            scores[name] = reranked_scores(
+                query.to(chosen), query_labels, gallery.to(chosen), gallery_labels, reranking
+            )
+    finally:  # the plain scores are there, whatever becomes of the others
+        print_table(scores_table(str(store.path), scores))
     return scores[name]
 
 
@@ -223,18 +258,8 @@ def describe_model(run_or_model: str) -> None:
     else:
         config, identities = load_config(run_or_model), MARKET_IDENTITIES
         _show_datasets(run_or_model)
-    table = Table(title=f"{config.name} (* = not the default)", title_justify="left")
-    for column in ("setting", "value", "meaning"):
-        table.add_column(column)
-    for row in settings_table(config):
-        table.add_row(row.key, f"{setting_text(row.value)}{' *' if row.is_changed else ''}", row.help)
-    print_table(table)
-    weights = Table(title=f"parameters, {identities} identities", title_justify="left")
-    weights.add_column("module")
-    weights.add_column("parameters", justify="right")
-    for name, number in parameter_table(config, identities):
-        weights.add_row(name, f"{number:,}")
-    print_table(weights)
+    print_table(described_settings(config))
+    print_table(described_parameters(config, identities))
 
 
 def _show_datasets(model: str) -> None:
@@ -251,28 +276,20 @@ def export_run(run: Path, target: Path | None) -> Path:
     network, checkpoint = load_trained_network(run)
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
-    export_network(network, checkpoint, path)
-    size = filesize.decimal(path.stat().st_size)
-    print_status(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {size}, what inference needs")
+    scores = export_network(network, checkpoint, path)
+    size, feature = filesize.decimal(path.stat().st_size), inference_feature(checkpoint.config)
+    print_status(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {size}, what inference of {feature} needs")
+    if scores:
+        known = f"its scores are those of {feature}: mAP {scores['mean_average_precision']:.1%}"
+    elif checkpoint.scores:
+        known = f"it has no scores: those of the run are of {checkpoint.config.evaluate.feature}"
+        known += f" after epoch {checkpoint.scores_epoch}"
+    else:
+        known = "it has no scores: the run was not evaluated"
+    print_status(known)
     return path
 
 
 def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, seed: int, device: str) -> Scores:
     """What the same network scores before its first step: the floor that training has to leave behind."""
     return evaluate(build_network(config, num_identities, seed=seed), store, config=config, device=device)
-
-
-def scores_table(title: str, scores: dict[str, Scores]) -> Table:
-    """Rank-1, 5, 10, mAP, the original Market-1501 code's mAP (trapezoids) and mINP in percent, one row a network."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("network")
-    columns = {
-        "Rank-1": "rank_1", "Rank-5": "rank_5", "Rank-10": "rank_10", "mAP": "mean_average_precision",
-        "mAP (trapezoid)": "trapezoid_average_precision", "mINP": "mean_inverse_negative_penalty",
-    }  # fmt: skip
-    for column in (*columns, "queries"):
-        table.add_column(column, justify="right")
-    for name, row in scores.items():
-        values = (f"{100 * getattr(row, score):.1f}" for score in columns.values())
-        table.add_row(name, *values, str(row.num_valid_queries))
-    return table

@@ -52,17 +52,14 @@ class Table:
     recipe: Mapping[str, object] = field(default_factory=dict)
     note: str = ""
 
-    def printed_for(self, dataset: str) -> str | None:
-        """The dataset whose published numbers ours are compared with; None where the paper prints none.
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets for which the paper prints numbers."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.paper))
 
-        It is ``dataset`` itself where the paper has it, otherwise the first that the table names.
-        """
-        datasets = [name for row in self.rows for name in row.paper]
-        return dataset if dataset in datasets else next(iter(datasets), None)
-
-    def numbers(self, row: Row, dataset: str | None) -> _Numbers:
-        """What the paper prints for ``row`` on ``dataset``, one number or None a column."""
-        return row.paper.get(dataset or "", (None,) * len(self.columns))
+    def numbers(self, row: Row, dataset: str) -> _Numbers:
+        """What the paper prints for ``row`` on ``dataset``, one number or None a column; never another dataset's."""
+        return row.paper.get(dataset, (None,) * len(self.columns))
 
 
 @cache

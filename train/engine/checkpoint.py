@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_labels
 from densereid.train.families import build_empty_network
+from densereid.train.networks.finite import not_finite
 
 CHECKPOINT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -28,6 +30,7 @@ class Checkpoint:
 
     model: dict[str, Any]
     optimiser: dict[str, Any]
+    """Its state, twice the size of the weights; empty in ``best.pt``, from which no run continues."""
     epoch: int
     step: int
     best: float
@@ -77,12 +80,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``, on the CPU. Raises UserError where it is missing, damaged or of another version."""
+def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
+    """The checkpoint at ``path``, on the CPU; without ``tensors`` theirs stay on disk until they are looked at.
+
+    Raises UserError where it is missing, damaged, of another version, or (with ``tensors``) holds values that are not
+    finite.
+    """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist", "Train first, or give the folder of a run.")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=not tensors)
     except Exception as error:  # torch raises many types for a truncated or foreign file
         raise UserError(
             f"checkpoint {path} cannot be read: {first_line(error)}", "It is damaged: remove it and train again."
@@ -96,7 +103,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"this code reads {CHECKPOINT_VERSION} and {CONFIG_VERSION}",
             "Use the release that wrote it, or train again.",
         )
+    if tensors and (problem := checkpoint_problem(values["model"], values["optimiser"])):
+        raise UserError(
+            f"checkpoint {path}: {problem}",
+            "Its training has diverged. Take another checkpoint of the run, or train again with FRESH=1 (--fresh).",
+        )
     return Checkpoint(**{**values, "config": from_dict(values["config"])})
+
+
+def checkpoint_problem(model: Mapping[str, Any], optimiser: Mapping[str, Any]) -> str:
+    """Which weights, buffers or optimiser states of a checkpoint are not finite; empty where all are."""
+    moments = {
+        f"{name} of parameter {number}": value
+        for number, values in optimiser.get("state", {}).items()
+        for name, value in values.items()
+    }
+    return not_finite({**model, **moments})
+
+
+def checkpoint_sizes(network: nn.Module) -> tuple[int, int]:
+    """About the bytes of the network's ``last.pt``, with Adam's two numbers for each weight, and of its ``best.pt``."""
+    state = sum(value.nbytes for value in network.state_dict().values())
+    return state + 2 * sum(parameter.nbytes for parameter in network.parameters()), state
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint, source: Path) -> None:

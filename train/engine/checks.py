@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
+from rich import filesize
 from torch import nn
 
 from densereid.data_catalog.datasets.attributes import (
@@ -16,10 +19,29 @@ from densereid.data_catalog.datasets.attributes import (
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.data.dataset import StoreDataset, StoreReader
+from densereid.train.engine.checkpoint import BEST, LAST, checkpoint_sizes
 from densereid.train.families import training_arrays
 from densereid.train.networks.magnifiernet import MagnifierReid
 
+log = logging.getLogger(__name__)
+
 _LOOKED_AT = 64
+
+
+def check_disk(folder: Path, network: nn.Module) -> None:
+    """Log what the run's checkpoints take on disk; raise UserError where they cannot fit."""
+    last, best = checkpoint_sizes(network)
+    there = sum((folder / name).stat().st_size for name in (LAST, BEST) if (folder / name).is_file())
+    free = shutil.disk_usage(next(above for above in (folder, *folder.absolute().parents) if above.is_dir())).free
+    words = (
+        f"{LAST} {filesize.decimal(last)}, {BEST} {filesize.decimal(best)}, and once more {LAST} while it is replaced"
+    )
+    log.info("Disk: %s; %s are free in %s.", words, filesize.decimal(free), folder)
+    if 2 * last + best > free + there:
+        raise UserError(
+            f"the checkpoints in {folder} do not fit: {words}; {filesize.decimal(free)} are free there",
+            "Make room, or choose another RUN_ROOT. Nothing was written.",
+        )
 
 
 def check_store(config: TrainConfig, dataset: StoreDataset) -> None:

@@ -15,7 +15,8 @@ from densereid.train.config.train_config import (
     load_config,
     setting_values,
 )
-from densereid.train.families import as_reid, build_empty_network
+from densereid.train.engine.checkpoint import checkpoint_sizes
+from densereid.train.families import as_reid, build_empty_network, inference_feature
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,15 @@ def parameter_table(config: TrainConfig, num_identities: int) -> tuple[tuple[str
     for name, module in network.named_children():
         rows.append((name, _count(module)))
         rows += [(f"  {name}.{child}", _count(part)) for child, part in module.named_children()]
-    kept = _count(as_reid(network).inference_network())
+    kept = _count(as_reid(network).inference_network(inference_feature(config)))
     counted = [(name, number) for name, number in rows if number]
     return (*counted, ("in training", _count(network)), ("in inference", kept))
+
+
+def disk_sizes(config: TrainConfig, num_identities: int) -> tuple[int, int]:
+    """About the bytes of ``last.pt`` and ``best.pt`` of a run."""
+    with torch.device("meta"):
+        return checkpoint_sizes(build_empty_network(config, num_identities))
 
 
 def _count(module: nn.Module) -> int:

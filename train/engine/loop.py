@@ -14,7 +14,7 @@ import torch
 from rich import filesize
 from torch import Tensor
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import augment, draw_augmentation
 from densereid.train.data.batch import Batch
@@ -23,13 +23,14 @@ from densereid.train.data.loading import Feeder, choose_feed, make_feeder
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
 from densereid.train.engine.checkpoint import BEST, LAST
-from densereid.train.engine.events import Evaluated, OnEvent, StepsDone, console_progress
+from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
+from densereid.train.engine.processes import by_the_first, start_fabric
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from densereid.train.engine.schedule import log_stages, rate_at
 from densereid.train.engine.tracking import Tracker
-from densereid.train.evaluation.evaluate import evaluate, has_protocol
-from densereid.train.evaluation.metrics import Scores
+from densereid.train.evaluation.evaluate import evaluate
+from densereid.train.evaluation.metrics import Scores, ScoringError
 from densereid.train.families import draw_regions_of_batch, loss_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitResult:
-    """A finished run: its folder and checkpoints, and the last scores where the store can be evaluated."""
+    """A finished run: its folder and checkpoints, and its scores where it could be evaluated."""
 
     run_folder: Path
     epochs: int
@@ -47,6 +48,10 @@ class FitResult:
     best_path: Path | None
     seconds: float
     """Of this call."""
+    is_first: bool = True
+    """Whether this is the process that writes and reports: one of those that torchrun starts."""
+    problem: str = ""
+    """Why the evaluation at the end failed; empty where there was none to make, or it gave scores."""
 
 
 def fit(
@@ -59,34 +64,48 @@ def fit(
     feed: str = "auto",
     seed: int = 0,
     resume: bool = True,
+    lengthen: bool = True,
     on_event: OnEvent | None = None,
 ) -> FitResult:
     """Train ``config`` on the store's training split, in ``run_folder``.
 
-    Continues from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which
-    starts again and discards the folder's checkpoints. ``feed`` is how batches come
-    (:mod:`densereid.train.data.loading`); ``workers`` processes read ahead, 0 reads in this one. Under torchrun each
-    process trains on its share of every batch, and the first one writes. Events go to ``on_event``, or
-    to the console. Ctrl-C loses at most the epoch in progress. Raises UserError for mistakes in the
-    config or the store, another run's folder, a store that cannot be read any more, too little memory,
-    and a loss that is not a number.
+    Continues from the folder's ``last.pt`` when it is the same run, unless ``resume`` is False, which starts again and
+    discards the folder's checkpoints. More epochs than a finished run has ``lengthen`` it, where its learning rates
+    would have been the same. ``feed`` is how batches come (:mod:`densereid.train.data.loading`); ``workers`` processes
+    read ahead, 0 reads in this one. Under torchrun each process trains on its share of every batch, and the first one
+    evaluates and writes. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
+    Where nothing can be scored or an evaluation fails, the log says so and training goes on. Raises UserError for wrong
+    config or store, another run's folder, a lost store, too little memory or disk, and a loss that is not a number.
     """
     started = perf_counter()
     keep_freed_memory()
-    run_folder.mkdir(parents=True, exist_ok=True)
-    with console_progress() if on_event is None else nullcontext(on_event) as report:
-        run = prepare_run(config, store, run_folder, device=device, seed=seed, resume=resume, on_event=report)
+    fabric = start_fabric(device, precision=config.precision)
+    shown = console_progress() if on_event is None and fabric.is_global_zero else nullcontext(on_event or _nothing)
+    with shown as report:
+        run = prepare_run(
+            config, store, run_folder, fabric=fabric, seed=seed, resume=resume, lengthen=lengthen, on_event=report
+        )
         _train(run, feed, workers)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
-    best = run_folder / BEST
-    scores = Scores(**run.scores) if run.scores else None  # type: ignore[arg-type]
-    best_path = best if best.is_file() else None
-    return FitResult(run_folder, run.epoch, run.step, scores, run_folder / LAST, best_path, perf_counter() - started)
+    return _result(run, perf_counter() - started)
+
+
+def _nothing(_event: Event) -> None:
+    """The other processes of a training report nothing."""
+
+
+def _result(run: Run, seconds: float) -> FitResult:
+    best = run.folder / BEST
+    scores = Scores(**run.scores) if run.scores_epoch == run.epoch else None  # type: ignore[arg-type]
+    return FitResult(
+        run.folder, run.epoch, run.step, scores, run.folder / LAST, best if best.is_file() else None, seconds,
+        run.fabric.is_global_zero, run.problem,
+    )  # fmt: skip
 
 
 def _train(run: Run, feed: str, workers: int) -> None:
     """Evaluate and train in turn until every epoch is done; each finished epoch is saved."""
-    config, can_evaluate = run.config, has_protocol(run.store)
+    config = run.config
     sampler = PKSampler(
         run.dataset.labels,
         identities=config.sampling.identities,
@@ -101,7 +120,7 @@ def _train(run: Run, feed: str, workers: int) -> None:
     feeder: Feeder | None = None
     try:
         while True:
-            if can_evaluate and _evaluation_is_due(run):
+            if run.can_evaluate and _evaluation_is_due(run):
                 _evaluate(run, tracker)
             if run.epoch >= config.epochs:
                 return
@@ -220,7 +239,14 @@ def _evaluation_is_due(run: Run) -> bool:
 
 
 def _evaluate(run: Run, tracker: Tracker | None) -> None:
-    scores = evaluate(run.module, run.store, config=run.config, device=run.fabric.device)
+    """Score the run in its first process, and keep it; where that fails, say so."""
+    scores, run.problem = by_the_first(run.fabric, lambda: _scores_or_problem(run))
+    if scores is None:
+        log.warning(
+            "No scores after epoch %d: %s. The run goes on without them; `python -m pipeline evaluate %s` tries again.",
+            run.epoch, run.problem, run.folder,
+        )  # fmt: skip
+        return
     run.scores, run.scores_epoch = asdict(scores), run.epoch
     if tracker is not None:
         named = {f"scores/{name}": value for name, value in run.scores.items()}
@@ -231,3 +257,18 @@ def _evaluate(run: Run, tracker: Tracker | None) -> None:
     save_run(run, LAST)
     if tracker is not None:
         run.on_event(Evaluated(run.epoch, scores))
+
+
+def _scores_or_problem(run: Run) -> tuple[Scores | None, str]:
+    """The scores, or why there are none. Raises UserError where the store is lost and nothing but scores is left to do:
+    once it is back, the same command makes them."""
+    try:
+        return evaluate(run.module, run.store, config=run.config, device=run.fabric.device), ""
+    except UserError as error:
+        if run.epoch == run.config.epochs and not isinstance(error, ScoringError):
+            raise
+        return None, error.problem
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, f"out of memory on {run.fabric.device}: {first_line(error)}"

@@ -9,18 +9,70 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.config.train_config import TrainConfig, config_diff
+from densereid.train.config.train_config import TrainConfig, config_diff, setting_values
+from densereid.train.config.validation import setting_text
 from densereid.train.data.randomness import restore_random_states
-from densereid.train.engine.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
+from densereid.train.engine.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    checkpoint_path,
+    load_checkpoint,
+    load_weights,
+)
+from densereid.train.engine.schedule import rate_at
 
 log = logging.getLogger(__name__)
 
-_FREE_TO_CHANGE = {
-    "name", "epochs", "evaluate_every", "log_every", "compile", "model.pretrained", "model.initial", "evaluate.feature",
-    "magnifier.attributes", "tuned_for",
+_CHANGES_NO_RESULT = {
+    "name", "tuned_for", "log_every", "compile", "magnifier.attributes", "magnifier.attribute_groups",
 }  # fmt: skip
+"""Settings in which the command may differ from the run. The attributes themselves are in the checkpoint."""
+_REMEDY = (
+    "A run keeps the settings that it began with: give the same ones to continue it. For another run choose another "
+    "RUN_ROOT or SEED, or start this one again with FRESH=1 (--fresh), which discards its checkpoints."
+)
+_PARTS = 100
 _OF_ITS_PERSONS = ("classify_", "attribute_targets")
 """Beginnings of the names of what belongs to the training persons: classifiers, and attributes to learn."""
+
+
+def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool) -> Checkpoint | None:
+    """The checkpoint from which a run of ``config`` in ``folder`` continues, its tensors unread; None for a new run.
+
+    ``lengthen``: whether more epochs are wanted of a finished run; they are possible where its epochs would have been
+    the same. Raises UserError where the folder holds a run of other settings or of another seed, or ``best.pt`` alone.
+    """
+    path = folder / LAST
+    if not path.is_file():
+        if (folder / BEST).is_file():
+            raise UserError(
+                f"{folder} has {BEST} and no {LAST}, from which alone a run continues",
+                f"Bring {LAST} back, or choose another RUN_ROOT or SEED; FRESH=1 (--fresh) starts again and discards "
+                f"{BEST}. evaluate, export and INITIAL can use it as it is.",
+            )
+        return None
+    checkpoint = load_checkpoint(path, tensors=False)
+    before, wanted = setting_values(checkpoint.config), setting_values(config)
+    changed = [key for key in config_diff(checkpoint.config, config) if key not in _CHANGES_NO_RESULT]
+    if lengthen and _is_longer(checkpoint, config):
+        changed.remove("epochs")
+    if changed:
+        values = (
+            f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} here)" for key in changed
+        )
+        raise UserError(f"{path} was trained with other settings: {', '.join(values)}", _REMEDY)
+    if checkpoint.seed != seed:
+        raise UserError(f"{path} was trained with seed {checkpoint.seed}, not {seed}", _REMEDY)
+    return checkpoint
+
+
+def _is_longer(checkpoint: Checkpoint, config: TrainConfig) -> bool:
+    """Whether ``config`` has more epochs than a run that is finished, and the same learning rates until there."""
+    done = checkpoint.config.epochs
+    epochs = [done * part / _PARTS for part in range(_PARTS)]
+    same_rates = all(rate_at(checkpoint.config, epoch) == rate_at(config, epoch) for epoch in epochs)
+    return config.epochs > done == checkpoint.epoch and same_rates
 
 
 def resume_run(
@@ -28,30 +80,32 @@ def resume_run(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     *,
-    config: TrainConfig,
-    seed: int,
+    epochs: int,
     store: dict[str, str],
     num_identities: int,
 ) -> Checkpoint:
     """Load the checkpoint at ``path`` into network, optimiser and the random states; returns it.
 
     ``store`` is what :func:`densereid.train.engine.checkpoint.store_fingerprint` says of the store of this run.
-
-    Raises UserError where it belongs to another config, seed or store.
+    Raises UserError where the checkpoint belongs to another store or other attributes, or is no ``last.pt``.
     """
     checkpoint = load_checkpoint(path)
-    remedy = "Choose another RUN_ROOT or SEED, or start this run again with FRESH=1 (--fresh)."
-    changed = [key for key in config_diff(checkpoint.config, config) if key not in _FREE_TO_CHANGE]
-    if changed:
-        raise UserError(f"{path} was trained with other settings: {', '.join(changed)} differ", remedy)
-    if checkpoint.seed != seed:
-        raise UserError(f"{path} was trained with seed {checkpoint.seed}, not {seed}", remedy)
     if checkpoint.store["digest"] != store["digest"] or checkpoint.num_identities != num_identities:
-        raise UserError(f"{path} was trained on another store: {checkpoint.store['path']}, not {store['path']}", remedy)
+        raise UserError(
+            f"{path} was trained on another store: {checkpoint.store['path']}, not {store['path']}", _REMEDY
+        )
+    if not checkpoint.optimiser:
+        raise UserError(
+            f"{path} has no optimiser state, as a {BEST}: a run continues from {LAST} alone",
+            "Bring the run's own file back, or start another run from these weights: INITIAL=FILE.",
+        )
+    attributes = network.state_dict().get("attribute_targets")
+    if attributes is not None and not torch.equal(attributes.cpu(), checkpoint.model["attribute_targets"]):
+        raise UserError(f"{path} was trained with other attributes than those of magnifier.attributes", _REMEDY)
     load_weights(network, checkpoint, path)
     optimiser.load_state_dict(checkpoint.optimiser)
     restore_random_states(checkpoint.random)
-    log.info("Continuing %s after epoch %d of %d.", path.parent, checkpoint.epoch, config.epochs)
+    log.info("Continuing %s after epoch %d of %d.", path.parent, checkpoint.epoch, epochs)
     return checkpoint
 
 

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import yaml
 from lightning_fabric import Fabric
 
 from densereid.data_catalog.errors import UserError, first_line
-from densereid.data_catalog.files.atomic import remove_partial
+from densereid.data_catalog.files.atomic import remove_partial, write_bytes
 from densereid.data_catalog.store.schema import Split
-from densereid.train.config.train_config import TrainConfig, to_dict
+from densereid.train.config.train_config import TrainConfig, config_diff, to_dict
 from densereid.train.data.dataset import StoreDataset, StoreReader
 from densereid.train.data.randomness import random_states
 from densereid.train.engine.checkpoint import (
     BEST,
     LAST,
     Checkpoint,
+    checkpoint_problem,
     library_versions,
     save_checkpoint,
     store_fingerprint,
 )
-from densereid.train.engine.checks import add_attribute_targets, check_store, resolve_attributes
+from densereid.train.engine.checks import add_attribute_targets, check_disk, check_store, resolve_attributes
 from densereid.train.engine.events import OnEvent
-from densereid.train.engine.resume import resume_run, start_from
+from densereid.train.engine.processes import by_the_first
+from densereid.train.engine.resume import check_folder, resume_run, start_from
+from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
+
+log = logging.getLogger(__name__)
+
+
+CONFIG_FILE = "config.yaml"
 
 
 @dataclass
@@ -46,11 +54,15 @@ class Run:
     on_event: OnEvent
     described_store: dict[str, str]
     """What checkpoints say of the store, read while it was whole."""
+    can_evaluate: bool
+    """Whether its labels can be scored."""
     epoch: int = 0
     step: int = 0
     best: float = -1.0
     scores: dict[str, float] = field(default_factory=dict)
     scores_epoch: int = -1
+    problem: str = ""
+    """Why the last evaluation gave no scores; empty where it did."""
     step_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -66,32 +78,40 @@ def prepare_run(
     store: StoreReader,
     folder: Path,
     *,
-    device: torch.device | str,
+    fabric: Fabric,
     seed: int,
     resume: bool,
+    lengthen: bool,
     on_event: OnEvent,
 ) -> Run:
-    """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s."""
-    fabric = start_fabric(device, precision=config.precision)
+    """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s.
+
+    Nothing is written before everything is known to fit.
+    """
+    before = check_folder(folder, config, seed=seed, lengthen=lengthen) if resume else None
     needs = training_arrays(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
     check_store(config, dataset)
+    can_evaluate = by_the_first(fabric, lambda: has_protocol(store))
     described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
-    continues = resume and (folder / LAST).is_file()
-    network = _first_network(config, dataset, seed=seed, continues=continues)
-    options = config.optimiser
-    optimiser = torch.optim.Adam(
-        network.parameters(), betas=(options.beta1, options.beta2), weight_decay=options.weight_decay, fused=True
-    )
-    wrapped, wrapped_optimiser = fabric.setup(network, optimiser)
-    run = Run(config, store, folder, seed, fabric, dataset, wrapped, wrapped_optimiser, on_event, described)
-    if continues:
+    network = _first_network(config, dataset, seed=seed, continues=before is not None)
+    optimiser = _optimiser(config, network)
+    wrapped = fabric.setup(network, optimiser)
+    run = Run(config, store, folder, seed, fabric, dataset, *wrapped, on_event, described, can_evaluate)  # type: ignore[call-arg]
+    if before is not None:
         _restore(run, optimiser)
     fabric.barrier()  # every process has looked for last.pt before the first one may remove it
     if fabric.is_global_zero:
-        _prepare_folder(run, continues=continues)
+        _prepare_folder(run, None if before is None else before.config)
     return run
+
+
+def _optimiser(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    options = config.optimiser
+    return torch.optim.Adam(
+        network.parameters(), betas=(options.beta1, options.beta2), weight_decay=options.weight_decay, fused=True
+    )
 
 
 def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, continues: bool) -> torch.nn.Module:
@@ -115,8 +135,7 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
         run.folder / LAST,
         run.module,
         optimiser,
-        config=run.config,
-        seed=run.seed,
+        epochs=run.config.epochs,
         store=run.described_store,
         num_identities=run.dataset.num_identities,
     )
@@ -124,45 +143,39 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
     run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
 
 
-def _prepare_folder(run: Run, *, continues: bool) -> None:
-    """Remove what is left of an older run or of a killed process, and write the config."""
-    for name in () if continues else (LAST, BEST):
-        (run.folder / name).unlink(missing_ok=True)
-    remove_partial(run.folder)  # of a process killed while it wrote a checkpoint
-    content = yaml.safe_dump(to_dict(run.config), sort_keys=False)
-    (run.folder / "config.yaml").write_text(content, encoding="utf-8")
+def _prepare_folder(run: Run, before: TrainConfig | None) -> None:
+    """Remove what is left of an older run or of a killed process; write the config where it is not the one ``before``.
 
-
-def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
-    """Fabric on ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``; under torchrun, one of its processes.
-
-    Processes share gradients (DDP); batch norm and the triplet loss see each process's own share.
+    Raises UserError, and does nothing, where the checkpoints will not fit.
     """
-    if str(device) == "auto":
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
-    several: dict[str, Any]
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        several = {"devices": here, "num_nodes": world // here, "strategy": "ddp"}
-    else:
-        several = {"devices": 1 if chosen.type == "cpu" else [chosen.index or 0]}
-    fabric = Fabric(accelerator=chosen.type, precision=precision, **several)  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
+    unfinished = run.epoch < run.config.epochs
+    if unfinished:
+        check_disk(run.folder, run.module)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(run.folder)  # of a process killed while it wrote a checkpoint
+    for name in () if before is not None else (LAST, BEST):
+        (run.folder / name).unlink(missing_ok=True)
+    path, changed = run.folder / CONFIG_FILE, () if before is None else config_diff(before, run.config)
+    if before is None or not path.is_file() or (changed and unfinished):
+        content = yaml.safe_dump(to_dict(run.config), sort_keys=False)
+        write_bytes(path, content.encode())
+    if changed and unfinished:
+        log.info("Changed from here on, and in %s: %s.", path, ", ".join(changed))
 
 
 def save_run(run: Run, name: str) -> None:
-    """Write ``last.pt`` or ``best.pt``; raises UserError, and writes nothing, where a weight is not a number."""
+    """Write ``last.pt``, or ``best.pt`` without the optimiser's state, which is twice as large as the weights.
+
+    Raises UserError, and writes nothing, where a weight, a buffer or a state of the optimiser is not finite.
+    """
     if not run.fabric.is_global_zero:
         return
-    finite = torch.stack([parameter.isfinite().all() for parameter in run.module.parameters()]).all()
-    if not bool(finite):
-        stop_not_finite(run, "a weight is not a number")
+    model, optimiser = run.module.state_dict(), run.optimiser.state_dict()
+    if problem := checkpoint_problem(model, optimiser):
+        stop_not_finite(run, problem)
     checkpoint = Checkpoint(
-        model=run.module.state_dict(),
-        optimiser=run.optimiser.state_dict(),
+        model=model,
+        optimiser=optimiser if name == LAST else {},
         epoch=run.epoch,
         step=run.step,
         best=run.best,

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.evaluation.metrics import Labels, Scores, chunks, score_parts, squared_distances
+from densereid.train.evaluation.metrics import (
+    Labels,
+    Scores,
+    check_embeddings,
+    chunks,
+    score_parts,
+    squared_distances,
+)
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -42,6 +49,12 @@ class Reranking:
                 f"re-ranking with k1={self.k1}, k2={self.k2}, lambda={self.weight}",
                 "k1 and k2 are at least 1, lambda is within 0..1; the paper has 20, 6 and 0.3.",
             )
+        if self.k2 > self.k1 + 1:
+            raise UserError(
+                f"re-ranking with k1={self.k1}, k2={self.k2}: the neighbourhood has k1 + 1 = {self.k1 + 1} images, "
+                f"and {self.k2} of them are to be averaged",
+                "k2 is at most k1 + 1 (the image itself and its k1 neighbours); the paper has 20 and 6.",
+            )
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,14 @@ def reranked_scores(
     *,
     chunk: int = 256,
 ) -> Scores:
-    """As :func:`densereid.train.evaluation.metrics.score_embeddings`, with distances changed by re-ranking."""
+    """As :func:`densereid.train.evaluation.metrics.score_embeddings`, with distances changed by re-ranking.
+
+    Raises UserError as :func:`reranked_distances`, too.
+    """
     if not settings.keep_junk:
         kept = torch.nonzero(gallery_labels.person_id != -1)[:, 0]
         gallery = gallery[kept.to(gallery.device)]
-        gallery_labels = Labels(gallery_labels.person_id[kept], gallery_labels.camera_id[kept])
+        gallery_labels = gallery_labels.chosen(kept)
     parts = reranked_distances(query, gallery, settings, chunk=chunk)
     return score_parts(parts, query_labels, gallery_labels)
 
@@ -76,10 +92,17 @@ def reranked_distances(
     """Re-ranked distances of ``chunk`` queries at a time, float32 (chunk, num_gallery), and which queries they are.
 
     ``query`` and ``gallery``: embeddings (., D). With N images of both together, memory grows with chunk * N and with
-    N * k1 * k2, never with N * N.
+    N * k1 * k2, never with N * N. Raises UserError where k1 is N or more, and ScoringError where embeddings or their
+    distances are not finite.
     """
     images = torch.cat((query, gallery)).float()
-    neighbours = _find_neighbours(images, min(settings.k1 + 1, len(images)), chunk)
+    if settings.k1 >= len(images):
+        raise UserError(
+            f"re-ranking with k1={settings.k1}: query and gallery have {len(images)} images together",
+            f"k1 is less than their number, here at most {len(images) - 1}; so few images are scored without RERANK.",
+        )
+    check_embeddings(images, "embeddings of query and gallery")
+    neighbours = _find_neighbours(images, settings.k1 + 1, chunk)
     encodings = _encode(images, neighbours, settings.k1, chunk)
     encodings = _expanded(encodings, neighbours.nearest[:, : settings.k2], chunk)
     of_gallery = _by_column(encodings, first_row=len(query))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
+from densereid.train.networks.finite import not_finite
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights, or a logged notice and random ones
     where they cannot be loaded; the small one has none); or the path of a state dict, for the small one
     as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random (``conv5_pretrained=False``).
-    Raises UserError for a file that is missing or does not fit.
+    Raises UserError for a file that is missing, does not fit, or holds values that are not finite.
     """
     small = name == "small"
     network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
@@ -132,6 +133,8 @@ def _load(
     """Load everything but ``skip`` strictly; the classifier of 1,000 classes is never wanted."""
     wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(skip)}
     given = {key: value for key, value in state.items() if not key.startswith(skip)}
+    if problem := not_finite(given):
+        raise UserError(f"weights {source!r}: {problem}", "They cannot train anything: give other weights.")
     different = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
     problems = {
         "missing": sorted(set(wanted) - set(given)),

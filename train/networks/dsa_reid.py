@@ -63,7 +63,10 @@ class EmbeddingNetwork(nn.Module):
         self.main = main
 
     def forward(self, image: Tensor) -> Tensor:
-        """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch."""
+        """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch.
+
+        With the weights of one branch alone, its feature.
+        """
         return concat_normalise(self.main(image))
 
 
@@ -172,9 +175,14 @@ class DSAReid(nn.Module):
             features = self.fuse(features, dsap)
         return concat_normalise({name: value for name, value in features.items() if branch in ("", name)})
 
-    def inference_network(self) -> EmbeddingNetwork:
-        """A copy for inference, in evaluation mode."""
-        return EmbeddingNetwork(copy.deepcopy(self.main)).eval()
+    def inference_network(self, feature: str = "f") -> EmbeddingNetwork:
+        """A copy for inference, in evaluation mode; for ``f_global`` or ``f_local`` without the other branch."""
+        main = copy.deepcopy(self.main)
+        if feature == f"f_{GLOBAL}" and hasattr(main, "part_branches"):
+            del main.part_branches
+        if feature == f"f_{LOCAL}" and hasattr(main, "global_branch"):
+            del main.global_branch
+        return EmbeddingNetwork(main).eval()
 
 
 def dsa_arrays(config: ModelConfig) -> tuple[str, ...]:

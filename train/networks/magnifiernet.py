@@ -86,7 +86,11 @@ class MagnifierStream(nn.Module):
             return None  # without masks given SFB alone reads any
         logits = self.mask_head(conv5_map)
         outputs["mask_logits"] = logits
-        part_maps = one_hot_part_maps(logits.argmax(1)) if given is None else given
+        if given is None:
+            # Where logits are no numbers, neither is what is read under the largest of them.
+            wrong = ~logits.isfinite().flatten(1).all(1)[:, None, None, None]
+            given = one_hot_part_maps(logits.argmax(1)).masked_fill(wrong, torch.nan)
+        part_maps = given
         return resize_part_maps(part_maps, (conv5_map.shape[2], conv5_map.shape[3]), resize=self.config.mask_resize)
 
     def _helped(self, conv5_map: Tensor, part_maps: Tensor | None, outputs: dict[str, Tensor]) -> Tensor:
@@ -182,11 +186,14 @@ class MagnifierReid(nn.Module):
         del dsap
         return concat_normalise(_chosen(self.main(image), self.main.widths, feature))
 
-    def inference_network(self) -> MagnifierEmbedding:
-        """A copy for inference, in evaluation mode."""
+    def inference_network(self, feature: str = "f") -> MagnifierEmbedding:
+        """A copy for inference, in evaluation mode; for ``f_fusion`` and the like without what other branches need."""
         main = copy.deepcopy(self.main)
+        main.widths = {name: width for name, width in main.widths.items() if feature in ("f", f"f_{name}")}
+        main.regularise = main.regularise if REGULARISATION in main.widths else None
+        main.fuse = main.fuse if FUSION in main.widths else None
         if main.fuse is None:
-            main.mask_head = None
+            main.mask_head = main.facilitator = None
         return MagnifierEmbedding(main).eval()
 
 

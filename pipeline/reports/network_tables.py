@@ -1,0 +1,55 @@
+"""Tables about networks: their scores, their settings, their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from densereid.train.config.train_config import TrainConfig
+from densereid.train.config.validation import setting_text
+from densereid.train.engine.describe import parameter_table, settings_table
+from densereid.train.evaluation.metrics import Scores
+
+_SCORES = {
+    "Rank-1": "rank_1", "Rank-5": "rank_5", "Rank-10": "rank_10", "mAP": "mean_average_precision",
+    "mAP (trapezoid)": "trapezoid_average_precision", "mINP": "mean_inverse_negative_penalty",
+}  # fmt: skip
+
+
+def scores_table(title: str, scores: Mapping[str, Scores]) -> Table:
+    """Rank-1, 5, 10, mAP, the original Market-1501 code's mAP (trapezoids) and mINP in percent, one row a network."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("network")
+    for column in (*_SCORES, "queries"):
+        table.add_column(column, justify="right")
+    for name, row in scores.items():
+        values = (f"{100 * getattr(row, score):.1f}" for score in _SCORES.values())
+        table.add_row(name, *values, str(row.num_valid_queries))
+    return table
+
+
+def ranked_by(config: TrainConfig) -> str:
+    """The network's name, and the feature that its scores are of where that is not f."""
+    feature = config.evaluate.feature
+    return config.name if feature == "f" else f"{config.name}, {feature}"
+
+
+def described_settings(config: TrainConfig) -> Table:
+    """Every setting with its value and meaning; what is not the default has a star."""
+    table = Table(title=f"{config.name} (* = not the default)", title_justify="left")
+    for column in ("setting", "value", "meaning"):
+        table.add_column(column)
+    for row in settings_table(config):
+        table.add_row(row.key, f"{setting_text(row.value)}{' *' if row.is_changed else ''}", row.help)
+    return table
+
+
+def described_parameters(config: TrainConfig, identities: int) -> Table:
+    """How many parameters the network's modules have, for a number of training identities."""
+    table = Table(title=f"parameters, {identities} identities", title_justify="left")
+    table.add_column("module")
+    table.add_column("parameters", justify="right")
+    for name, number in parameter_table(config, identities):
+        table.add_row(name, f"{number:,}")
+    return table
