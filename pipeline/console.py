@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,8 +14,20 @@ if TYPE_CHECKING:
 
 
 def print_status(text: str) -> None:
-    """A line for the person at the terminal; results go to standard output, this does not."""
-    click.echo(text, err=True)
+    """A line for the person at the terminal; results go to standard output, this does not.
+
+    It goes through ``sys.stderr`` as it is at this moment: while a bar is drawn, rich puts its own there, which writes
+    lines above the bar instead of at its end.
+    """
+    click.echo(text, file=sys.stderr)
+
+
+class StatusHandler(logging.StreamHandler[TextIO]):
+    """Logged lines beside those of :func:`print_status`, and as they."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's text."""
+        print_status(self.format(record))
 
 
 def print_dry_run(report: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from torch import Tensor
 
 from densereid.data_catalog.store.schema import Geometry, arrays_written
@@ -101,3 +102,10 @@ def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1)
     assert "Traceback" not in result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def given_by_make(patch: pytest.MonkeyPatch, goals: str, **variables: str) -> None:
+    patch.setenv("DENSEREID_MAKE_GOALS", goals)
+    patch.setenv("DENSEREID_MAKE_VARIABLES", " ".join(variables))
+    for name, value in variables.items():
+        patch.setenv(f"DENSEREID_{name}", value)

@@ -115,7 +115,7 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
     )  # fmt: skip
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
     (entry,) = recorded_runs(path)
-    assert entry["command"] == "python -m pipeline preprocess --shard-rows 32"
+    assert "-m pipeline preprocess --shard-rows 32 --dataset synthetic --data-root " in entry["command"]
     assert (entry["shards"], entry["computed_by"]) == (3, "this process")
     write_store(plan, format=format)
     assert contents(path) == contents(stores[format])

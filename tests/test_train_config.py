@@ -78,11 +78,11 @@ def test_mistakes_are_named(overrides: dict[str, object], message: str) -> None:
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `python -m pipeline describe` lists the"
+        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `densereid describe` lists the"
     ):
         load_config("dsa-ried")
     with pytest.raises(
-        UserError, match=r"none.yaml does not exist\nGive its path, or a name such as dsa-reid; `python"
+        UserError, match=r"none.yaml does not exist\nGive its path, or a name such as dsa-reid; `densereid"
     ):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1")
@@ -149,7 +149,7 @@ def test_files_hold_plain_values() -> None:
         ({"schedule.peak": 0}, "is 0; expected a number, more than 0"),
         ({"augmentation.erase_area_min": 0.5}, r"erase_area_min and _max is \(0.5, 0.4\); expected 0 < min <= max < 1"),
         ({"sampling": None}, r"unknown setting 'sampling'\nDid you mean sampling.identities or sampling.images\?"),
-        ({"quux": 1}, r"unknown setting 'quux'\n`python -m pipeline describe dsa-reid` lists all"),
+        ({"quux": 1}, r"unknown setting 'quux'\n`densereid describe dsa-reid` lists all"),
     ],
 )
 def test_mistakes_of_type_are_named(overrides: dict[str, object], message: str) -> None:

@@ -65,7 +65,7 @@ def _check_url(path: AnyPath, format: str) -> None:
     if isinstance(path, UrlPath) and not FORMATS[format].SUPPORTS_URL:
         raise UserError(
             f"an {format} store cannot live at {path}: it needs a local folder",
-            "use STORE=zarr there, or a local STORE_ROOT; `python -m pipeline convert` makes one from the other",
+            "use STORE=zarr there, or a local STORE_ROOT; `densereid convert` makes one from the other",
         )
 
 

@@ -10,8 +10,11 @@ import click
 
 import densereid
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.cli.command import LazyGroup
-from densereid.pipeline.exit import failed, interrupted, stop_at_once_when_interrupted_twice
+from densereid.pipeline.cli.command import LazyGroup, as_parameters, name_in
+from densereid.pipeline.cli.variables import all_commands
+from densereid.pipeline.console import StatusHandler, print_status
+from densereid.pipeline.exit import explained, failed, interrupted, stop_at_once_when_interrupted_twice
+from densereid.pipeline.invocation import program
 
 _DATASETS, _STORES, _MODELS = (f"densereid.pipeline.cli.{name}_commands" for name in ("dataset", "store", "model"))
 
@@ -52,7 +55,7 @@ def cli() -> None:
     environment.
     """
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(format="%(message)s", handlers=[StatusHandler()], force=True)
     logging.getLogger("densereid").setLevel(logging.INFO)  # the libraries' chatter is not for users
 
 
@@ -70,12 +73,27 @@ def main() -> None:
             raise
         code = interrupted()
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _misused(error)
     except UserError as error:
-        code = failed(error.problem, error.remedy)
-    except OSError as error:  # a full disk, a read-only folder, a file that vanished: the system's own words
-        where = f": {error.filename}" if error.filename else ""
-        code = failed(f"{error.strerror or error}{where}", "what is finished is kept; run the same command again")
+        code = failed(_as_typed(error.problem), _as_typed(error.remedy))
+    except OSError as error:
+        code = failed(*map(_as_typed, explained(error)))
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_typed(text: str) -> str:
+    """A message with the options of all commands as they were typed."""
+    from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
+
+    return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+
+
+def _misused(error: click.ClickException) -> int:
+    """Print what click, or the check of the variables, says of a wrong option; the exit code."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    print_status(f"Error: {_as_typed(error.format_message())}")
+    if context is not None:
+        words = " ".join((program(), name_in(context))).strip()
+        print_status(f"`{words} --help` lists what it takes.")
+    return error.exit_code

@@ -123,7 +123,7 @@ class DerivedTask:
         if damaged:
             raise UserError(
                 f"shard {self.shard} of {self.source.path} is damaged: {', '.join(damaged)}",
-                f"`python -m pipeline verify {self.source.path}` says what else is",
+                f"`densereid verify {self.source.path}` says what else is",
             )
         write_shard(self.path, shard=self.shard, rows=rows, notes=notes)
 

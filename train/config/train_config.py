@@ -122,7 +122,7 @@ def load_config(
         if tuned is not None:
             values |= {**tuned, "tuned_for": dataset}
     if asked and values.get("tuned_for") != asked:
-        listed = f"`python -m pipeline describe {name_or_path}` lists those for which it has some."
+        listed = f"`densereid describe {name_or_path}` lists those for which it has some."
         raise UserError(f"{values['name']} has no settings for dataset {asked!r}", listed)
     return from_dict({**values, **changes})
 
