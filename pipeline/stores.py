@@ -24,7 +24,7 @@ from densereid.pipeline.store_choice import derivable_from, existing_request
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, list_failures, write_store
-from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
+from densereid.preprocess.writing.forecast import check_memory, check_space, disk_full, is_disk_full, measure
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
 from densereid.preprocess.writing.provenance import record_run
 
@@ -136,6 +136,8 @@ def _fill(request: StoreRequest, plan: StorePlan, shards: list[int], *, title: s
             f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written"
         )
     gpus = gpus_to_share(request.device)
+    if request.scheduler is None:
+        check_memory(plan)
     with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         print_status(f"{len(shards)} shards, computed by {where}")
         if isinstance(plan, Plan) and not request.ignore_space:

@@ -24,7 +24,14 @@ from densereid.pipeline.commands.dry_run import dry_run_report
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import write_store
-from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
+from densereid.preprocess.writing.forecast import (
+    NullEstimator,
+    check_memory,
+    check_space,
+    is_disk_full,
+    measure,
+    raw_bytes,
+)
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
 
@@ -215,3 +222,14 @@ def test_the_null_estimator_finds_no_person() -> None:
     assert charts.iuv.shape == (3, 8, 4, 3)
     assert not charts.iuv.any()
     assert np.isnan(charts.box).all()
+
+
+def test_shards_that_are_larger_than_the_memory_are_refused_before_anything_is_read(
+    synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan]
+) -> None:
+    plan = make_plan(synthetic_root, tmp_path / "store", size=(4096, 4096), dsap_size=512, shard_rows=65536)
+    check_memory(make_plan(synthetic_root, tmp_path / "store"))
+    many = replace(plan, dataset=replace(plan.dataset, records=plan.dataset.records * 10_000))
+    with pytest.raises(UserError, match=r"2 shards of 65536 images of 4096x4096 with DSAP images of 512x512") as told:
+        check_memory(many)
+    assert "smaller SIZE or DSAP_SIZE" in told.value.remedy

@@ -6,7 +6,6 @@ shard would read as fill values, so the markers say whether a store is complete,
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import make_folder, remove_partial, write_json
+from densereid.data_catalog.files.atomic import make_folder, remove_partial, write_bytes, write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.store import hdf5_format, zarr_format
 from densereid.data_catalog.store.schema import (
@@ -28,6 +27,7 @@ from densereid.data_catalog.store.schema import (
     Geometry,
     check_rows,
 )
+from densereid.data_catalog.store.shard_markers import read_marker
 from densereid.data_catalog.store.store_format import StoreFormat
 
 MARKER_CACHE_SECONDS = 30.0
@@ -101,7 +101,7 @@ class Store:
     def __init__(self, path: AnyPath) -> None:
         self.path = path
         self.format, self.attributes = _recognise(path)
-        self.geometry = Geometry(**self.attributes["geometry"])
+        self.geometry = _geometry(path, self.attributes)
         self._reader = FORMATS[self.format].open_reader(path, self.geometry)
         self._complete_until = 0.0
 
@@ -118,8 +118,8 @@ class Store:
         return self._reader.array(name)
 
     def markers(self) -> dict[int, dict[str, Any]]:
-        """Marker of every finished shard, by shard number."""
-        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in self._marker_files()}
+        """Marker of every finished shard, by shard number. Raises UserError that names one that is damaged."""
+        return {int(file.stem): read_marker(file, self.geometry) for file in self._marker_files()}
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
@@ -136,16 +136,17 @@ class Store:
 
     def _marker_files(self) -> list[AnyPath]:
         files: list[AnyPath] = list((self.path / "shards").glob("[0-9]*.json"))
-        return sorted(files, key=lambda file: file.name)
+        return sorted((file for file in files if file.stem.isdecimal()), key=lambda file: file.name)
 
 
 def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
     """Open the zarr or HDF5 store in the folder or at the URL ``path``.
 
-    Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, and,
-    unless ``incomplete`` is given, where shards are missing.
+    Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, where a
+    marker is damaged, and, unless ``incomplete`` is given, where shards are missing.
     """
     store = Store(parse_path(path))
+    store.markers()
     missing = store.missing_shards()
     if missing and not incomplete:
         raise UserError(
@@ -176,7 +177,7 @@ def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callab
         )
     remove_leftovers(path)
     if (source.path / PROVENANCE).is_file():
-        write_json(path / PROVENANCE, json.loads((source.path / PROVENANCE).read_text(encoding="utf-8")))
+        write_bytes(path / PROVENANCE, (source.path / PROVENANCE).read_text(encoding="utf-8").encode())
     markers = source.markers()
     for shard in target.missing_shards():
         covered = source.geometry.shard_slice(shard)
@@ -189,6 +190,16 @@ def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callab
 
 def _marker_path(path: AnyPath, shard: int) -> AnyPath:
     return path / "shards" / f"{shard:05d}.json"
+
+
+def _geometry(path: AnyPath, attributes: Mapping[str, Any]) -> Geometry:
+    try:
+        return Geometry(**attributes["geometry"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not say its sizes: {attributes.get('geometry')!r} is no geometry",
+            "delete the store and create it again",
+        ) from error
 
 
 def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:

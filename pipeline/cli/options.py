@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from densereid.pipeline.cli.parameter_types import LOCATION, SETTING, SHORT_EDGES, SIZE, WORKERS, numbers
+from densereid.pipeline.cli.parameter_types import LOCATION, SEED, SETTING, SHORT_EDGES, SIZE, WORKERS, numbers
 from densereid.pipeline.estimators import AUTO_RULE, ESTIMATORS
-from densereid.pipeline.settings import STORE_FORMATS, defaults, parse_size
+from densereid.pipeline.settings import LARGEST_EDGE, STORE_FORMATS, defaults, parse_size
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -53,7 +53,7 @@ run_root = _option("run-root", "Folder of training runs and pictures.", usual=Tr
 store = _option("store", "Store format.", usual=True, type=click.Choice(STORE_FORMATS))
 size = _option("size", "Canonical image size.", usual=True, type=SIZE)
 model_size = _option("size", "Image size; the model's own unless given.", type=SIZE)
-dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", usual=True, type=int)
+dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", usual=True, type=click.IntRange(8, 512))
 collision = _option("collision", "Which pixel a DSAP texel takes.", usual=True, type=click.Choice(["last", "mean"]))
 estimator = _option(
     "estimator", f"Where dense pose comes from; {AUTO_RULE}.", usual=True, type=click.Choice(ESTIMATORS)
@@ -73,7 +73,10 @@ mode = _option(
     type=click.Choice(["crop", "detect"]),
 )
 short_edge = _option(
-    "short-edge", "Short edge of an image inside DensePose, in pixels.", usual=True, type=click.IntRange(min=1)
+    "short-edge",
+    "Short edge of an image inside DensePose, in pixels.",
+    usual=True,
+    type=click.IntRange(1, LARGEST_EDGE),
 )
 short_edges = _option(
     "short-edges", "Short edges to compare with 800, with commas.", type=SHORT_EDGES, default="128,192,256,384,512"
@@ -93,7 +96,10 @@ compiled = _option(
 )
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.")
 shard_rows = _option(
-    "shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=_shard_rows
+    "shard-rows",
+    "Images in a shard, the unit of work and of resuming.",
+    type=click.IntRange(32, 65536),
+    default=_shard_rows,
 )
 device = _option("device", "auto, cpu, cuda or cuda:N.", usual=True)
 workers = _option("workers", "Worker processes; 0 is this process, auto one for each GPU.", usual=True, type=WORKERS)
@@ -106,13 +112,13 @@ source = _option(
     "The store to derive from; the one of DATASET, SIZE and STORE with the usual DSAP images unless given.",
     type=LOCATION,
 )
-seed = _option("seed", "Seed of everything random.", usual=True, type=int)
+seed = _option("seed", "Seed of everything random.", usual=True, type=SEED)
 model = _option(
     "model",
     "Experiment: auto, dsa-reid, magnifiernet, another one (`describe` lists them), or a YAML file.",
     usual=True,
 )
-epochs = _option("epochs", "Epochs instead of the experiment's own.", type=int)
+epochs = _option("epochs", "Epochs instead of the experiment's own.", type=click.IntRange(1, 1_000_000))
 feed = _option(
     "feed",
     "How batches reach a step: disk (workers read), memory (decoded in RAM), device (decoded on the GPU); "
@@ -129,8 +135,8 @@ seeds = _option(
     "seeds", "Seeds of every row, with commas; more than one give mean and deviation.", type=numbers("SEEDS"),
     default="0",
 )  # fmt: skip
-compared_images = _option("images", "How many images to compare.", type=click.IntRange(min=1), default=64)
-images = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
+compared_images = _option("images", "How many images to compare.", type=click.IntRange(1, 10_000), default=64)
+images = _option("images", "How many images to show.", type=click.IntRange(1, 1000), default=12)
 rows = _option(
     "rows", "These rows of the store, with commas, instead of a random choice.", type=numbers("ROWS"), default=None
 )

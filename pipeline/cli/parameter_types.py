@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.settings import parse_size, parse_workers
+from densereid.pipeline.settings import LARGEST_EDGE, parse_size, parse_workers
 
 
 class Parsed(click.ParamType):
@@ -28,11 +29,13 @@ class Parsed(click.ParamType):
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """The numbers of a list with commas; UserError with the variable's ``name`` otherwise."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"{name} is '{text}'", "expected numbers with commas, for example 0,1,2") from error
+    """The numbers of a list with commas, from 0; UserError with the variable's ``name`` otherwise."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,10}", word) and int(word) <= LARGEST_SEED for word in words):
+        raise UserError(
+            f"{name} is '{text}'", f"expected numbers from 0 to {LARGEST_SEED} with commas, for example 0,1,2"
+        )
+    return tuple(map(int, words))
 
 
 def parse_edges(text: str) -> list[int]:
@@ -40,8 +43,11 @@ def parse_edges(text: str) -> list[int]:
     from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE  # here: it imports torch
 
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"SHORT_EDGES is '{text}'", "expected pixels with commas, for example 128,192,256,384,512")
+    if not all(re.fullmatch(r"\d{1,9}", word) and 0 < int(word) <= LARGEST_EDGE for word in words):
+        raise UserError(
+            f"SHORT_EDGES is '{text}'",
+            f"expected pixels from 1 to {LARGEST_EDGE} with commas, for example 128,192,256,384,512",
+        )
     edges = sorted({int(word) for word in words} - {REFERENCE_SHORT_EDGE})
     if not edges:
         raise UserError(f"SHORT_EDGES is '{text}'", f"expected something to compare with {REFERENCE_SHORT_EDGE}")
@@ -67,6 +73,11 @@ def numbers(name: str) -> Parsed:
     return Parsed(lambda text: parse_numbers(name, text), "NUMBERS")
 
 
+LARGEST_SEED = 2**32 - 1
+"""numpy takes no larger one, and none below 0."""
+
+SEED = click.IntRange(0, LARGEST_SEED)
+"""A seed: int."""
 SIZE = Parsed(parse_size, "HEIGHTxWIDTH")
 """An image size: (height, width)."""
 WORKERS = Parsed(parse_workers, "NUMBER")

@@ -124,7 +124,7 @@ def status_command(store_root: AnyPath, as_json: bool) -> None:
 @command("verify")
 @click.argument("store_path", metavar="[STORE_PATH]", type=LOCATION, required=False)
 @options.naming_options
-@click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
+@click.option("--sample", type=click.IntRange(0, 10_000), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
 def verify_command(request: StoreRequest, store_path: AnyPath | None, sample: int, seed: int) -> None:
     """Check a store: every byte against its checksum, a sample of rows against a fresh computation.

@@ -21,6 +21,7 @@ from densereid.preprocess.writing.forecast import (
     SHARDS_IN_MEMORY,
     MeasuredSample,
     NullEstimator,
+    check_memory,
     measure,
     raw_bytes,
 )
@@ -41,6 +42,8 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     device, _ = resolve_device(request.device)
     estimator, why = _estimator_or_null(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
+    if request.scheduler is None:
+        check_memory(plan)
     shards = _missing_shards(plan)
     rows = [plan.geometry.shard_slice(shard) for shard in shards]
     images = sum(covered.stop - covered.start for covered in rows)
