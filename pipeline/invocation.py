@@ -111,10 +111,11 @@ def next_command(command: str, *, without: Collection[str] = (), **named: object
     texts = {
         name.upper(): tuple(map(str, value if isinstance(value, list) else [value])) for name, value in named.items()
     }
-    left = _ONLY_ONCE | {name.upper() for name in without}
+    left = {name.upper() for name in without}
+    texts = {name: values for name, values in texts.items() if name not in left}
     for parameter in _running[0].parameters(command):
         given = _running[0].given.get(parameter.variable)
-        if given is not None and parameter.variable not in left:
+        if given is not None and parameter.variable not in left | _ONLY_ONCE:
             texts.setdefault(parameter.variable, given)
     if not by_make():
         return " ".join((program(), command, *_words(command, texts)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.settings import defaults, parse_size, size_text
@@ -50,6 +52,32 @@ def find_store(request: StoreRequest, store_path: AnyPath | None = None) -> Stor
     return open_store(path)
 
 
+def store_of_run(run: Path, recorded: Mapping[str, str], store_path: AnyPath | None = None) -> Store:
+    """The store at ``store_path``, or else that of a run's training, as its checkpoint has it ``recorded``; complete.
+
+    Where the project was moved, it is looked for beside the run, and known by its digest. Raises UserError with the
+    option that names it where it is not found.
+    """
+    if store_path is not None:
+        return open_store(store_path)
+    path = parse_path(recorded["path"])
+    if isinstance(path, UrlPath) or (path.is_absolute() and exists(path)):
+        return open_store(path)
+    from densereid.train.engine.checkpoint import store_fingerprint  # here: it imports torch
+
+    tails = [Path(*path.parts[-2:]), Path(path.name), *([] if path.is_absolute() else [path])]
+    folders = [Path.cwd(), *run.absolute().parents]
+    looked = list(dict.fromkeys(folder / tail for tail in tails for folder in folders))
+    for candidate in filter(exists, looked):
+        store = open_store(candidate, incomplete=True)
+        if not store.missing_shards() and store_fingerprint(store)["digest"] == recorded["digest"]:
+            return store
+    raise UserError(
+        f"the store that {run} was trained on is not at {path}, nor beside the run",
+        "give it with STORE_PATH=..., where it lies now, or another one to rank; `make status` lists those of a folder",
+    )
+
+
 def derivable_from(request: StoreRequest) -> Store | None:
     """A finished store with the request's images and dense pose, and other DSAP images: deriving loses nothing then."""
     same = (
@@ -64,7 +92,7 @@ def derivable_from(request: StoreRequest) -> Store | None:
 
 def stores_of(request: StoreRequest) -> list[Store]:
     """The readable stores of the request's dataset in its folder, by name, by an estimator that it may have."""
-    folders: list[AnyPath] = [path for path in request.store_root.glob("*") if exists(path)]
+    folders: list[AnyPath] = [path for path in request.store_root.glob("[!.]*") if exists(path)]
     stores = []
     for path in sorted(folders, key=lambda path: path.name):
         try:

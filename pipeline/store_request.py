@@ -74,3 +74,10 @@ class StoreRequest:
     def usual(self) -> StoreRequest:
         """The same store with the usual DSAP images."""
         return replace(self, dsap_size=defaults().dsap_size, collision=defaults().collision)
+
+    def naming_options(self) -> dict[str, str]:
+        """The options that name this store: the dataset, and those whose value is not the default."""
+        usual = defaults()
+        values = {name: size_text(self.size) if name == "size" else str(getattr(self, name)) for name in NAMING}
+        unusual = {name: text for name, text in values.items() if text != str(getattr(usual, name))}
+        return {**unusual, "dataset": self.dataset}

@@ -64,22 +64,37 @@ def main() -> None:
     stop_at_once_when_interrupted_twice()
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = interrupted()
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = interrupted()
     except RuntimeError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # as Python reports one while a class is made
             raise
         code = interrupted()
-    except click.ClickException as error:
-        code = _misused(error)
-    except UserError as error:
-        code = failed(_as_typed(error.problem), _as_typed(error.remedy))
-    except OSError as error:
-        code = failed(*map(_as_typed, explained(error)))
+    except (click.ClickException, UserError, OSError, ModuleNotFoundError) as error:
+        code = _told(error)
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: click.ClickException | UserError | OSError | ModuleNotFoundError) -> int:
+    """Print what is wrong and what to do, in the words in which the command was typed; the exit code."""
+    if isinstance(error, click.ClickException):
+        return _misused(error)
+    if isinstance(error, ModuleNotFoundError):
+        return _not_installed(error)
+    problem, remedy = explained(error) if isinstance(error, OSError) else (error.problem, error.remedy)
+    return failed(_as_typed(problem), _as_typed(remedy))
+
+
+def _not_installed(error: ModuleNotFoundError) -> int:
+    """Print which package this Python lacks; the exit code. A module of our own that is not there is our mistake."""
+    if (error.name or "").partition(".")[0] in ("", "densereid"):
+        raise error
+    return failed(
+        f"{sys.executable} has no module {error.name}",
+        "`make` fills .venv with all that is needed, and .venv/bin/densereid uses it; elsewhere `pip install "
+        "--editable .` in the project's folder installs what is missing",
+    )
 
 
 def _as_typed(text: str) -> str:

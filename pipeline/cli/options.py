@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from densereid.pipeline.cli.parameter_types import LOCATION, SEED, SETTING, SHORT_EDGES, SIZE, WORKERS, numbers
+from densereid.pipeline.cli.parameter_types import (
+    LOCATION,
+    NAME_OR_PATH,
+    SEED,
+    SETTING,
+    SHORT_EDGES,
+    SIZE,
+    WORKERS,
+    LocalPath,
+    numbers,
+)
 from densereid.pipeline.estimators import AUTO_RULE, ESTIMATORS
 from densereid.pipeline.settings import LARGEST_EDGE, STORE_FORMATS, defaults, parse_size
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FOLDER = LocalPath(file_okay=False)
 
 
 class _Option(click.Option):
@@ -43,7 +52,7 @@ dataset = _option("dataset", "Dataset: a name of `catalog list`, or folder (any 
 catalog = _option(
     "catalog",
     "Your own datasets, in a file of the form of data_catalog/datasets/catalog.yaml.",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=LocalPath(dir_okay=False, exists=True),
 )
 data_root = _option(
     "data-root", "Folder that contains the datasets; for folder, the images themselves.", usual=True, type=_FOLDER
@@ -65,7 +74,9 @@ iuv_order = _option(
     type=click.Choice(["auto", "vui", "iuv"]),
     default="auto",
 )
-weights = _option("weights", "DensePose weights: a published name, or a .pkl or .pth file.", usual=True)
+weights = _option(
+    "weights", "DensePose weights: a published name, or a .pkl or .pth file.", usual=True, type=NAME_OR_PATH
+)
 mode = _option(
     "mode",
     "The person's box for DensePose: the whole crop, or what its detector finds.",
@@ -117,6 +128,7 @@ model = _option(
     "model",
     "Experiment: auto, dsa-reid, magnifiernet, another one (`describe` lists them), or a YAML file.",
     usual=True,
+    type=NAME_OR_PATH,
 )
 epochs = _option("epochs", "Epochs instead of the experiment's own.", type=click.IntRange(1, 1_000_000))
 feed = _option(
@@ -126,9 +138,7 @@ feed = _option(
     type=click.Choice(["auto", "disk", "memory", "device"]),
     default="auto",
 )
-initial = _option(
-    "initial", "Fine-tuning: the run to start from; its classifiers are left.", type=click.Path(path_type=Path)
-)
+initial = _option("initial", "Fine-tuning: the run to start from; its classifiers are left.", type=LocalPath())
 overrides = click.option("--set", "overrides", type=SETTING, multiple=True, help="Change a setting of the experiment.")
 table = _option("table", "The paper's table or figure; an unknown name lists them.", default="dsa-3")
 seeds = _option(
@@ -141,7 +151,7 @@ rows = _option(
     "rows", "These rows of the store, with commas, instead of a random choice.", type=numbers("ROWS"), default=None
 )
 store_path = _option("store-path", "This store, whatever its size or name.", type=LOCATION)
-run_folder = click.argument("run_folder", type=click.Path(path_type=Path))
+run_folder = click.argument("run_folder", type=LocalPath())
 dry_run = _option(
     "dry-run", "Only say what would be done and what it costs; nothing is written.", is_flag=True, default=False
 )

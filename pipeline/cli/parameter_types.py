@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -59,13 +61,24 @@ def parse_setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text} has no value", "expected KEY=VALUE, for example schedule.peak=4e-4")
-    return key, value
+    return key, os.path.expanduser(value)  # noqa: PTH111 - only some values are paths
 
 
 def _parse_location(text: str) -> Any:
     from densereid.data_catalog.files.paths import parse_path  # here: fsspec takes a while
 
-    return parse_path(text)
+    return parse_path(os.path.expanduser(text))  # noqa: PTH111 - it may be a URL
+
+
+class LocalPath(click.Path):
+    """A local file or folder; ``~`` is the home folder also where no shell has seen it: ``make DATA_ROOT=~/data``."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises click.BadParameter where it is not what was asked for."""
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - text, or a path already
 
 
 def numbers(name: str) -> Parsed:
@@ -86,5 +99,7 @@ LOCATION = Parsed(_parse_location, "PATH-OR-URL")
 """A local folder, or a URL such as s3://BUCKET/FOLDER: a Path or a path at a URL."""
 SHORT_EDGES = Parsed(parse_edges, "NUMBERS")
 """Short edges in pixels with commas: a list of int."""
+NAME_OR_PATH = Parsed(os.path.expanduser, "TEXT")
+"""A name, or the path of a file or folder: text, without ``~``."""
 SETTING = Parsed(parse_setting, "KEY=VALUE")
 """A setting of an experiment: the pair of its dotted key and its value."""

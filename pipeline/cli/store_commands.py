@@ -39,7 +39,7 @@ def preprocess_command(request: StoreRequest, dry_run: bool) -> None:
 
     store, failed = make_store(request)
     click.echo(store.path)
-    print_next(store, dataset=request.dataset)
+    print_next(store, **request.naming_options())
     if failed:
         sys.exit(EXIT_SOME_FAILED)
 

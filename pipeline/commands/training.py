@@ -17,7 +17,7 @@ from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.invocation import beside_python, next_command, program
 from densereid.pipeline.settings import choose_model, resolve_device
-from densereid.pipeline.store_choice import derivable_from
+from densereid.pipeline.store_choice import derivable_from, store_of_run
 from densereid.pipeline.store_request import NAMING, StoreRequest
 from densereid.pipeline.stores import (
     counted,
@@ -198,7 +198,7 @@ def evaluate_run(
     network, checkpoint = load_trained_network(run)
     config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
-    store = open_store(store_path or checkpoint.store["path"])
+    store = store_of_run(run, checkpoint.store, store_path)
     print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     found = protocol_embeddings(network, store, config=config, device=chosen)
     name = config.name if feature is None else f"{config.name}, {feature}"
