@@ -12,13 +12,14 @@ export GOMP_SPINCOUNT ?= 1000
 
 # Variables of make's command line go to the command as DENSEREID_NAME, whatever they are called: the command knows its
 # options, and refuses what it does not know. Those of this file do not, nor those that say DENSEREID_ themselves.
-GIVEN = $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
-OWN = PYTHON VENV GOMP_SPINCOUNT DENSEREID_%
-OPTIONS = $(filter-out $(OWN),$(GIVEN))
-quoted = '$(subst ','\'',$(1))'
-RUN = env $(foreach name,$(OPTIONS),DENSEREID_$(name)=$(call quoted,$(value $(name)))) \
-      DENSEREID_MAKE_GOALS='$(MAKECMDGOALS)' DENSEREID_MAKE_VARIABLES='$(OPTIONS)' \
-      DENSEREID_MAKE_OWN='$(filter $(OWN),$(GIVEN))' $(VENV)/bin/python -m pipeline
+# A variable of this file that a user might type (RUN=runs/NAME) would replace ours: ours begin with a dot.
+.given = $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+.own = PYTHON VENV GOMP_SPINCOUNT DENSEREID_%
+.options = $(filter-out $(.own),$(.given))
+.quoted = '$(subst ','\'',$(1))'
+.run = env $(foreach name,$(.options),DENSEREID_$(name)=$(call .quoted,$(value $(name)))) \
+       DENSEREID_MAKE_GOALS='$(MAKECMDGOALS)' DENSEREID_MAKE_VARIABLES='$(.options)' \
+       DENSEREID_MAKE_OWN='$(filter $(.own),$(.given))' $(VENV)/bin/python -m pipeline
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,64 +29,64 @@ help: ## This list
 	@echo "             them; their defaults: pipeline/defaults.yaml"
 
 demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect
-	@$(RUN) demo
+	@$(.run) demo
 
 catalog: $(VENV) ## The known datasets, and which of them are on disk
-	@$(RUN) catalog list
+	@$(.run) catalog list
 
 check: $(VENV) ## Compare DATASET on disk with its published counts
-	@$(RUN) catalog check
+	@$(.run) catalog check
 
 extract: $(VENV) ## CUHK03's cuhk03-np folders from its cuhk-03.mat: make extract DATASET=cuhk03
-	@$(RUN) catalog extract
+	@$(.run) catalog extract
 
 synthesize: $(VENV) ## Render the synthetic pedestrians with their exact IUV maps
-	@$(RUN) synthesize
+	@$(.run) synthesize
 
 preprocess: $(VENV) ## Images to masks and DSAP images in a store; continues what was interrupted
-	@$(RUN) preprocess
+	@$(.run) preprocess
 
 derive: $(VENV) ## Other DSAP images from a finished store, without its estimator: make derive DSAP_SIZE=64
-	@$(RUN) derive
+	@$(.run) derive
 
 train: $(VENV) ## Train MODEL on DATASET, making the store first where it is missing; continues by itself
-	@$(RUN) train
+	@$(.run) train
 
 evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME RERANK=1
-	@$(RUN) evaluate
+	@$(.run) evaluate
 
 ablation: $(VENV) ## The rows of a paper's table beside ours: make ablation TABLE=magnifiernet-v2-2 SEEDS=0,1,2
-	@$(RUN) ablation
+	@$(.run) ablation
 
 activations: $(VENV) ## Where the trunks of some runs look: make activations RUNS="runs/A runs/B"
-	@$(RUN) activations
+	@$(.run) activations
 
 describe: $(VENV) ## What every setting means: make describe RUN_OR_MODEL=dsa-reid; without it, all models
-	@$(RUN) describe
+	@$(.run) describe
 
 export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
-	@$(RUN) export
+	@$(.run) export
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
-	@$(RUN) inspect
+	@$(.run) inspect
 
 densepose-sizes: $(VENV) ## DensePose's input size on evidence: make densepose-sizes DATASET=market SHORT_EDGES=128,256 IMAGES=64
-	@$(RUN) densepose-sizes
+	@$(.run) densepose-sizes
 
 doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
-	@$(RUN) doctor
+	@$(.run) doctor
 
 status: $(VENV) ## A table of all stores
-	@$(RUN) status
+	@$(.run) status
 
 verify: $(VENV) ## Every byte of a store against its checksum: make verify STORE_PATH=stores/NAME.zarr
-	@$(RUN) verify
+	@$(.run) verify
 
 convert: $(VENV) ## A store in the other format: make convert SOURCE=stores/A.zarr TARGET=stores/A.hdf5
-	@$(RUN) convert
+	@$(.run) convert
 
 schema: $(VENV) ## The store's schema as a table
-	@$(RUN) schema
+	@$(.run) schema
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -20,14 +21,26 @@ def is_first_process() -> bool:
 
 
 def print_status(text: str) -> None:
-    """A line for the person at the terminal, by the first process; results go to standard output, this does not."""
+    """A line for the person at the terminal, by the first process; results go to standard output, this does not.
+
+    It goes through ``sys.stderr`` as it is at this moment: while a bar is drawn, rich puts its own there, which writes
+    lines above the bar instead of at its end.
+    """
     if is_first_process():
-        click.echo(text, err=True)
+        click.echo(text, file=sys.stderr)
 
 
 def close_output() -> None:
     """What this process prints goes nowhere from here on; of several that train together the first one prints."""
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+
+
+class StatusHandler(logging.StreamHandler[TextIO]):
+    """Logged lines beside those of :func:`print_status`, and as they."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's text."""
+        print_status(self.format(record))
 
 
 def print_dry_run(report: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -24,6 +25,20 @@ def failed(problem: str, remedy: str) -> int:
     if remedy:
         click.echo(remedy, err=True)
     return EXIT_ERROR
+
+
+def explained(error: OSError) -> tuple[str, str]:
+    """What is wrong and what to do where the system refused something, in its own words."""
+    where = f": {error.filename}" if error.filename else ""
+    problem = f"{error.strerror or error}{where}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return problem, (
+            "you have no permission to write or read there: change that (`ls -ld` shows who has), or choose another "
+            "folder with STORE_ROOT, RUN_ROOT or DATA_ROOT; what is finished is kept"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return problem, "make room on that disk, then run the same command again; what is finished is kept"
+    return problem, "what is finished is kept; run the same command again when that is mended"
 
 
 def interrupted() -> int:

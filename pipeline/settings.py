@@ -51,12 +51,26 @@ def defaults() -> Defaults:
     return Defaults(**yaml.safe_load((Path(__file__).parent / "defaults.yaml").read_text(encoding="utf-8")))
 
 
+_MOST_WORKERS = 512
+
+LARGEST_EDGE = 4096
+"""Pixels of an edge of an image inside a store or a network; no crop of a person has more."""
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from HEIGHTxWIDTH."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
-    if not match or min(int(match[1]), int(match[2])) < 1:
-        raise UserError(f"SIZE is '{text}'", "expected HEIGHTxWIDTH in pixels, for example 256x128")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"0*(\d{1,9})x0*(\d{1,9})", text.strip().lower())
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1 or max(size) > LARGEST_EDGE:
+        raise UserError(
+            f"SIZE is '{_shortened(text)}'",
+            f"expected HEIGHTxWIDTH in pixels, each from 1 to {LARGEST_EDGE}, for example 256x128",
+        )
+    return size
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:50]}..."
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -105,8 +119,11 @@ def parse_workers(text: str | int) -> int:
     if text == "auto":
         count = len(gpus_to_share("auto"))
         return count if count > 1 else 0
-    if not text.isdecimal():
-        raise UserError(f"WORKERS is '{text}'", "expected a number of processes, 0 for this one, or auto")
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) > _MOST_WORKERS:
+        raise UserError(
+            f"WORKERS is '{_shortened(text)}'",
+            f"expected a number of processes up to {_MOST_WORKERS}, 0 for this one, or auto",
+        )
     return int(text)
 
 

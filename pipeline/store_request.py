@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # torch takes seconds, and a path is asked for without it
     from densereid.preprocess.estimators.iuv import ChannelOrder
     from densereid.preprocess.semantics.derive import Collision
 
+NAMING = ("dataset", "data_root", "store_root", "store", "size", "dsap_size", "collision")
+"""The options that name a store."""
+
 
 @dataclass(frozen=True)
 class StoreRequest:
@@ -55,14 +58,18 @@ class StoreRequest:
         """What the dataset is called in the store: its own name, or of a folder of crops ``folder-`` and its name."""
         return f"{FOLDER}-{self.data_root.resolve().name}" if self.dataset == FOLDER else self.dataset
 
-    def path(self) -> AnyPath:
+    def path(self, dataset: str | None = None) -> AnyPath:
         """Where the store lives, or will: its name says dataset, size and, where it is not the usual, the DSAP images.
 
-        For example ``market-256x128.zarr``, ``market-256x128-dsap64-mean.zarr``.
+        For example ``market-256x128.zarr``, ``market-256x128-dsap64-mean.zarr``. ``dataset`` is what a store calls its
+        dataset, the request's own unless given.
         """
         unusual = f"-dsap{self.dsap_size}" if self.dsap_size != defaults().dsap_size else ""
         unusual += f"-{self.collision}" if self.collision != defaults().collision else ""
-        return self.store_root / f"{self.dataset_name}-{size_text(self.size)}{unusual}{FORMATS[self.store].SUFFIX}"
+        return (
+            self.store_root
+            / f"{dataset or self.dataset_name}-{size_text(self.size)}{unusual}{FORMATS[self.store].SUFFIX}"
+        )
 
     def usual(self) -> StoreRequest:
         """The same store with the usual DSAP images."""
@@ -71,13 +78,6 @@ class StoreRequest:
     def naming_options(self) -> dict[str, str]:
         """The options that name this store: the dataset, and those whose value is not the default."""
         usual = defaults()
-        values = (
-            ("data_root", self.data_root, usual.data_root),
-            ("store_root", self.store_root, usual.store_root),
-            ("store", self.store, usual.store),
-            ("size", size_text(self.size), usual.size),
-            ("dsap_size", self.dsap_size, usual.dsap_size),
-            ("collision", self.collision, usual.collision),
-        )
-        unusual = {name: str(value) for name, value, default in values if str(value) != str(default)}
-        return {"dataset": self.dataset, **unusual}
+        values = {name: size_text(self.size) if name == "size" else str(getattr(self, name)) for name in NAMING}
+        unusual = {name: text for name, text in values.items() if text != str(getattr(usual, name))}
+        return {**unusual, "dataset": self.dataset}

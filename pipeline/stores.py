@@ -17,14 +17,15 @@ from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images,
 from densereid.pipeline.console import print_status
 from densereid.pipeline.dask_cluster import shard_executor
 from densereid.pipeline.estimators import choose_estimator
-from densereid.pipeline.invocation import command_line, this_command
+from densereid.pipeline.invocation import next_command, this_command
 from densereid.pipeline.progress import ProgressReport
-from densereid.pipeline.settings import gpus_to_share, resolve_device
+from densereid.pipeline.settings import defaults, gpus_to_share, parse_size, resolve_device, size_text
+from densereid.pipeline.store_choice import derivable_from, existing_request
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing.changes import StoredImages, check_same_dataset, find_changes
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, list_failures, write_store
-from densereid.preprocess.writing.forecast import check_space, disk_full, is_disk_full, measure
+from densereid.preprocess.writing.forecast import check_memory, check_space, disk_full, is_disk_full, measure
 from densereid.preprocess.writing.image_update import UpdatePlan
 from densereid.preprocess.writing.inputs import read_inputs
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
@@ -56,15 +57,31 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
 def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
     """The request's store, its masks and DSAP images computed from the images and IUV maps of a finished store.
 
-    ``source`` is that store; the request's own with the usual DSAP images unless given.
+    ``source`` is that store; the one of the request's dataset that is there unless given. Its dataset and size are
+    kept. Raises UserError where another size was asked for: resized again, images and IUV maps would lose.
     """
-    original = open_store((source or request.usual().path()).absolute())
+    original = _source(request) if source is None else open_store(source.absolute())
+    size = (original.geometry.height, original.geometry.width)
+    if size != request.size and request.size != parse_size(defaults().size):
+        raise UserError(
+            f"{original.path} holds images of {size_text(size)}, and SIZE is {size_text(request.size)}",
+            "derive keeps images and IUV maps as they are: leave out SIZE, or make a store of that size from the "
+            "images with `make preprocess`; `make train` resizes while it reads",
+        )
+    path = replace(request, size=size).path(str(original.attributes["dataset"]))
     device, why_device = resolve_device(request.device)
-    plan = DerivedPlan(original, request.path(), request.dsap_size, request.collision, device)
+    plan = DerivedPlan(original, path, request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")
     store = write_store(plan, format=request.store, fill=partial(_fill, request, title="deriving"), notify=print_status)
     _report_failures(store)
     return store
+
+
+def _source(request: StoreRequest) -> Store:
+    """The finished store that the request's is derived from: of its size, or of another where that was not asked."""
+    found = derivable_from(request)
+    usual = existing_request(request.usual(), any_size=False) if found is None else request
+    return found or open_store(usual.path().absolute())
 
 
 def make_config(request: StoreRequest, device: str) -> PreprocessConfig:
@@ -122,6 +139,8 @@ def _fill(request: StoreRequest, plan: StorePlan, shards: list[int], *, title: s
             f"continuing: {geometry.num_shards - len(shards)} of {geometry.num_shards} shards are already written"
         )
     gpus = gpus_to_share(request.device)
+    if request.scheduler is None:
+        check_memory(plan)
     with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         print_status(f"{len(shards)} shards, computed by {where}")
         base = plan.base if isinstance(plan, UpdatePlan) else plan
@@ -161,17 +180,30 @@ def _report_failures(store: Store) -> int:
 
 
 def ensure_store(request: StoreRequest) -> Store:
-    """The request's store as it is, finished or made first where it is not there.
+    """The request's store as it is, or the dataset's that is there, or else made first.
 
-    With other DSAP images than the usual ones, it is derived from the store that has those, where that is finished.
+    Its images may be of another size: whoever reads it resizes them. With DSAP images that were asked for and that no
+    store has, it is derived from one that is finished.
     """
+    request = training_request(request)
     store = finished_store(request.path())
     if store is not None:
-        print_status(f"store {store.path}: {store.geometry.num_samples} images")
+        size = size_text((store.geometry.height, store.geometry.width))
+        print_status(f"store {store.path}: {store.geometry.num_samples} images of {size}")
         _tell_changes(request, store)
         return store
     print_status(f"store {request.path()} is not there or not finished; making it first")
-    return derive_store(request) if can_derive(request) else make_store(request)[0]
+    source = derivable_from(request)
+    return make_store(request)[0] if source is None else derive_store(request, source.path)
+
+
+def training_request(request: StoreRequest) -> StoreRequest:
+    """The request, or what names the store that training takes or derives instead, of whatever size."""
+    chosen = existing_request(request, any_size=True)
+    if exists(chosen.path()) or derivable_from(chosen) is not None:
+        return chosen
+    other = existing_request(request.usual(), any_size=True)
+    return replace(request, size=other.size) if exists(other.path()) else request
 
 
 def _tell_changes(request: StoreRequest, store: Store) -> None:
@@ -189,7 +221,7 @@ def _tell_changes(request: StoreRequest, store: Store) -> None:
     changes = find_changes(stored, dataset.root, [record.path for record in dataset.records])
     check_same_dataset(stored, dataset, changes)
     if changes.is_any():
-        update = command_line("preprocess", {}, request.naming_options())
+        update = next_command("preprocess", size=size_text(request.size))
         print_status(f"  note: since it was made, of the images in {dataset.root} are {changes}; `{update}` updates it")
 
 
@@ -199,10 +231,3 @@ def finished_store(path: AnyPath) -> Store | None:
         return None
     store = open_store(path, incomplete=True)
     return None if store.missing_shards() else store
-
-
-def can_derive(request: StoreRequest) -> bool:
-    """Whether the store with the usual DSAP images is finished, and by the estimator that is asked for."""
-    usual = request.usual()
-    store = finished_store(usual.path()) if usual != request else None
-    return store is not None and request.estimator in ("auto", store.attributes["estimator"]["name"])

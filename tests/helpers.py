@@ -142,3 +142,10 @@ def failed(result: subprocess.CompletedProcess[str], *words: str, code: int = 1)
     assert "Traceback" not in result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def given_by_make(patch: pytest.MonkeyPatch, goals: str, **variables: str) -> None:
+    patch.setenv("DENSEREID_MAKE_GOALS", goals)
+    patch.setenv("DENSEREID_MAKE_VARIABLES", " ".join(variables))
+    for name, value in variables.items():
+        patch.setenv(f"DENSEREID_{name}", value)

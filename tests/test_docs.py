@@ -136,7 +136,7 @@ def test_every_command_is_described_with_an_example() -> None:
         section = described[name]
         assert f"<!-- generated: command {name.replace(' ', '/')} -->" in section
         example = section.partition("```sh\n")[2].partition("```")[0]
-        target = re.search(rf"^([\w-]+):.*\n\t@\$\(RUN\) {name}$", makefile, re.M)
+        target = re.search(rf"^([\w-]+):.*\n\t@\$\(\.run\) {name}$", makefile, re.M)
         assert f"-m pipeline {name}" in example or (target and f"make {target[1]}" in example), name
 
 

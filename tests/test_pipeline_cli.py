@@ -12,13 +12,12 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers import ROOT, failed, run, run_process
+from helpers import ROOT, failed, given_by_make, run, run_process
 
 import densereid
 from densereid.data_catalog.store.store import FORMATS
 from densereid.pipeline.cli import cli, group
 from densereid.pipeline.cli.variables import check_variables, variable_of
-from densereid.pipeline.invocation import command_line, this_command
 from densereid.pipeline.settings import STORE_FORMATS
 from densereid.pipeline.store_request import StoreRequest
 
@@ -126,7 +125,7 @@ def _sample(parameter: click.Parameter, folder: Path) -> str:
     if variable_of(parameter) == "CATALOG":
         (folder / "own.yaml").touch()
         return str(folder / "own.yaml")
-    return {"SIZE": "64x48", "SET": "a=1 b=2"}.get(variable_of(parameter), "17")
+    return {"SIZE": "64x48", "SHARD_ROWS": "64", "SET": "a=1 b=2"}.get(variable_of(parameter), "17")
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -166,7 +165,7 @@ def test_a_setting_without_a_value_is_refused() -> None:
 
 
 def test_a_table_that_is_none_is_refused_with_the_nearest() -> None:
-    failed(run("ablation", TABLE="dsa-6"), "unknown table 'dsa-6'", "did you mean TABLE=dsa-", "magnifiernet-v1-4")
+    failed(run("ablation", TABLE="dsa-6"), "unknown table 'dsa-6'", "TABLE=dsa-", "magnifiernet-v1-4")
 
 
 def test_describe_without_a_name_lists_the_models() -> None:
@@ -174,31 +173,24 @@ def test_describe_without_a_name_lists_the_models() -> None:
     assert {"dsa-reid", "dsa-reid-small", "magnifiernet", "magnifiernet-v1", "csa"} <= set(listed)
 
 
-def _given_by_make(patch: pytest.MonkeyPatch, goals: str, **variables: str) -> None:
-    patch.setenv("DENSEREID_MAKE_GOALS", goals)
-    patch.setenv("DENSEREID_MAKE_VARIABLES", " ".join(variables))
-    for name, value in variables.items():
-        patch.setenv(f"DENSEREID_{name}", value)
-
-
 def check(name: str) -> None:
     check_variables(COMMANDS[name], cli, name)
 
 
 def test_a_variable_that_no_command_has_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    _given_by_make(monkeypatch, "preprocess", SIZE="64x32", DATSET="market")
+    given_by_make(monkeypatch, "preprocess", SIZE="64x32", DATSET="market")
     with pytest.raises(click.UsageError, match=r"preprocess has no variable DATSET; did you mean DATASET\?"):
         check("preprocess")
     for typed, meant in (("short-edge", "SHORT_EDGE"), ("dataset", "DATASET")):
-        _given_by_make(monkeypatch, "preprocess", **{typed: "1"})
+        given_by_make(monkeypatch, "preprocess", **{typed: "1"})
         with pytest.raises(click.UsageError, match=rf"no variable {typed}; did you mean {meant}\?"):
             check("preprocess")
-    _given_by_make(monkeypatch, "train", EPOCH="1")
+    given_by_make(monkeypatch, "train", EPOCH="1")
     with pytest.raises(click.UsageError, match=r"train has no variable EPOCH; did you mean EPOCHS\?(.|\n)*FRESH"):
         check("train")
     with pytest.raises(click.UsageError, match=r"status has no variable EPOCH; did you mean EPOCHS\?"):
         check("status")
-    _given_by_make(monkeypatch, "train", CUDA_VISIBLE_DEVICES="1")
+    given_by_make(monkeypatch, "train", CUDA_VISIBLE_DEVICES="1")
     with pytest.raises(click.UsageError, match=r"CUDA_VISIBLE_DEVICES\nIt has (.|\n)*CUDA_VISIBLE_DEVICES=\.\.\. make"):
         check("train")
 
@@ -206,7 +198,7 @@ def test_a_variable_that_no_command_has_is_refused_with_the_nearest(monkeypatch:
 def test_a_variable_that_only_other_commands_have_is_mentioned(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _given_by_make(monkeypatch, "preprocess train", SIZE="64x32", EPOCHS="3")
+    given_by_make(monkeypatch, "preprocess train", SIZE="64x32", EPOCHS="3")
     check("preprocess")
     assert capsys.readouterr().err == "note: preprocess does not use EPOCHS\n"
     check("train")
@@ -223,28 +215,15 @@ def test_a_dry_run_of_a_command_that_has_none_is_refused(monkeypatch: pytest.Mon
     check("derive")
 
 
-@pytest.mark.parametrize(
-    ("started", "program"),
-    [
-        ("/usr/bin/densereid", "densereid"),
-        ("/site/densereid/__main__.py", "python -m densereid"),
-        ("/checkout/pipeline/__main__.py", "python -m pipeline"),
-    ],
-)
-def test_the_next_command_is_started_as_this_one_was(
-    monkeypatch: pytest.MonkeyPatch, started: str, program: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", [started, "preprocess", "--data-root", "my data"])
-    assert this_command() == f"{program} preprocess --data-root 'my data'"
-    named = {"dataset": "folder", "data_root": "my data"}
-    assert command_line("inspect", {}, named) == f"{program} inspect --dataset folder --data-root 'my data'"
-    assert command_line("catalog check", {"dataset": "market"}) == f"{program} catalog check market"
-    _given_by_make(monkeypatch, "preprocess train", DATA_ROOT="my data", PATTERN=r"(\d+)$", STORE="")
-    monkeypatch.setenv("DENSEREID_MAKE_OWN", "VENV")
-    monkeypatch.setenv("VENV", "env")
-    assert this_command() == r"make preprocess train DATA_ROOT='my data' PATTERN='(\d+)$' STORE= VENV=env"
-    assert command_line("inspect", {}, named) == "make inspect DATASET=folder DATA_ROOT='my data'"
-    assert command_line("catalog check", {"dataset": "market"}) == "make check DATASET=market"
+def test_an_exported_variable_of_ours_that_no_command_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSEREID_CACHE", "known")
+    monkeypatch.setenv("DENSEREID_EPOCHS", "3")
+    check("schema")
+    for typed, meant in (("DATSET", "DATASET"), ("dataset", "DATASET"), ("RUN", "RUN_FOLDER")):
+        with monkeypatch.context() as environment:
+            environment.setenv(f"DENSEREID_{typed}", "x")
+            with pytest.raises(click.UsageError, match=rf"DENSEREID_{typed}; did you mean DENSEREID_{meant}\?"):
+                check("evaluate")
 
 
 def test_the_environments_own_words_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

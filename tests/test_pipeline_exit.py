@@ -1,97 +1,115 @@
-"""How commands end: Ctrl-C during a step that takes minutes, and several processes that train together."""
+"""How commands end and what they print: permissions, missing packages, and lines beside a progress bar."""
 
 from __future__ import annotations
 
-import os
-import signal
+import errno
+import io
+import logging
+import re
 import subprocess
 import sys
-import time
+from pathlib import Path
 
+import click
 import pytest
 from helpers import ROOT
 
-from densereid.pipeline.cli import group
-
-_LONG_STEP = """
-import hashlib, os, sys, threading
-from densereid.pipeline import cli
-from densereid.pipeline.cli import model_commands
-def step():
-    # C code that gives no instruction of Python's a turn, as the backward pass of a large network
-    hashlib.pbkdf2_hmac("sha512", b"", b"", int(os.environ["ROUNDS"]))
-def training(**request):
-    os.write(2, b"begun\\n")
-    if os.environ.get("FORKS"):
-        if not os.fork():
-            step()
-            os._exit(0)
-    step()
-    raise SystemExit("it was not stopped")
-model_commands.evaluate_command.callback = training
-sys.argv = ["pipeline", "evaluate", "x"]
-cli.main()
-"""
+from densereid.pipeline.cli import cli, group
+from densereid.pipeline.cli.variables import all_commands
+from densereid.pipeline.console import StatusHandler, print_status
+from densereid.pipeline.progress import ProgressReport
 
 
-def _start(**environment: object) -> subprocess.Popen[str]:
-    """In a process group of its own, which Ctrl-C reaches whole, with SIGINT as a person at a terminal has it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _LONG_STEP], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    assert process.stderr is not None
-    assert process.stderr.readline() == "begun\n"
-    time.sleep(0.2)  # it is in the step by now
-    return process
+def ended(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
+    """The exit code of a command that ends with ``error``."""
 
+    def end(**_: object) -> None:
+        raise error
 
-@pytest.mark.parametrize("forks", ["", "1"])
-def test_ctrl_c_during_a_long_step_is_answered_at_once_and_the_second_ends_it(forks: str) -> None:
-    """A child that was forked gets the same Ctrl-C, and it is no second one."""
-    process = _start(ROUNDS=10**9, FORKS=forks)  # minutes
-    assert process.stderr is not None
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.stderr.readline() == "\n"
-    assert process.stderr.readline() == "stopping when what is under way has ended; Ctrl-C again stops at once\n"
-    time.sleep(0.5)
-    assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert time.monotonic() - began < 30
-    os.killpg(process.pid, signal.SIGKILL) if forks else None
-    assert "interrupted; what is finished is kept. To continue: " in process.stderr.read()
-    process.stderr.close()
-
-
-def test_ctrl_c_once_ends_the_step_and_then_the_command() -> None:
-    process = _start(ROUNDS=2 * 10**6)  # seconds
-    os.killpg(process.pid, signal.SIGINT)
-    _, message = process.communicate(timeout=100)
-    assert process.returncode == 130, message
-    assert message.count("Ctrl-C again stops at once") == 1
-    assert message.count("interrupted; what is finished is kept") == 1
-    assert "Traceback" not in message
-
-
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_of_several_processes_the_first_alone_speaks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str
-) -> None:
-    """As torchrun starts them; a mistake is told by whoever meets it, with its number."""
     monkeypatch.setattr(group, "stop_at_once_when_interrupted_twice", lambda: None)
-    monkeypatch.setattr("sys.stdout", sys.stdout)  # which the other processes close
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr("sys.argv", ["pipeline", "catalog", "list"])
-    with pytest.raises(SystemExit) as ended:
+    monkeypatch.setattr(cli, "main", end)
+    monkeypatch.setenv("DENSEREID_MAKE_GOALS", "preprocess")
+    with pytest.raises(SystemExit) as told:
         group.main()
-    assert ended.value.code == 0
-    assert ("market" in capsys.readouterr().out) == (rank == "0")
-    monkeypatch.setattr("sys.argv", ["pipeline", "train", "--model", "nothing"])
-    with pytest.raises(SystemExit) as ended:
-        group.main()
-    assert ended.value.code == 1
-    assert ("error: process 1: unknown model" in capsys.readouterr().err) == (rank == "1")
+    assert isinstance(told.value.code, int)
+    return told.value.code
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_may_not_be_written_ends_in_a_sentence_about_permission(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    assert ended(monkeypatch, OSError(number, "Not allowed", "/somewhere/stores")) == 1
+    said = capsys.readouterr().err
+    assert "error: Not allowed: /somewhere/stores\nyou have no permission" in said
+    assert "STORE_ROOT, RUN_ROOT or DATA_ROOT" in said
+    assert "run the same command again" not in said
+
+
+def test_a_full_disk_and_other_errors_of_the_system_say_what_helps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    assert "make room on that disk" in capsys.readouterr().err
+    ended(monkeypatch, OSError(errno.EIO, "Input/output error", "x"))
+    assert "run the same command again when that is mended" in capsys.readouterr().err
+
+
+def test_a_package_that_is_not_installed_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(monkeypatch, ModuleNotFoundError("No module named 'fsspec'", name="fsspec")) == 1
+    said = capsys.readouterr().err
+    assert "has no module fsspec" in said
+    assert ".venv/bin/densereid" in said
+    with pytest.raises(ModuleNotFoundError):
+        ended(monkeypatch, ModuleNotFoundError("ours", name="densereid.nothing"))
+
+
+def test_a_python_without_the_packages_says_which_one_has_them() -> None:
+    command = [sys.executable, "-I", "-S", "-c", "import runpy; runpy.run_path('pipeline/__main__.py')"]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); " + command[-1]
+    result = subprocess.run([*command[:-1], code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "has no module click\n`make` fills .venv" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_messages_stand_on_lines_of_their_own_while_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    logger = logging.getLogger("densereid.test")
+    logger.addHandler(StatusHandler())
+    logger.setLevel(logging.INFO)
+    with ProgressReport("rendering", 10) as report:
+        report.advance(3)
+        print_status("a line within")
+        logger.info("a logged line")
+        report.advance(1)
+    print_status("error: after")
+    lines = re.split(r"\n|\r", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    assert {"a line within", "a logged line", "error: after"} <= {line.strip() for line in lines}
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x").touch()
+    paths = {
+        "data_root", "store_root", "run_root", "iuv_root", "catalog", "weights", "initial", "store_path", "source",
+        "model", "run_folder", "target", "run_or_model", "runs",
+    }  # fmt: skip
+    folders = {"data_root", "run_root", "iuv_root"}
+    for name, command in all_commands(cli).items():
+        for parameter in (each for each in command.params if each.name in paths):
+            text = "~/y" if parameter.name in folders else "~/x"
+            value = parameter.type_cast_value(click.Context(command), [text] if parameter.nargs == -1 else text)
+            value = value[0] if isinstance(value, tuple) else value
+            assert str(value) == text.replace("~", str(tmp_path)), (name, parameter.name)
+    context = all_commands(cli)["train"].make_context("train", ["--set", "model.pretrained=~/x"])
+    assert context.params["overrides"] == (("model.pretrained", f"{tmp_path}/x"),)

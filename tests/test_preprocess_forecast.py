@@ -22,7 +22,14 @@ from densereid.pipeline.commands.dry_run import dry_run_report
 from densereid.pipeline.store_request import StoreRequest
 from densereid.preprocess.writing import forecast
 from densereid.preprocess.writing.fill import write_store
-from densereid.preprocess.writing.forecast import NullEstimator, check_space, is_disk_full, measure, raw_bytes
+from densereid.preprocess.writing.forecast import (
+    NullEstimator,
+    check_memory,
+    check_space,
+    is_disk_full,
+    measure,
+    raw_bytes,
+)
 from densereid.preprocess.writing.plan import Plan, prepare
 from densereid.preprocess.writing.provenance import recorded_runs
 
@@ -109,7 +116,7 @@ def test_a_disk_that_becomes_full_ends_in_a_message_and_the_store_goes_on(
     result = run_forked(code, output=tmp_path / "said", environment=as_environment(variables))
     failed(result, f"the disk of {path} is full", "0 of 3 shards are written", "run the same command again")
     (entry,) = recorded_runs(path)
-    assert entry["command"] == "python -m pipeline preprocess --shard-rows 32"
+    assert "-m pipeline preprocess --shard-rows 32 --dataset synthetic --data-root " in entry["command"]
     assert (entry["shards"], entry["computed_by"]) == (3, "this process")
     write_store(plan, format=format)
     assert contents(path) == contents(stores[format])
@@ -209,3 +216,14 @@ def test_the_null_estimator_finds_no_person() -> None:
     assert charts.iuv.shape == (3, 8, 4, 3)
     assert not charts.iuv.any()
     assert np.isnan(charts.box).all()
+
+
+def test_shards_that_are_larger_than_the_memory_are_refused_before_anything_is_read(
+    synthetic_root: Path, tmp_path: Path, make_plan: Callable[..., Plan]
+) -> None:
+    plan = make_plan(synthetic_root, tmp_path / "store", size=(4096, 4096), dsap_size=512, shard_rows=65536)
+    check_memory(make_plan(synthetic_root, tmp_path / "store"))
+    many = replace(plan, dataset=replace(plan.dataset, records=plan.dataset.records * 10_000))
+    with pytest.raises(UserError, match=r"2 shards of 65536 images of 4096x4096 with DSAP images of 512x512") as told:
+        check_memory(many)
+    assert "smaller SIZE or DSAP_SIZE" in told.value.remedy

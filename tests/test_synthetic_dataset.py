@@ -187,5 +187,5 @@ def test_negative_workers_are_refused(tmp_path):
     ],
 )
 def test_config_mistakes_name_the_field_and_the_range(name, value):
-    with pytest.raises(UserError, match=rf"{name} is {value}; expected a whole number from \d+ to \d+"):
+    with pytest.raises(UserError, match=rf"{name.upper()} is {value}; expected a whole number from \d+ to \d+"):
         SyntheticConfig(**{name: value})

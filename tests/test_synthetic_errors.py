@@ -108,5 +108,5 @@ def test_datasets_are_exact_unless_asked_and_errors_are_seeded(tmp_path: Path) -
 
 
 def test_a_percentage_out_of_range_is_refused() -> None:
-    with pytest.raises(UserError, match="iuv_errors is 401; expected a whole number from 0 to 400"):
+    with pytest.raises(UserError, match="IUV_ERRORS is 401; expected a whole number from 0 to 400"):
         SyntheticConfig(iuv_errors=401)

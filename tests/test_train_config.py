@@ -63,10 +63,16 @@ def test_overrides_may_be_dotted_nested_or_text() -> None:
         ({"epochs": 0}, "epochs is 0; expected a whole number, at least 1"),
         ({"width": 100}, "width is 100; expected a whole number, a multiple of 16, at least 32"),
         ({"model.backbone": "vgg"}, "model.backbone is 'vgg'; expected resnet50 or small"),
+        ({"loss.margin": "nan"}, "loss.margin is 'nan'; expected a finite number"),
+        ({"schedule.peak": float("inf")}, "schedule.peak is inf; expected a finite number"),
+        ({"schedule.milestones": "40,nan"}, "schedule.milestones is nan; expected a finite number"),
+        ({"schedule.decay_from": -1}, "schedule.decay_from is -1; expected a number, at least 0"),
+        ({"epochs": "1" + "0" * 40}, "expected a whole number, at least 1, at most 1000000"),
+        ({"height": 100_000}, "a multiple of 16, at least 32, at most 4096"),
         ({"augmentation.flip": 2}, "augmentation.flip is 2; expected a number, at least 0, at most 1"),
         (
             {"sampling.images": 1},
-            r"sampling.images is 1; expected a whole number, at least 2\nCorrect it .* It is: K, images",
+            r"sampling.images is 1; expected a whole number, at least 2, at most 65536\nCorrect it .* It is: K, images",
         ),
         ({"precision": "fp8"}, "precision is 'fp8'"),
     ],
@@ -78,11 +84,11 @@ def test_mistakes_are_named(overrides: dict[str, object], message: str) -> None:
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `python -m pipeline describe` lists the"
+        UserError, match=r"unknown model 'dsa-ried'\nDid you mean dsa-reid\? `densereid describe` lists the"
     ):
         load_config("dsa-ried")
     with pytest.raises(
-        UserError, match=r"none.yaml does not exist\nGive its path, or a name such as dsa-reid; `python"
+        UserError, match=r"none.yaml does not exist\nGive its path, or a name such as dsa-reid; `densereid"
     ):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1")
@@ -149,7 +155,7 @@ def test_files_hold_plain_values() -> None:
         ({"schedule.peak": 0}, "is 0; expected a number, more than 0"),
         ({"augmentation.erase_area_min": 0.5}, r"erase_area_min and _max is \(0.5, 0.4\); expected 0 < min <= max < 1"),
         ({"sampling": None}, r"unknown setting 'sampling'\nDid you mean sampling.identities or sampling.images\?"),
-        ({"quux": 1}, r"unknown setting 'quux'\n`python -m pipeline describe dsa-reid` lists all"),
+        ({"quux": 1}, r"unknown setting 'quux'\n`densereid describe dsa-reid` lists all"),
     ],
 )
 def test_mistakes_of_type_are_named(overrides: dict[str, object], message: str) -> None:

@@ -62,10 +62,19 @@ def test_identities_are_ranks_of_sorted_person_ids_and_unusable_images_are_left_
     assert "2 images that preprocessing could not read, 8 distractors or junk" in caplog.text
 
 
-def test_an_empty_split_is_a_user_error() -> None:
+@pytest.mark.parametrize(
+    ("array", "value", "words"),
+    [
+        ("split", Split.QUERY, "the split is empty"),
+        ("status", Status.FAILED, r"none of its \d+ images could be read"),
+        ("person_id", -1, r"no identity is known of its \d+ images\n.*PATTERN, whose group person"),
+        ("person_id", 0, r"its \d+ images are distractors or junk"),
+    ],
+)
+def test_an_empty_split_is_a_user_error_that_says_why(array: str, value: int, words: str) -> None:
     store = random_store()
-    store.arrays["split"][:] = Split.QUERY
-    with pytest.raises(UserError, match="no usable image in its train split"):
+    store.arrays[array][:] = value
+    with pytest.raises(UserError, match=f"no usable image in its train split: {words}"):
         _dataset(store)
 
 

@@ -67,5 +67,5 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
 def test_an_unknown_name_gets_a_short_hint() -> None:
     with pytest.raises(UserError) as caught:
         find_experiment("magnifiernet-v3")
-    hint = "Did you mean magnifiernet-v1? `python -m pipeline describe` lists the experiments."
+    hint = "Did you mean magnifiernet-v1? `densereid describe` lists the experiments."
     assert str(caught.value) == f"unknown model 'magnifiernet-v3'\n{hint} Or give the path of a .yaml file."

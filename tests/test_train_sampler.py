@@ -84,5 +84,9 @@ def test_impossible_batches_are_refused() -> None:
     labels = np.array([0, 0, 1, 1])
     with pytest.raises(UserError, match="needs 4 identities, the training split has 2"):
         PKSampler(labels, identities=4, images=2, seed=0)
+    with pytest.raises(UserError, match="has one identity; a training needs two or more") as told:
+        PKSampler(np.zeros(4, int), identities=8, images=2, seed=0)
+    assert "PATTERN" in told.value.remedy
+    assert "sampling.identities" not in str(told.value)
     with pytest.raises(UserError, match="cannot be shared evenly by 2"):
         PKSampler(np.arange(9), identities=3, images=2, seed=0, world_size=2)

@@ -8,6 +8,7 @@ belongs to which is not in the paper, and the official code's split of its own l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from densereid.data_catalog.datasets.records import LARGEST_ID
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.matlab import read_matlab
 
@@ -174,10 +176,10 @@ def _fields_of(path: Path, variable: str, splits: Any) -> dict[str, _Field]:
 def _read_split(
     path: Path, variable: str, split: str, vectors: Mapping[str, Any], fields: Mapping[str, _Field]
 ) -> dict[int, np.ndarray]:
-    persons = [int(str(person)) for person in np.atleast_1d(vectors["image_index"])]
+    persons = [_person(path, split, str(person)) for person in np.atleast_1d(vectors["image_index"])]
     columns = []
     for name, field in fields.items():
-        raw = np.atleast_1d(vectors[name]).astype(np.int64)
+        raw = _whole_numbers(path, f"{split}.{name}", vectors[name])
         if raw.shape != (len(persons),):
             raise UserError(f"{path}: {split}.{name} has {raw.shape} values for {len(persons)} persons", "get it again")
         for index in np.flatnonzero(raw == 0):
@@ -193,3 +195,19 @@ def _read_split(
         columns += [raw == first + offset for offset in range(len(field.meanings))]
     matrix = np.array(columns, np.uint8).T
     return dict(zip(persons, matrix, strict=True))
+
+
+def _person(path: Path, split: str, text: str) -> int:
+    if not re.fullmatch(r"\d{1,10}", text) or int(text) > LARGEST_ID:
+        raise UserError(
+            f"{path}: {split}.image_index holds {text!r}; expected a person's number, at most {LARGEST_ID}",
+            "get the file again",
+        )
+    return int(text)
+
+
+def _whole_numbers(path: Path, name: str, values: Any) -> np.ndarray:
+    numbers = np.atleast_1d(values)
+    if numbers.dtype.kind not in "iuf" or not np.all(np.abs(numbers) < 100):  # NaN is not less, either
+        raise UserError(f"{path}: {name} does not hold numbers below 100", "get the file again")
+    return numbers.astype(np.int64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES
+from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, LARGEST_ID
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import remove_partial, replacing
@@ -86,10 +86,20 @@ def read_protocol(name: str, path: Path) -> dict[str, str]:
     folders = {split.name.lower(): folder for split, folder in known_datasets()[name].split_folders.items()}
     sources = {}
     for split, key in _INDICES.items():
-        for number in np.ravel(variables[key]).tolist():
-            person, camera, source = _listed(path, variables, key, int(number))
-            sources[f"{folders[split]}/{person:04d}_c{camera}_{int(number)}.png"] = source
+        for entry in np.ravel(variables[key]).tolist():
+            number = _whole(path, key, entry)
+            person, camera, source = _listed(path, variables, key, number)
+            sources[f"{folders[split]}/{person:04d}_c{camera}_{number}.png"] = source
     return sources
+
+
+def _whole(path: Path, key: str, value: object) -> int:
+    """A number of the protocol; UserError where it is none that a person, a camera or an index can have."""
+    if not isinstance(value, int | float) or value != value or not 0 <= value <= LARGEST_ID or int(value) != value:
+        raise UserError(
+            f"{path}: {key} holds {value!r}; expected whole numbers from 0 to {LARGEST_ID}", "get the file again"
+        )
+    return int(value)
 
 
 def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> tuple[int, int, str]:
@@ -98,14 +108,21 @@ def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> 
     if not 1 <= number <= len(files):
         raise UserError(f"{path}: {key} holds {number}, filelist has the entries 1 to {len(files)}")
     source = str(files[number - 1]).strip()
-    camera = int(np.ravel(variables["camId"])[number - 1])
+    camera, person = (_whole(path, name, _entry(path, variables, name, number)) for name in ("camId", "labels"))
     match = _SOURCE.fullmatch(source)
     if match is None or int(match["view"]) != camera:
         raise UserError(
             f"{path}: entry {number} is {source!r} of camera {camera}",
             "expected PAIR_IDENTITY_VIEW_IMAGE.png, for example 1_001_2_06.png, and the view as camera",
         )
-    return int(np.ravel(variables["labels"])[number - 1]), camera, source
+    return person, camera, source
+
+
+def _entry(path: Path, variables: Mapping[str, Any], key: str, number: int) -> object:
+    values = np.ravel(variables[key]).tolist()
+    if number > len(values):
+        raise UserError(f"{path}: {key} has {len(values)} entries, filelist has more", "get the file again")
+    return values[number - 1]
 
 
 def extract_cuhk03(release: Release, data_root: Path, target: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from densereid.data_catalog.datasets.iuv_files import is_iuv_file
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, UNKNOWN, ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
+
+log = logging.getLogger(__name__)
 
 
 def read_folder(root: Path, *, pattern: str | None, iuv_root: Path | None) -> tuple[ImageRecord, ...]:
@@ -33,9 +36,9 @@ def read_folder(root: Path, *, pattern: str | None, iuv_root: Path | None) -> tu
         )
     _check_text(root, paths)
     matches = _match_all(paths, pattern) if pattern else [{} for _ in paths]
-    person_ids = _numbers([match.get("person") for match in matches])
-    camera_ids = _numbers([match.get("camera") for match in matches])
     splits = [_split_named(match.get("split")) for match in matches]
+    person_ids = _person_zero(_numbers([match.get("person") for match in matches]), splits)
+    camera_ids = _numbers([match.get("camera") for match in matches])
     records = (ImageRecord(*fields) for fields in zip(paths, person_ids, camera_ids, splits, strict=True))
     return tuple(sorted(records, key=ImageRecord.sort_key))
 
@@ -93,6 +96,23 @@ def _numbers(texts: list[str | None]) -> list[int]:
     numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
     number = {name: int(name) if numeric else index for index, name in enumerate(names, start=1)}
     return [UNKNOWN if text is None else number[text] for text in texts]
+
+
+def _person_zero(person_ids: list[int], splits: list[Split]) -> list[int]:
+    """Identities in which 0 is a person like the others gets the next free number: 0 means a distractor in a store.
+
+    It is a person where it has images that train or are asked for, which a distractor never has; in a gallery alone
+    it is the distractors, as in Market-1501. Both are said.
+    """
+    zeros = sum(person == 0 for person in person_ids)
+    if not zeros:
+        return person_ids
+    if all(split == Split.GALLERY for person, split in zip(person_ids, splits, strict=True) if person == 0):
+        log.info("Person 0 is in the gallery alone: its %d images are distractors, which match no query.", zeros)
+        return person_ids
+    free = max(person_ids) + 1
+    log.info("Person 0 is a person like the others: its %d images are stored under the number %d.", zeros, free)
+    return [person or free for person in person_ids]
 
 
 def _split_named(text: str | None) -> Split:

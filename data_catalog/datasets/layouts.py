@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,17 +70,26 @@ def _read_lists(spec: DatasetSpec, root: Path) -> Iterator[ImageRecord]:
 
 def _read_list(spec: DatasetSpec, root: Path, split: Split, source: ListFile) -> Iterator[ImageRecord]:
     """Lines of "path label"; labels count from 0, so ``first_person`` keeps 0 free and the splits apart."""
-    for number, line in enumerate((root / source.file).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_lines(root / source.file), start=1):
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(" ")
         match = spec.file_name.fullmatch(path)
-        if not match or not label.isdigit():
+        if not match or not re.fullmatch(r"\d{1,18}", label):
             raise UserError(
                 f"{root / source.file}, line {number}: {line.strip()!r} is not {spec.title}'s grammar",
                 f"expected lines like '{spec.example}'",
             )
-        yield ImageRecord(f"{source.images}/{path}", int(label) + source.first_person, int(match["camera"]), split)
+        yield ImageRecord(
+            f"{source.images}/{path}", int(label) + source.first_person, spec.number(match, "camera"), split
+        )
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no list of images: {error}", "expected UTF-8 text; get the file again") from error
 
 
 def _read_halves(spec: DatasetSpec, root: Path) -> Iterator[ImageRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,10 @@ class ListFile:
     images: str
     first_person: int
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.file, str) and isinstance(self.images, str) and isinstance(self.first_person, int)):
+            raise TypeError(f"a list is {self}; expected file and images as text, first_person as a number")
+
 
 @dataclass(frozen=True)
 class Halves:
@@ -36,6 +40,11 @@ class Halves:
     folder: str
     train_identities: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = (self.train_identities, self.seed)
+        if not isinstance(self.folder, str) or not all(isinstance(each, int) and each >= 0 for each in numbers):
+            raise TypeError(f"halves is {self}; expected folder as text, train_identities and seed from 0")
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,24 @@ class DatasetSpec:
         return tuple(dict.fromkeys(names))
 
     def parse_name(self, name: str) -> tuple[int, int]:
-        """(person_id, camera_id) of an image file's name, which follows the grammar."""
+        """(person_id, camera_id) of an image file's name, which follows the grammar.
+
+        Raises UserError where one of the two groups holds no number.
+        """
         match = self.file_name.fullmatch(name)
         assert match is not None, name
-        camera = int(match["camera"])
-        return int(match["person"]), self.cameras.get(camera, camera)
+        camera = self.number(match, "camera")
+        return self.number(match, "person"), self.cameras.get(camera, camera)
+
+    def number(self, match: re.Match[str], group: str) -> int:
+        """What a group of the grammar found. Raises UserError where it is no number."""
+        text = match[group]
+        if text is None or not re.fullmatch(r"-?\d{1,18}", text):
+            raise UserError(
+                f"{match.string}: the group {group} of {self.title}'s file_name finds {text!r}, which is no number",
+                f"let it match digits alone, in the catalog's entry {self.name}: {self.file_name.pattern}",
+            )
+        return int(text)
 
 
 @cache
@@ -89,7 +111,7 @@ def known_datasets(own: Path | None = None) -> dict[str, DatasetSpec]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(
             f"catalog {path} cannot be read: {error}", f"{_OWN.name} of the project shows the form"
         ) from error
@@ -112,12 +134,47 @@ def _parse(path: Path, name: str, entry: Any) -> DatasetSpec:
         return _build(name, entry)
     except (re.error, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
-            f"catalog {path}, dataset {name}: {type(error).__name__}: {error}",
+            f"catalog {path}, dataset {name}: {error if isinstance(error, TypeError) else repr(error)}",
             f"{_OWN.name} of the project shows the form of every key",
         ) from error
 
 
+def _check_types(entry: Mapping[str, Any]) -> None:
+    """Raise TypeError that names the first key whose value is of another kind than :func:`_build` takes."""
+    for key in ("title", "file_name", "example", "obtain", "iuv"):
+        _expect(isinstance(entry.get(key, ""), str), entry, key, "text")
+    folders = entry["folders"]
+    _expect(isinstance(folders, list) and _all_are(folders, str), entry, "folders", "a list of folders")
+    splits, cameras = entry.get("splits", {}), entry.get("cameras", {})
+    _expect(isinstance(splits, dict) and _all_are(splits.values(), str), entry, "splits", "a folder of each split")
+    for key in {"splits", "lists"} & set(entry):
+        _expect(set(entry[key]) <= {split.name.lower() for split in Split}, entry, key, "train, query and gallery")
+    numbers = isinstance(cameras, dict) and _all_are([*cameras, *cameras.values()], int)
+    _expect(numbers, entry, "cameras", "a camera's number of each view's number")
+    _expect(
+        _are_counts(entry.get("counts", {})), entry, "counts", "[images, identities] of splits, or numbers of images"
+    )
+    groups = {"camera"} if "lists" in entry else {"person", "camera"}
+    absent = groups - set(re.compile(entry["file_name"]).groupindex)
+    _expect(not absent, entry, "file_name", f"a regular expression with the group {' and '.join(sorted(absent))}")
+
+
+def _expect(is_so: bool, entry: Mapping[str, Any], key: str, words: str) -> None:
+    if not is_so:
+        raise TypeError(f"{key} is {entry[key]!r}; expected {words}")
+
+
+def _all_are(values: Iterable[Any], kind: type) -> bool:
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+
+
+def _are_counts(counts: Any) -> bool:
+    kinds = {**{split.name.lower(): list for split in Split}, "distractors": int, "junk": int}
+    return isinstance(counts, dict) and all(isinstance(value, kinds.get(key, ())) for key, value in counts.items())
+
+
 def _build(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
+    _check_types(entry)
     lists = {
         Split[key.upper()]: tuple(ListFile(**source) for source in sources)
         for key, sources in entry.get("lists", {}).items()

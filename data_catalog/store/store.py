@@ -6,7 +6,6 @@ shard would read as fill values, so the markers say whether a store is complete,
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from densereid.data_catalog.store.schema import (
     Geometry,
     check_rows,
 )
+from densereid.data_catalog.store.shard_markers import read_marker
 from densereid.data_catalog.store.store_format import StoreFormat
 
 MARKER_CACHE_SECONDS = 30.0
@@ -75,7 +75,7 @@ def _check_url(path: AnyPath, format: str) -> None:
     if isinstance(path, UrlPath) and not FORMATS[format].SUPPORTS_URL:
         raise UserError(
             f"an {format} store cannot live at {path}: it needs a local folder",
-            "use STORE=zarr there, or a local STORE_ROOT; `python -m pipeline convert` makes one from the other",
+            "use STORE=zarr there, or a local STORE_ROOT; `densereid convert` makes one from the other",
         )
 
 
@@ -141,7 +141,7 @@ class Store:
     def __init__(self, path: AnyPath) -> None:
         self.path = path
         self.format, self.attributes = _recognise(path)
-        self.geometry = Geometry(**self.attributes["geometry"])
+        self.geometry = _geometry(path, self.attributes)
         self._reader = FORMATS[self.format].open_reader(path, self.geometry)
         self._complete_until = 0.0
         self._identity = self._find_identity()
@@ -170,12 +170,12 @@ class Store:
         return self._reader.array(name)
 
     def markers(self) -> dict[int, dict[str, Any]]:
-        """Marker of every finished shard, by shard number."""
-        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in self._marker_files()}
+        """Marker of every finished shard, by shard number. Raises UserError that names one that is damaged."""
+        return {int(file.stem): read_marker(file, self.geometry) for file in self._marker_files()}
 
     def marker(self, shard: int) -> dict[str, Any]:
         """Marker of one finished shard."""
-        return dict(json.loads(_marker_path(self.path, shard).read_text(encoding="utf-8")))
+        return read_marker(_marker_path(self.path, shard), self.geometry)
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
@@ -198,16 +198,17 @@ class Store:
 
     def _marker_files(self) -> list[AnyPath]:
         files: list[AnyPath] = list((self.path / "shards").glob("[0-9]*.json"))
-        return sorted(files, key=lambda file: file.name)
+        return sorted((file for file in files if file.stem.isdecimal()), key=lambda file: file.name)
 
 
 def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
     """Open the zarr or HDF5 store in the folder or at the URL ``path``.
 
-    Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, and,
-    unless ``incomplete`` is given, where shards are missing.
+    Raises UserError where there is none, where it is of a newer format, where its URL cannot be reached, where a
+    marker is damaged, and, unless ``incomplete`` is given, where shards are missing.
     """
     store = Store(parse_path(path))
+    store.markers()
     missing = store.missing_shards()
     if missing and not incomplete:
         raise UserError(
@@ -224,6 +225,16 @@ def exists(path: AnyPath) -> bool:
 
 def _marker_path(path: AnyPath, shard: int) -> AnyPath:
     return path / "shards" / f"{shard:05d}.json"
+
+
+def _geometry(path: AnyPath, attributes: Mapping[str, Any]) -> Geometry:
+    try:
+        return Geometry(**attributes["geometry"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not say its sizes: {attributes.get('geometry')!r} is no geometry",
+            "delete the store and create it again",
+        ) from error
 
 
 def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:

@@ -74,6 +74,6 @@ def _check_range(config: SyntheticConfig, name: str, low: int, high: int) -> Non
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(
-            f"synthetic {name} is {value!r}; expected a whole number from {low} to {high}",
-            f"set {name} within that range",
+            f"{name.upper()} is {value!r}; expected a whole number from {low} to {high}",
+            f"set {name.upper()} within that range",
         )

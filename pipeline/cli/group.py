@@ -10,9 +10,11 @@ import click
 
 import densereid
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.cli.command import LazyGroup
-from densereid.pipeline.console import close_output, is_first_process
-from densereid.pipeline.exit import failed, interrupted, stop_at_once_when_interrupted_twice
+from densereid.pipeline.cli.command import LazyGroup, as_parameters, name_in
+from densereid.pipeline.cli.variables import all_commands
+from densereid.pipeline.console import StatusHandler, close_output, is_first_process, print_status
+from densereid.pipeline.exit import explained, failed, interrupted, stop_at_once_when_interrupted_twice
+from densereid.pipeline.invocation import program
 
 _DATASETS, _STORES, _MODELS = (f"densereid.pipeline.cli.{name}_commands" for name in ("dataset", "store", "model"))
 
@@ -58,7 +60,7 @@ def cli(context: click.Context) -> None:
     environment.
     """
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(format="%(message)s", handlers=[StatusHandler()], force=True)
     level = logging.INFO if is_first_process() else logging.ERROR  # the libraries' chatter is not for users
     logging.getLogger("densereid").setLevel(level)
     if not is_first_process():
@@ -72,21 +74,51 @@ def main() -> None:
     stop_at_once_when_interrupted_twice()
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = interrupted()
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = interrupted()
     except RuntimeError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # as Python reports one while a class is made
             raise
         code = interrupted()
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except UserError as error:
-        code = failed(error.problem, error.remedy)
-    except OSError as error:  # a full disk, a read-only folder, a file that vanished: the system's own words
-        where = f": {error.filename}" if error.filename else ""
-        code = failed(f"{error.strerror or error}{where}", "what is finished is kept; run the same command again")
+    except (click.ClickException, UserError, OSError, ModuleNotFoundError) as error:
+        code = _told(error)
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: click.ClickException | UserError | OSError | ModuleNotFoundError) -> int:
+    """Print what is wrong and what to do, in the words in which the command was typed; the exit code."""
+    if isinstance(error, click.ClickException):
+        return _misused(error)
+    if isinstance(error, ModuleNotFoundError):
+        return _not_installed(error)
+    problem, remedy = explained(error) if isinstance(error, OSError) else (error.problem, error.remedy)
+    return failed(_as_typed(problem), _as_typed(remedy))
+
+
+def _not_installed(error: ModuleNotFoundError) -> int:
+    """Print which package this Python lacks; the exit code. A module of our own that is not there is our mistake."""
+    if (error.name or "").partition(".")[0] in ("", "densereid"):
+        raise error
+    return failed(
+        f"{sys.executable} has no module {error.name}",
+        "`make` fills .venv with all that is needed, and .venv/bin/densereid uses it; elsewhere `pip install "
+        "--editable .` in the project's folder installs what is missing",
+    )
+
+
+def _as_typed(text: str) -> str:
+    """A message with the options of all commands as they were typed."""
+    from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
+
+    return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+
+
+def _misused(error: click.ClickException) -> int:
+    """Print what click, or the check of the variables, says of a wrong option; the exit code."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    print_status(f"Error: {_as_typed(error.format_message())}")
+    if context is not None:
+        words = " ".join((program(), name_in(context))).strip()
+        print_status(f"`{words} --help` lists what it takes.")
+    return error.exit_code

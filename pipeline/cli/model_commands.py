@@ -13,7 +13,7 @@ import click
 
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
-from densereid.pipeline.cli.parameter_types import LOCATION
+from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, LocalPath
 from densereid.pipeline.console import print_dry_run
 from densereid.pipeline.exit import EXIT_SOME_FAILED
 
@@ -78,7 +78,7 @@ def evaluate_command(
 
 
 @command("describe")
-@click.argument("run_or_model", required=False)
+@click.argument("run_or_model", required=False, type=NAME_OR_PATH)
 def describe_command(run_or_model: str | None) -> None:
     """Every setting of a run or an experiment with its meaning, and the parameters of its network.
 
@@ -96,7 +96,7 @@ def describe_command(run_or_model: str | None) -> None:
 
 @command("export")
 @options.run_folder
-@click.option("--to", "target", type=click.Path(path_type=Path), help="The file; in the run's folder unless given.")
+@click.option("--to", "target", type=LocalPath(), help="The file; in the run's folder unless given.")
 def export_command(run_folder: Path, target: Path | None) -> None:
     """Write a run's inference network, without what only trains it, to one file."""
     from densereid.pipeline.commands.training import export_run
@@ -127,7 +127,7 @@ def ablation_command(
 
 
 @command("activations")
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, type=NAME_OR_PATH)
 @options.run_root
 @options.images
 @options.seed

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from densereid.pipeline.cli.parameter_types import LOCATION, SETTING, SHORT_EDGES, SIZE, WORKERS, numbers
+from densereid.pipeline.cli.parameter_types import (
+    LOCATION,
+    NAME_OR_PATH,
+    SEED,
+    SETTING,
+    SHORT_EDGES,
+    SIZE,
+    WORKERS,
+    LocalPath,
+    numbers,
+)
 from densereid.pipeline.estimators import AUTO_RULE, ESTIMATORS
-from densereid.pipeline.settings import STORE_FORMATS, defaults, parse_size
+from densereid.pipeline.settings import LARGEST_EDGE, STORE_FORMATS, defaults, parse_size
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FOLDER = LocalPath(file_okay=False)
 
 
 class _Option(click.Option):
@@ -43,7 +52,7 @@ dataset = _option("dataset", "Dataset: a name of `catalog list`, or folder (any 
 catalog = _option(
     "catalog",
     "Your own datasets, in a file of the form of data_catalog/datasets/catalog.yaml.",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=LocalPath(dir_okay=False, exists=True),
 )
 data_root = _option(
     "data-root", "Folder that contains the datasets; for folder, the images themselves.", usual=True, type=_FOLDER
@@ -53,7 +62,7 @@ run_root = _option("run-root", "Folder of training runs and pictures.", usual=Tr
 store = _option("store", "Store format.", usual=True, type=click.Choice(STORE_FORMATS))
 size = _option("size", "Canonical image size.", usual=True, type=SIZE)
 model_size = _option("size", "Image size; the model's own unless given.", type=SIZE)
-dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", usual=True, type=int)
+dsap_size = _option("dsap-size", "Rows and columns of a DSAP image.", usual=True, type=click.IntRange(8, 512))
 collision = _option("collision", "Which pixel a DSAP texel takes.", usual=True, type=click.Choice(["last", "mean"]))
 estimator = _option(
     "estimator", f"Where dense pose comes from; {AUTO_RULE}.", usual=True, type=click.Choice(ESTIMATORS)
@@ -65,7 +74,9 @@ iuv_order = _option(
     type=click.Choice(["auto", "vui", "iuv"]),
     default="auto",
 )
-weights = _option("weights", "DensePose weights: a published name, or a .pkl or .pth file.", usual=True)
+weights = _option(
+    "weights", "DensePose weights: a published name, or a .pkl or .pth file.", usual=True, type=NAME_OR_PATH
+)
 mode = _option(
     "mode",
     "The person's box for DensePose: the whole crop, or what its detector finds.",
@@ -73,7 +84,10 @@ mode = _option(
     type=click.Choice(["crop", "detect"]),
 )
 short_edge = _option(
-    "short-edge", "Short edge of an image inside DensePose, in pixels.", usual=True, type=click.IntRange(min=1)
+    "short-edge",
+    "Short edge of an image inside DensePose, in pixels.",
+    usual=True,
+    type=click.IntRange(1, LARGEST_EDGE),
 )
 short_edges = _option(
     "short-edges", "Short edges to compare with 800, with commas.", type=SHORT_EDGES, default="128,192,256,384,512"
@@ -93,7 +107,10 @@ compiled = _option(
 )
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.")
 shard_rows = _option(
-    "shard-rows", "Images in a shard, the unit of work and of resuming.", type=int, default=_shard_rows
+    "shard-rows",
+    "Images in a shard, the unit of work and of resuming.",
+    type=click.IntRange(32, 65536),
+    default=_shard_rows,
 )
 device = _option("device", "auto, cpu, cuda or cuda:N.", usual=True)
 workers = _option("workers", "Worker processes; 0 is this process, auto one for each GPU.", usual=True, type=WORKERS)
@@ -106,13 +123,14 @@ source = _option(
     "The store to derive from; the one of DATASET, SIZE and STORE with the usual DSAP images unless given.",
     type=LOCATION,
 )
-seed = _option("seed", "Seed of everything random.", usual=True, type=int)
+seed = _option("seed", "Seed of everything random.", usual=True, type=SEED)
 model = _option(
     "model",
     "Experiment: auto, dsa-reid, magnifiernet, another one (`describe` lists them), or a YAML file.",
     usual=True,
+    type=NAME_OR_PATH,
 )
-epochs = _option("epochs", "Epochs instead of the experiment's own.", type=int)
+epochs = _option("epochs", "Epochs instead of the experiment's own.", type=click.IntRange(1, 1_000_000))
 feed = _option(
     "feed",
     "How batches reach a step: disk (workers read), memory (decoded in RAM), device (decoded on the GPU); "
@@ -120,22 +138,20 @@ feed = _option(
     type=click.Choice(["auto", "disk", "memory", "device"]),
     default="auto",
 )
-initial = _option(
-    "initial", "Fine-tuning: the run to start from; its classifiers are left.", type=click.Path(path_type=Path)
-)
+initial = _option("initial", "Fine-tuning: the run to start from; its classifiers are left.", type=LocalPath())
 overrides = click.option("--set", "overrides", type=SETTING, multiple=True, help="Change a setting of the experiment.")
 table = _option("table", "The paper's table or figure; an unknown name lists them.", default="dsa-3")
 seeds = _option(
     "seeds", "Seeds of every row, with commas; more than one give mean and deviation.", type=numbers("SEEDS"),
     default="0",
 )  # fmt: skip
-compared_images = _option("images", "How many images to compare.", type=click.IntRange(min=1), default=64)
-images = _option("images", "How many images to show.", type=click.IntRange(min=1), default=12)
+compared_images = _option("images", "How many images to compare.", type=click.IntRange(1, 10_000), default=64)
+images = _option("images", "How many images to show.", type=click.IntRange(1, 1000), default=12)
 rows = _option(
     "rows", "These rows of the store, with commas, instead of a random choice.", type=numbers("ROWS"), default=None
 )
 store_path = _option("store-path", "This store, whatever its size or name.", type=LOCATION)
-run_folder = click.argument("run_folder", type=click.Path(path_type=Path))
+run_folder = click.argument("run_folder", type=LocalPath())
 dry_run = _option(
     "dry-run", "Only say what would be done and what it costs; nothing is written.", is_flag=True, default=False
 )

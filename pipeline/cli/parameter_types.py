@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.settings import parse_size, parse_workers
+from densereid.pipeline.settings import LARGEST_EDGE, parse_size, parse_workers
 
 
 class Parsed(click.ParamType):
@@ -28,11 +31,13 @@ class Parsed(click.ParamType):
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """The numbers of a list with commas; UserError with the variable's ``name`` otherwise."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"{name} is '{text}'", "expected numbers with commas, for example 0,1,2") from error
+    """The numbers of a list with commas, from 0; UserError with the variable's ``name`` otherwise."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,10}", word) and int(word) <= LARGEST_SEED for word in words):
+        raise UserError(
+            f"{name} is '{text}'", f"expected numbers from 0 to {LARGEST_SEED} with commas, for example 0,1,2"
+        )
+    return tuple(map(int, words))
 
 
 def parse_edges(text: str) -> list[int]:
@@ -40,8 +45,11 @@ def parse_edges(text: str) -> list[int]:
     from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE  # here: it imports torch
 
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"SHORT_EDGES is '{text}'", "expected pixels with commas, for example 128,192,256,384,512")
+    if not all(re.fullmatch(r"\d{1,9}", word) and 0 < int(word) <= LARGEST_EDGE for word in words):
+        raise UserError(
+            f"SHORT_EDGES is '{text}'",
+            f"expected pixels from 1 to {LARGEST_EDGE} with commas, for example 128,192,256,384,512",
+        )
     edges = sorted({int(word) for word in words} - {REFERENCE_SHORT_EDGE})
     if not edges:
         raise UserError(f"SHORT_EDGES is '{text}'", f"expected something to compare with {REFERENCE_SHORT_EDGE}")
@@ -53,13 +61,24 @@ def parse_setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text} has no value", "expected KEY=VALUE, for example schedule.peak=4e-4")
-    return key, value
+    return key, os.path.expanduser(value)  # noqa: PTH111 - only some values are paths
 
 
 def _parse_location(text: str) -> Any:
     from densereid.data_catalog.files.paths import parse_path  # here: fsspec takes a while
 
-    return parse_path(text)
+    return parse_path(os.path.expanduser(text))  # noqa: PTH111 - it may be a URL
+
+
+class LocalPath(click.Path):
+    """A local file or folder; ``~`` is the home folder also where no shell has seen it: ``make DATA_ROOT=~/data``."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises click.BadParameter where it is not what was asked for."""
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - text, or a path already
 
 
 def numbers(name: str) -> Parsed:
@@ -67,6 +86,11 @@ def numbers(name: str) -> Parsed:
     return Parsed(lambda text: parse_numbers(name, text), "NUMBERS")
 
 
+LARGEST_SEED = 2**32 - 1
+"""numpy takes no larger one, and none below 0."""
+
+SEED = click.IntRange(0, LARGEST_SEED)
+"""A seed: int."""
 SIZE = Parsed(parse_size, "HEIGHTxWIDTH")
 """An image size: (height, width)."""
 WORKERS = Parsed(parse_workers, "NUMBER")
@@ -75,5 +99,7 @@ LOCATION = Parsed(_parse_location, "PATH-OR-URL")
 """A local folder, or a URL such as s3://BUCKET/FOLDER: a Path or a path at a URL."""
 SHORT_EDGES = Parsed(parse_edges, "NUMBERS")
 """Short edges in pixels with commas: a list of int."""
+NAME_OR_PATH = Parsed(os.path.expanduser, "TEXT")
+"""A name, or the path of a file or folder: text, without ``~``."""
 SETTING = Parsed(parse_setting, "KEY=VALUE")
 """A setting of an experiment: the pair of its dotted key and its value."""

@@ -15,9 +15,8 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
-from densereid.pipeline.console import print_dry_run, print_status, print_table
+from densereid.pipeline.console import print_dry_run, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
-from densereid.pipeline.invocation import command_line
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -35,18 +34,14 @@ def preprocess_command(request: StoreRequest, dry_run: bool) -> None:
 
         print_dry_run(dry_run_report(request))
         return
+    from densereid.pipeline.commands.next_steps import print_next
     from densereid.pipeline.stores import make_store
 
     store, failed = make_store(request)
     click.echo(store.path)
-    _print_next(request)
+    print_next(store, **request.naming_options())
     if failed:
         sys.exit(EXIT_SOME_FAILED)
-
-
-def _print_next(request: StoreRequest) -> None:
-    named = request.naming_options()
-    print_status(f"next: {command_line('inspect', {}, named)}, or {command_line('train', {}, named)}")
 
 
 @command("derive")
@@ -54,10 +49,13 @@ def _print_next(request: StoreRequest) -> None:
 @options.source
 def derive_command(request: StoreRequest, source: AnyPath | None) -> None:
     """Other masks and DSAP images (DSAP_SIZE, COLLISION) for a store's images and IUV maps, as a store beside it."""
+    from densereid.pipeline.commands.next_steps import print_next
+    from densereid.pipeline.store_request import NAMING
     from densereid.pipeline.stores import derive_store
 
-    click.echo(derive_store(request, source).path)
-    _print_next(request)
+    store = derive_store(request, source)
+    click.echo(store.path)
+    print_next(store, without=NAMING, store_path=store.path)
 
 
 @command("densepose-sizes")
@@ -104,10 +102,10 @@ def densepose_sizes_command(
 @options.seed
 def inspect_command(request: StoreRequest, store_path: AnyPath | None, run_root: Path, images: int, seed: int) -> None:
     """Write a contact sheet of a store, and count how often each body part is seen."""
-    from densereid.data_catalog.store.store import open_store
     from densereid.pipeline.commands.inspect import inspect_store
+    from densereid.pipeline.store_choice import find_store
 
-    inspect_store(open_store(store_path or request.path()), run_root / "inspect", images=images, seed=seed)
+    inspect_store(find_store(request, store_path), run_root / "inspect", images=images, seed=seed)
 
 
 @command("status")
@@ -124,15 +122,19 @@ def status_command(store_root: AnyPath, as_json: bool) -> None:
 
 
 @command("verify")
-@click.argument("store_path", metavar="STORE_PATH", type=LOCATION)
-@click.option("--sample", type=click.IntRange(min=0), default=256, show_default=True, help="Rows to compute again.")
+@click.argument("store_path", metavar="[STORE_PATH]", type=LOCATION, required=False)
+@options.naming_options
+@click.option("--sample", type=click.IntRange(0, 10_000), default=256, show_default=True, help="Rows to compute again.")
 @options.seed
-def verify_command(store_path: AnyPath, sample: int, seed: int) -> None:
-    """Check a store: every byte against its checksum, a sample of rows against a fresh computation."""
-    from densereid.data_catalog.store.store import open_store
-    from densereid.pipeline.commands.status import verify_store
+def verify_command(request: StoreRequest, store_path: AnyPath | None, sample: int, seed: int) -> None:
+    """Check a store: every byte against its checksum, a sample of rows against a fresh computation.
 
-    verify_store(open_store(store_path), sample=sample, seed=seed)
+    Without STORE_PATH, the store that the other options name.
+    """
+    from densereid.pipeline.commands.status import verify_store
+    from densereid.pipeline.store_choice import find_store
+
+    verify_store(find_store(request, store_path), sample=sample, seed=seed)
 
 
 @command("convert")

@@ -8,7 +8,7 @@ line; what a command knows is decided here, by its options.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 import click
@@ -19,6 +19,9 @@ from densereid.pipeline.invocation import make_variables
 PREFIX = "DENSEREID_"
 
 _DRY_RUN = "DRY_RUN"
+_NOT_OPTIONS = {"CACHE", "MAKE_GOALS", "MAKE_VARIABLES", "MAKE_OWN"}
+"""Variables of ours in the environment that are no options."""
+
 _OFF = ("", "0", "false", "f", "no", "n", "off")
 """What click reads as a flag that is not set."""
 
@@ -30,41 +33,52 @@ def variable_of(parameter: click.Parameter) -> str:
 
 
 def check_variables(command: click.Command, root: click.Command, name: str) -> None:
-    """Refuse variables that make was given and no command has; mention those that only others than ``name`` have.
+    """Refuse variables that no command has, of make or of ours in the environment.
 
-    Raises click.UsageError with the nearest variable, and where a dry run is asked of a command that has none.
+    Those that make was given and only others than ``name`` have are mentioned. Raises click.UsageError with the
+    nearest variable, and where a dry run is asked of a command that has none.
     """
     own = {variable_of(parameter) for parameter in command.params}
     if _DRY_RUN not in own and os.environ.get(PREFIX + _DRY_RUN, "").lower() not in _OFF:
         raise click.UsageError(f"{name} has no dry run (DRY_RUN is set); nothing was done")
-    others = [variable for variable in make_variables() if variable not in own]
+    given = set(make_variables())
+    exported = {word.removeprefix(PREFIX) for word in os.environ if word.startswith(PREFIX)} - _NOT_OPTIONS - given
+    others = [*sorted(given - own), *sorted(exported - own)]
     if not others:
         return
-    known = {variable_of(parameter) for each in _commands(root) for parameter in each.params}
+    known = {variable_of(parameter) for each in all_commands(root).values() for parameter in each.params}
     for variable in others:
         if variable not in known:
-            raise _unknown(variable, name, own, known)
-        print_status(f"note: {name} does not use {variable}")
+            raise _unknown(variable if variable in given else PREFIX + variable, name, own, known)
+        if variable in given:
+            print_status(f"note: {name} does not use {variable}")
 
 
 def _unknown(variable: str, name: str, own: set[str], known: set[str]) -> click.UsageError:
-    meant = variable.upper().replace("-", "_")
-    near = get_close_matches(meant, sorted(own), n=1) or get_close_matches(meant, sorted(known), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    prefix = PREFIX if variable.startswith(PREFIX) else ""
+    meant = variable.removeprefix(prefix).upper().replace("-", "_")
+    near = [each for names in (own, known) for each in _nearest(meant, sorted(names))]
+    hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+    where = "It stands in the environment: unset it, or correct it."
+    if not prefix:
+        where = f"What is meant for another program stands before make: {variable}=... make"
     return click.UsageError(
-        f"{name} has no variable {variable}{hint}\n"
-        f"It has {', '.join(sorted(own)) or 'none'}.\n"
-        f"What is meant for another program stands before make: {variable}=... make"
+        f"{name} has no variable {variable}{hint}\nIt has {', '.join(sorted(own)) or 'none'}.\n{where}"
     )
 
 
-def _commands(command: click.Command) -> Iterator[click.Command]:
-    """The command, or all those of a group."""
-    if not isinstance(command, click.Group):
-        yield command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from _commands(found)
+def _nearest(meant: str, names: Sequence[str]) -> list[str]:
+    """RUN_FOLDER for RUN, EPOCHS for EPOCH: the names that begin so, or the one that is spelt most alike."""
+    return [name for name in names if name.startswith(f"{meant}_")] or get_close_matches(meant, names, n=1)
+
+
+def all_commands(root: click.Command, group: str = "") -> dict[str, click.Command]:
+    """The command, or all those of a group, by their names: ``catalog check`` for example."""
+    if not isinstance(root, click.Group):
+        return {group: root}
+    context, found = click.Context(root), dict[str, click.Command]()
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        assert command is not None
+        found |= all_commands(command, f"{group} {name}".lstrip())
+    return found

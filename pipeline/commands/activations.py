@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.store import Store, open_store
+from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.reports.contact_sheet import captioned, choose_rows, grid, stack
 from densereid.pipeline.settings import resolve_device
+from densereid.pipeline.store_choice import store_of_run
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
@@ -51,7 +52,7 @@ def draw_activations(
     """
     chosen, why = resolve_device(device)
     networks = [load_trained_network(Path(run)) for run in runs]
-    store = open_store(store_path or networks[0][1].store["path"])
+    store = store_of_run(Path(runs[0]), networks[0][1].store, store_path)
     shown = _checked(store, rows) if rows else choose_rows(store, images, seed=seed)
     print_status(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
     maps = [activations(network, store, shown, checkpoint.config, chosen) for network, checkpoint in networks]

@@ -11,7 +11,7 @@ from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import untrained_scores
 from densereid.pipeline.console import print_status, print_table
-from densereid.pipeline.invocation import command_line
+from densereid.pipeline.invocation import next_command
 from densereid.pipeline.reports.network_tables import scores_table
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.store_request import StoreRequest
@@ -63,5 +63,6 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
-    market = command_line("preprocess", {}, {"dataset": "market"})
-    click.echo(f"next:          {command_line('train', {})}, or with Market-1501 under data/: {market}")
+    again = next_command("evaluate", run_folder=result.run_folder, rerank=1)
+    own = next_command("preprocess", without=("store", "workers", "run_root"), dataset="market")
+    click.echo(f"next:          {again}, or with Market-1501 under {defaults().data_root}/: {own}")

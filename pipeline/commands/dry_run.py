@@ -11,7 +11,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.store.store import exists, open_store
 from densereid.pipeline.estimators import choose_estimator, resolve_estimator
-from densereid.pipeline.invocation import command_line
+from densereid.pipeline.invocation import next_command
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import counted, make_config, synthetic_exists, wanted_dataset
@@ -21,6 +21,7 @@ from densereid.preprocess.writing.forecast import (
     SHARDS_IN_MEMORY,
     MeasuredSample,
     NullEstimator,
+    check_memory,
     measure,
     raw_bytes,
 )
@@ -37,12 +38,14 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     if request.dataset == "synthetic" and not synthetic_exists(request):
         raise UserError(
             "the synthetic pedestrians are not rendered yet, and a dry run writes nothing",
-            f"`{command_line('synthesize', {})}` renders them; a run does it by itself",
+            f"`{next_command('synthesize')}` renders them; a run does it by itself",
         )
     dataset = wanted_dataset(request)
     device, _ = resolve_device(request.device)
     estimator, why = _estimator_or_null(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
+    if request.scheduler is None:
+        check_memory(plan)
     shards, update = _shards_to_write(plan)
     rows = [plan.geometry.shard_slice(shard) for shard in shards]
     images = sum(covered.stop - covered.start for covered in rows)

@@ -54,10 +54,15 @@ def find_stores(store_root: AnyPath) -> list[StoreFacts | UnreadableStore]:
 def store_facts(path: AnyPath) -> StoreFacts | UnreadableStore:
     """What the store at ``path`` holds, or its problem if it cannot be read."""
     try:
-        store = open_store(path, incomplete=True)
+        return _facts(open_store(path, incomplete=True))
     except UserError as error:
         return {"store": path.name, "problem": error.problem}
-    markers = store.markers().values()
+    except (KeyError, TypeError) as error:
+        return {"store": path.name, "problem": f"its attributes do not say {error}"}
+
+
+def _facts(store: Store) -> StoreFacts:
+    markers, path = store.markers().values(), store.path
     return {
         "store": path.name,
         "format": store.format,

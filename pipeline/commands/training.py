@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,17 @@ from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status, print_table
-from densereid.pipeline.invocation import command_line, program
+from densereid.pipeline.invocation import beside_python, next_command, program
 from densereid.pipeline.reports.network_tables import described_parameters, described_settings, ranked_by, scores_table
 from densereid.pipeline.settings import choose_model, resolve_device
-from densereid.pipeline.store_request import StoreRequest
+from densereid.pipeline.store_choice import derivable_from, store_of_run
+from densereid.pipeline.store_request import NAMING, StoreRequest
 from densereid.pipeline.stores import (
-    can_derive,
     counted,
     ensure_store,
     finished_store,
     synthetic_exists,
+    training_request,
     wanted_dataset,
 )
 from densereid.train.config.experiment import find_experiment
@@ -117,7 +119,7 @@ def train_model(request: TrainRequest) -> FitResult:
         config, store, folder, device=plan.device, workers=workers, feed=feed, seed=seed, resume=not request.fresh,
         lengthen=plan.may_lengthen,
     )  # fmt: skip
-    _report(plan, result)
+    _report(plan, store, result)
     return result
 
 
@@ -128,6 +130,7 @@ def training_dry_run_report(request: TrainRequest) -> dict[str, str]:
     """
     plan = plan_training(request)
     wanted, config = plan.request.store, plan.config
+    wanted = wanted if plan.given is not None else training_request(wanted)
     store = plan.given if plan.given is not None else finished_store(wanted.path())
     folder = plan.folder(wanted.dataset_name if store is None else str(store.attributes["dataset"]))
     before = _checkpoint_of(plan)
@@ -168,26 +171,27 @@ def _disk(config: TrainConfig, store: Store | None) -> str:
 def _would_be(request: StoreRequest) -> str:
     """How a store that is not finished would be made."""
     path = request.path()
-    if can_derive(request):
-        return f"{path} would be derived first, from {request.usual().path()}"
+    source = derivable_from(request)
+    if source is not None:
+        return f"{path} would be derived first, from {source.path}"
     verb = "finished" if exists(path) else "made"
     if request.dataset == "synthetic" and not synthetic_exists(request):
         return f"{path} would be {verb} first, of pedestrians that would be rendered before"
     return f"{path} would be {verb} first, of {counted(wanted_dataset(request))}; a dry run of preprocess says its cost"
 
 
-def _report(plan: TrainPlan, result: FitResult) -> None:
+def _report(plan: TrainPlan, store: Store, result: FitResult) -> None:
     folder = result.run_folder
     if result.scores is not None:
         print_table(scores_table(f"{folder}, {result.epochs} epochs", {ranked_by(plan.config): result.scores}))
     if result.problem:
         print_status(f"the run is finished, without scores: {result.problem}")
-    print_status(f"checkpoints: {result.last_path}; curves: tensorboard --logdir {plan.request.run_root}")
-    inspect = command_line("inspect", {}, plan.request.store.naming_options())
+    curves = f"{beside_python('tensorboard')} --logdir {shlex.quote(str(plan.request.run_root))}"
+    print_status(f"checkpoints: {result.last_path}; curves: {curves}")
     ranked = result.scores is not None or result.problem
-    print_status(
-        f"next: {command_line('evaluate', {'run_folder': folder})}, or {inspect}" if ranked else f"next: {inspect}"
-    )
+    use = "evaluate" if ranked else "export"  # without query and gallery nothing can be ranked
+    looked = next_command("inspect", without=NAMING, store_path=store.path)
+    print_status(f"next: {next_command(use, run_folder=folder)}, or {looked}")
 
 
 def chosen_settings(
@@ -223,7 +227,7 @@ def evaluate_run(
     network, checkpoint = load_trained_network(run)
     config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
-    store = open_store(store_path or checkpoint.store["path"])
+    store = store_of_run(run, checkpoint.store, store_path)
     print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     found = protocol_embeddings(network, store, config=config, device=chosen)
     name = ranked_by(config)

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import psutil
 import torch
 from rich import filesize
 
@@ -104,7 +105,21 @@ class NullEstimator:
         return Charts(torch.zeros(len(crops), *size, 3, dtype=torch.uint8), nothing, np.full((len(crops), 4), np.nan))
 
 
-def raw_bytes(plan: Plan, images: int) -> int:
+def check_memory(plan: StorePlan) -> None:
+    """Raise UserError where the shards that a process holds are larger than this machine's memory."""
+    rows = min(plan.geometry.num_samples, plan.geometry.shard_rows)
+    needed, there = SHARDS_IN_MEMORY * raw_bytes(plan, rows), psutil.virtual_memory().total
+    if needed > there:
+        height, width = plan.config.size
+        raise UserError(
+            f"{SHARDS_IN_MEMORY} shards of {rows} images of {height}x{width} with DSAP images of "
+            f"{plan.config.dsap_size}x{plan.config.dsap_size} take {filesize.decimal(needed)}; "
+            f"this machine has {filesize.decimal(there)} of memory",
+            "choose a smaller SIZE or DSAP_SIZE, or fewer images in a shard with SHARD_ROWS",
+        )
+
+
+def raw_bytes(plan: StorePlan, images: int) -> int:
     """Uncompressed bytes of the arrays of ``images`` rows: what a store cannot exceed, and a shard's size in memory."""
     return images * sum(spec.row_bytes(plan.geometry) for spec in arrays_written("shard"))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.store import PROVENANCE
@@ -41,9 +42,20 @@ def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> N
 
 
 def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
-    """The entries of a store, oldest first; none where nothing was recorded."""
+    """The entries of a store, oldest first; none where nothing was recorded.
+
+    Raises UserError where the file is damaged: it is kept as long as its user wants it.
+    """
     file = store / PROVENANCE
-    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
+    if not file.is_file():
+        return []
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UserError(
+            f"{file} is no JSON: {error}", "delete it, or move it away; the arrays do not need it"
+        ) from error
+    return entries if isinstance(entries, list) else [entries]
 
 
 def versions() -> dict[str, str]:

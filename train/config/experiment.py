@@ -16,7 +16,7 @@ from densereid.train.config.validation import flatten
 
 _FOLDER = Path(__file__).parent / "experiments"
 _VARIANTS = _FOLDER / "variants.yaml"
-_LISTED = "`python -m pipeline describe` lists the experiments."
+_LISTED = "`densereid describe` lists the experiments."
 
 
 @dataclass(frozen=True)

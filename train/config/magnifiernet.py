@@ -68,7 +68,7 @@ class StagesConfig:
     """The two stages of MagnifierNet's training; a run without a diversity loss has one."""
 
     first_epochs: NonNegativeInt = setting(
-        460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2"
+        460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2", le=1_000_000
     )
     second_rate: NonNegativeFloat = setting(
         0.0, "MagnifierNet: learning rate of the second stage; 0 = the schedule continues"

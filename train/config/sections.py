@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, NonNegativeFloat, PositiveFloat, StrictFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, StrictFloat, model_validator
 
 from densereid.train.config.validation import require, section, setting
 
@@ -38,10 +38,16 @@ class ModelConfig:
         "random", "the global branch's conv5_x starts from: random weights, or imagenet"
     )
     dsap_size: int = setting(
-        32, "size the DSAP images enter the guiding stream with; smaller than stored = pooled", ge=8, multiple_of=4
+        32,
+        "size the DSAP images enter the guiding stream with; smaller than stored = pooled",
+        ge=8,
+        le=512,
+        multiple_of=4,
     )
-    classifier_hidden: int = setting(512, "width of a classifier's hidden layer; the paper leaves it open", ge=1)
-    classifier_slope: float = setting(0.1, "LeakyReLU slope in the classifiers")
+    classifier_hidden: int = setting(
+        512, "width of a classifier's hidden layer; the paper leaves it open", ge=1, le=65536
+    )
+    classifier_slope: float = setting(0.1, "LeakyReLU slope in the classifiers", ge=0, le=1)
     classifier_dropout: float = setting(0.5, "dropout probability in the classifiers", ge=0, lt=1)
 
 
@@ -95,12 +101,12 @@ class ScheduleConfig:
     warmup_start: NonNegativeFloat = setting(8e-6, "learning rate at epoch 0")
     peak: PositiveFloat = setting(8e-4, "learning rate after the warm-up")
     decay_factor: float = setting(0.5, "step and milestones: factor at each milestone", gt=0, le=1)
-    milestones: Annotated[tuple[StrictFloat, ...], BeforeValidator(_split_numbers)] = setting(
+    milestones: Annotated[tuple[Annotated[StrictFloat, Field(ge=0)], ...], BeforeValidator(_split_numbers)] = setting(
         (), "milestones: the epochs of decay, [40, 70] in a file, 40,70 on a command line"
     )
     decay_every: PositiveFloat = setting(40.0, "step: epochs between milestones")
     decay_from: float = setting(
-        0.0, "step: epoch from which milestones count; 0 = 40, 80, ... (SAN), 20 = 60, 100, ..."
+        0.0, "step: epoch from which milestones count; 0 = 40, 80, ... (SAN), 20 = 60, 100, ...", ge=0
     )
 
     @model_validator(mode="after")
@@ -115,7 +121,7 @@ class AugmentationConfig:
     """Random changes of a training image; see :mod:`densereid.train.data.augmentation`."""
 
     flip: float = setting(0.5, "probability of a horizontal flip (image, mask and DSAP together)", ge=0, le=1)
-    pad: int = setting(10, "pixels padded on every side before the random crop back to the image size", ge=0)
+    pad: int = setting(10, "pixels padded on every side before the random crop back to the image size", ge=0, le=1024)
     erase: float = setting(0.5, "probability of random erasing (image only)", ge=0, le=1)
     erase_area_min: float = setting(0.02, "smallest erased share of the image")
     erase_area_max: float = setting(0.4, "largest erased share of the image")
@@ -138,8 +144,8 @@ class AugmentationConfig:
 class SamplingConfig:
     """How a training batch is drawn: P identities times K images."""
 
-    identities: int = setting(16, "P, identities in a batch (a triplet has a negative)", ge=2)
-    images: int = setting(4, "K, images of each identity (a triplet has a positive)", ge=2)
+    identities: int = setting(16, "P, identities in a batch (a triplet has a negative)", ge=2, le=65536)
+    images: int = setting(4, "K, images of each identity (a triplet has a positive)", ge=2, le=65536)
 
 
 @section

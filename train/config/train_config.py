@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from densereid.data_catalog.errors import UserError
 from densereid.train.config.experiment import experiments, with_bases
@@ -25,7 +25,10 @@ from densereid.train.config.validation import build_config, flatten, require, se
 CONFIG_VERSION = 1
 """Raised by one whenever a key changes its meaning; stored in every checkpoint."""
 
-_Side = Annotated[int, Field(ge=32, multiple_of=16)]
+_MOST = 1_000_000
+"""No training has more epochs, or steps in one."""
+
+_Side = Annotated[int, Field(ge=32, le=4096, multiple_of=16)]
 
 
 @section
@@ -35,9 +38,11 @@ class TrainConfig:
     name: str = setting("dsa-reid", "the experiment's name")
     height: _Side = setting(256, "image height in pixels (16 is the trunk's stride); other stores are resized")
     width: _Side = setting(128, "image width in pixels (16 is the trunk's stride); other stores are resized")
-    epochs: int = setting(320, "passes over the training identities", ge=1)
-    evaluate_every: NonNegativeInt = setting(40, "epochs between evaluations on query and gallery; 0 = only at the end")
-    log_every: int = setting(20, "steps between logged values; reading them waits for the device", ge=1)
+    epochs: int = setting(320, "passes over the training identities", ge=1, le=_MOST)
+    evaluate_every: int = setting(
+        40, "epochs between evaluations on query and gallery; 0 = only at the end", ge=0, le=_MOST
+    )
+    log_every: int = setting(20, "steps between logged values; reading them waits for the device", ge=1, le=_MOST)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = setting(
         "32-true", "arithmetic, as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed"
     )
@@ -122,7 +127,7 @@ def load_config(
         if tuned is not None:
             values |= {**tuned, "tuned_for": dataset}
     if asked and values.get("tuned_for") != asked:
-        listed = f"`python -m pipeline describe {name_or_path}` lists those for which it has some."
+        listed = f"`densereid describe {name_or_path}` lists those for which it has some."
         raise UserError(f"{values['name']} has no settings for dataset {asked!r}", listed)
     return from_dict({**values, **changes})
 

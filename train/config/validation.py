@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from densereid.data_catalog.errors import UserError
 
 _Section = TypeVar("_Section")
+_CONFIG = ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 _KINDS = {
     "boolean": "on or off", "integer": "a whole number", "number": "a number", "string": "text",
     "array": "numbers with commas, as 40,70",
@@ -29,7 +30,7 @@ def section(owner: type[_Section]) -> type[_Section]:
 
     Text is read as a command line gives it: ``8e-4`` is a number, ``on`` and ``off`` are truth values.
     """
-    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", coerce_numbers_to_str=True))(owner)
+    made: Any = dataclass(frozen=True, config=_CONFIG)(owner)
     build = made.__init__
 
     @wraps(build)
@@ -103,7 +104,8 @@ def _explained(owner: type, error: ValidationError) -> UserError:
     path = [str(part) for part in mistake["loc"]]
     for key in (".".join(path[:2]), path[0]):
         if key in known:
-            return _mistake(key, mistake["input"], known[key])
+            finite = "a finite number" if mistake["type"] == "finite_number" else ""
+            return _mistake(key, mistake["input"], finite or known[key])
     return _unknown_setting(".".join(path), known)
 
 
@@ -119,7 +121,7 @@ def _expectation(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_expectation(choice) for choice in schema["anyOf"])
     if "type" in schema and "enum" not in schema and "const" not in schema:
-        limits = (f"{text} {schema[name]:g}" for name, text in _LIMITS.items() if name in schema)
+        limits = (f"{text} {schema[name]:.12g}" for name, text in _LIMITS.items() if name in schema)
         return ", ".join((_KINDS[schema["type"]], *limits))
     return " or ".join(schema.get("enum") or [schema["const"]])
 
@@ -128,5 +130,5 @@ def _unknown_setting(key: str, known: Mapping[str, object]) -> UserError:
     names = {name.rpartition(".")[2]: name for name in known}
     near = [name for name in known if name.startswith(f"{key}.")] or get_close_matches(key, known, n=1)
     near = near or [names[name] for name in get_close_matches(key.rpartition(".")[2], names, n=1)]
-    listed = "`python -m pipeline describe dsa-reid` lists all settings."
+    listed = "`densereid describe dsa-reid` lists all settings."
     return UserError(f"unknown setting {key!r}", f"Did you mean {' or '.join(near)}?" if near else listed)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from densereid.data_catalog.datasets.records import UNKNOWN
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
@@ -73,10 +74,7 @@ class StoreDataset(Dataset[Batch]):
         chosen = (labels.split == split) & (labels.person_id > 0) & (labels.status != Status.FAILED)
         self.rows = np.flatnonzero(chosen)
         if not len(self.rows):
-            raise UserError(
-                f"{store.path} has no usable image in its {split.name.lower()} split",
-                "Look at the store with `make inspect`, or preprocess a dataset that has this split.",
-            )
+            raise _nothing_usable(store.path, labels, split)
         self.person_ids, self.labels = np.unique(labels.person_id[self.rows], return_inverse=True)
         self.cameras = labels.camera_id[self.rows]
         if (height, width) != (store.geometry.height, store.geometry.width):
@@ -118,6 +116,25 @@ class StoreDataset(Dataset[Batch]):
                 "Left out of the %s split: %d images that preprocessing could not read, %d distractors or junk.",
                 split.name.lower(), failed, unidentified,
             )  # fmt: skip
+
+
+def _nothing_usable(path: AnyPath, labels: LabelColumns, split: Split) -> UserError:
+    """Why none of a split's images can be used, and what to do."""
+    chosen, name = labels.split == split, split.name.lower()
+    readable = chosen & (labels.status != Status.FAILED)
+    total, looked = int(chosen.sum()), "`make inspect` shows the store."
+    problem = f"{path} has no usable image in its {name} split"
+    if not total:
+        return UserError(f"{problem}: the split is empty", f"Preprocess a dataset that has this split. {looked}")
+    if not readable.any():
+        return UserError(f"{problem}: none of its {total} images could be read", f"See {path}/failures.csv. {looked}")
+    if (labels.person_id[readable] == UNKNOWN).all():
+        return UserError(
+            f"{problem}: no identity is known of its {total} images",
+            "Preprocess them with PATTERN, whose group person finds the identity in an image's path, for example "
+            r"PATTERN='(?P<person>\d+)_c(?P<camera>\d+)'.",
+        )
+    return UserError(f"{problem}: its {total} images are distractors or junk, who are no identity", looked)
 
 
 def log_repeated_identities(dataset: StoreDataset, images: int) -> None:

@@ -29,10 +29,16 @@ class PKSampler(Sampler[list[int]]):
         self._images_of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self._identities, self._images, self._seed, self._epoch = identities, images, seed, 0
         self._rank, self._world_size = rank, world_size
+        if len(self._images_of) < 2:
+            raise UserError(
+                "the training split has one identity; a training needs two or more: every image is compared with one "
+                "of another person",
+                "Add images of other persons, or correct PATTERN, whose group person tells them apart.",
+            )
         if len(self._images_of) < identities:
             raise UserError(
                 f"a batch needs {identities} identities, the training split has {len(self._images_of)}",
-                f"Set sampling.identities to at most {len(self._images_of)}.",
+                f"Set it to at most that: --set sampling.identities={len(self._images_of)}.",
             )
         if identities % world_size:
             raise UserError(

@@ -49,13 +49,13 @@ class Checkpoint:
 
 
 def store_fingerprint(store: StoreReader) -> dict[str, str]:
-    """Dataset, path and a SHA-256 over the store's geometry, identities, cameras and splits."""
+    """Dataset, absolute path and a SHA-256 over the store's geometry, identities, cameras and splits."""
     digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
     labels = read_labels(store)
     for values in (labels.person_id, labels.camera_id, labels.split, labels.status):
         digest.update(np.ascontiguousarray(values).astype("<i8").tobytes())
     dataset = str(store.attributes.get("dataset", "unknown"))
-    return {"dataset": dataset, "path": str(store.path), "digest": digest.hexdigest()}
+    return {"dataset": dataset, "path": str(store.path.absolute()), "digest": digest.hexdigest()}
 
 
 def library_versions() -> dict[str, str]:

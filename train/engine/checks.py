@@ -58,7 +58,7 @@ def _check_dsap_size(config: TrainConfig, store: StoreReader) -> None:
     if asked > stored or stored % asked:
         raise UserError(
             f"model.dsap_size is {asked}, the store's DSAP images are {stored}x{stored}",
-            f"Set model.dsap_size to {stored} or a divisor, or derive another store: make derive DSAP_SIZE={asked}.",
+            f"Set model.dsap_size to {stored} or a divisor, or derive another store: `make derive DSAP_SIZE={asked}`.",
         )
 
 

@@ -63,11 +63,11 @@ def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist", "Write it with `python -m pipeline export RUN`.") from error
+        raise UserError(f"{path} does not exist", "Write it with `densereid export RUN`.") from error
     except Exception as error:  # torch raises many types for a truncated or foreign file
         raise UserError(f"{path} cannot be read: {first_line(error)}", "Export the run again.") from error
     if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
-        raise UserError(f"{path} is no exported network", "Write one with `python -m pipeline export RUN`.")
+        raise UserError(f"{path} is no exported network", "Write one with `densereid export RUN`.")
     if values["version"] not in _READ:
         raise UserError(
             f"{path} has version {values['version']}, this code reads {EXPORT_VERSION}", "Export the run again."

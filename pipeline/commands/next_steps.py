@@ -1,0 +1,74 @@
+"""What can be done next with a store, as commands that work when they are pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.store.schema import Split, Status
+from densereid.data_catalog.store.store import Store
+from densereid.pipeline.console import print_status
+from densereid.pipeline.invocation import next_command, this_command
+from densereid.pipeline.settings import choose_model, defaults, resolve_device
+from densereid.train.config.train_config import TrainConfig, load_config
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What of a store's images a network could learn from."""
+
+    images: int
+    with_person: int
+    """Images that were read and that show somebody."""
+    identities: int
+    """Persons with a usable training image."""
+
+
+def contents_of(store: Store) -> Contents:
+    """Count them."""
+    status, person, split = (store.read(name) for name in ("status", "person_id", "split"))
+    usable = (status != Status.FAILED) & (person > 0) & (split == Split.TRAIN)
+    return Contents(len(status), int((status == Status.OK).sum()), len(np.unique(person[usable])))
+
+
+def print_next(store: Store, *, without: Collection[str] = (), **named: object) -> None:
+    """Print the commands that come after a store was made, and why training is not among them where it is not.
+
+    ``named`` and ``without`` are those of :func:`densereid.pipeline.invocation.next_command`.
+    """
+    found = contents_of(store)
+    look = next_command("inspect", without=without, **named)
+    if 2 * found.with_person < found.images:
+        print_status(f"only {found.with_person} of {found.images} images show a person and could be read")
+        print_status(f"next: {look}; then mend what {store.path / 'failures.csv'} names, and again: {this_command()}")
+    elif found.identities < 2:
+        known = "no identity is" if found.identities == 0 else "one identity alone is"
+        print_status(f"{known} known among the training images (PATTERN's group person): a training needs two or more")
+        print_status(f"next: {look}")
+    else:
+        print_status(f"next: {look}, or {_train(store, found, without, named)}")
+
+
+def _train(store: Store, found: Contents, without: Collection[str], named: dict[str, object]) -> str:
+    """The command that trains what it trains unasked, with the settings that a store of few persons needs."""
+    config = load_config(choose_model(defaults().model, resolve_device("auto")[0])[0])
+    settings = []
+    if found.identities < config.sampling.identities:
+        settings.append(f"sampling.identities={found.identities}")
+    if store.geometry.dsap_size % config.model.dsap_size:
+        settings.append(f"model.dsap_size={store.geometry.dsap_size}")
+    left = without if _can_be_trained_at(config, store) else [*without, "size"]
+    return next_command("train", without=left, **named, **({"set": settings} if settings else {}))
+
+
+def _can_be_trained_at(config: TrainConfig, store: Store) -> bool:
+    """Whether a network takes images of the store's size; otherwise they are resized to the network's own."""
+    sizes = {"height": store.geometry.height, "width": store.geometry.width}
+    try:
+        load_config(config.name, sizes)
+    except UserError:
+        return False
+    return True
