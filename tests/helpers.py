@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from torch import Tensor
 
+from densereid.data_catalog.files.sealed_json import SEAL, sealed
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import INPUTS, PROVENANCE, create_store, write_shard
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -149,3 +152,17 @@ def given_by_make(patch: pytest.MonkeyPatch, goals: str, **variables: str) -> No
     patch.setenv("DENSEREID_MAKE_VARIABLES", " ".join(variables))
     for name, value in variables.items():
         patch.setenv(f"DENSEREID_{name}", value)
+
+
+def edit_marker(store: Path, shard: int, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Change a shard's marker as a writer that knew no better would have written it: with its own checksum."""
+    marker = store / "shards" / f"{shard:05d}.json"
+    content = json.loads(marker.read_text())
+    edit(content)
+    content.pop(SEAL, None)
+    marker.write_text(json.dumps(sealed(content)))
+
+
+def forget_checksum(store: Path, shard: int, array: str) -> None:
+    """Put another CRC-32 of an array into a shard's marker: the same as a changed byte of the array."""
+    edit_marker(store, shard, lambda marker: marker["crc32"].update({array: marker["crc32"][array] ^ 1}))

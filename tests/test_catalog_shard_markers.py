@@ -10,7 +10,8 @@ import pytest
 from helpers import GEOMETRY, write_random_store
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.store.store import convert_store, open_store
+from densereid.data_catalog.store.conversion import convert_store
+from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.commands.status import store_facts
 from densereid.preprocess.writing.provenance import recorded_runs
 

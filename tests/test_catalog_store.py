@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from helpers import GEOMETRY, random_rows, write_random_store
+from helpers import GEOMETRY, forget_checksum, random_rows, write_random_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -69,9 +69,7 @@ def test_round_trip_for_any_geometry(
 def test_conversion_does_not_copy_damage(tmp_path: Path) -> None:
     """It would get fresh checksums, and nobody could tell any more."""
     write_random_store(tmp_path / "first", "zarr")
-    marker = tmp_path / "first" / "shards" / "00001.json"
-    content = json.loads(marker.read_text())
-    marker.write_text(json.dumps({**content, "crc32": {**content["crc32"], "mask": 1}}))
+    forget_checksum(tmp_path / "first", 1, "mask")
     with pytest.raises(UserError, match=r"shard 1 of .*first is damaged: mask\ndelete its marker .*00001.json"):
         convert_store(open_store(tmp_path / "first"), tmp_path / "second", format="hdf5")
     assert open_store(tmp_path / "second", incomplete=True).missing_shards() == [1, 2]

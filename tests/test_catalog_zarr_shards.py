@@ -11,11 +11,13 @@ from forked import run_forked
 from helpers import failed, write_random_store
 
 from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.zarr_format import has_checksums
 from densereid.data_catalog.store.zarr_shards import PlainShards
 
 
 def plain(folder: Path) -> PlainShards:
-    return PlainShards(folder, zarr.open_array(folder, mode="r"))
+    array = zarr.open_array(folder, mode="r")
+    return PlainShards(folder, array, has_checksums=has_checksums(array))
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +37,31 @@ def test_rows_are_those_that_were_written(written: tuple[Path, dict[str, np.ndar
         assert found.dtype == values[name].dtype
 
 
-def test_what_is_absent_is_fill_and_what_is_damaged_an_error(tmp_path: Path) -> None:
+def test_what_is_absent_or_damaged_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "store.zarr"
-    values = write_random_store(path, "zarr")["mask"]
+    write_random_store(path, "zarr")
     (path / "mask" / "c" / "1" / "0" / "0").unlink()
     damaged = path / "mask" / "c" / "2" / "0" / "0"
     damaged.write_bytes(damaged.read_bytes()[:-9])
+    changed = path / "mask" / "c" / "0" / "0" / "0"
+    content = bytearray(changed.read_bytes())
+    content[7] ^= 1
+    changed.write_bytes(content)
     shards = plain(path / "mask")
-    np.testing.assert_array_equal(shards.read(np.array([31, 32])), [values[31], np.full_like(values[0], 255)])
+    with pytest.raises(ValueError, match="is missing"):
+        shards.read(np.array([32]))
     with pytest.raises((OSError, ValueError, RuntimeError)):
         shards.read(np.array([64]))
-    zeros = zarr.create_array(tmp_path / "zeros", shape=(64, 2), chunks=(1, 2), shards=(32, 2), dtype="uint8")
-    zeros[3] = 7  # chunks of nothing but fill are not stored
+    with pytest.raises(ValueError, match="does not have its checksum"):
+        shards.read(np.array([3]))
+
+
+def test_in_an_older_store_what_is_absent_is_fill(tmp_path: Path) -> None:
+    """Its chunks of nothing but fill are not stored."""
+    zeros = zarr.create_array(tmp_path / "zeros", shape=(96, 2), chunks=(1, 2), shards=(32, 2), dtype="uint8")
+    zeros[3] = 7
     np.testing.assert_array_equal(plain(tmp_path / "zeros").read(slice(2, 5)), [[0, 0], [7, 7], [0, 0]])
+    np.testing.assert_array_equal(plain(tmp_path / "zeros").read(np.array([70])), [[0, 0]])
 
 
 _LOADS = """

@@ -24,7 +24,7 @@ from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
-from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+from densereid.preprocess.writing.verify import damaged_shards, differing_rows
 from densereid.train.config.train_config import with_settings
 from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.events import Event, StepsDone
@@ -74,7 +74,7 @@ def digests(store: Store) -> dict[str, str]:
 def test_an_older_store_holds_what_was_written(folder: Path, format: str) -> None:
     store = open_store(old_store(folder, format))
     assert digests(store) == EXPECTED["arrays"]
-    assert [names for _, names in damaged_arrays(store)] == [[], []]
+    assert [names for _, names in damaged_shards(store)] == [[], []]
     assert [len(rows) for rows in differing_rows(store, np.arange(store.geometry.num_samples)).values()] == [0, 0, 0]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.store.store import Store, convert_store, open_store
+from densereid.data_catalog.store.conversion import convert_store
+from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.store_choice import existing_request, find_store
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import derive_store, ensure_store, make_store, training_request

@@ -62,7 +62,7 @@ def test_training_says_what_has_changed_since(
     said = capsys.readouterr().err
     assert "of the images in" in said
     assert "are 1 new, 1 changed, 1 gone; `" in said
-    assert f"preprocess --dataset folder --data-root {request.data_root}" in said
+    assert "-m pipeline preprocess --size 32x16` updates it" in said
     shutil.rmtree(other.data_root)
     ensure_store(other)
     assert "the images of folder are not at hand; the store is taken as it is" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import forget_checksum
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
@@ -19,9 +19,9 @@ from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import derive_store
 from densereid.preprocess.writing.derived_store import DerivedPlan
-from densereid.preprocess.writing.fill import fill_shard, fill_store, write_failures, write_store
+from densereid.preprocess.writing.fill import fill_shard, fill_store, list_failures, write_failures, write_store
 from densereid.preprocess.writing.plan import Plan, prepare
-from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+from densereid.preprocess.writing.verify import damaged_shards, differing_rows
 
 Fill = Callable[[Plan, str], None]
 
@@ -30,14 +30,6 @@ Fill = Callable[[Plan, str], None]
 def source(stores: dict[str, Path], tmp_path: Path) -> Path:
     """A zarr store that a test may change."""
     return Path(shutil.copytree(stores["zarr"], tmp_path / "source.zarr"))
-
-
-def change_marker(path: Path, shard: int, array: str) -> None:
-    """Let the store say that it wrote another array than it did."""
-    marker = path / "shards" / f"{shard:05d}.json"
-    content = json.loads(marker.read_text())
-    content["crc32"][array] += 1
-    marker.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(("format", "dsap_size", "collision"), [("zarr", 64, "last"), ("hdf5", 16, "mean")])
@@ -67,7 +59,7 @@ def test_a_derived_store_equals_one_preprocessed_from_the_images(
     assert derived.attributes == new.attributes
     assert origin["store"] == original.path.name
     assert (origin["dsap_size"], origin["collision"]) == (32, "last")
-    assert not any(names for _, names in damaged_arrays(derived))
+    assert not any(names for _, names in damaged_shards(derived))
     assert not any(map(len, differing_rows(derived, np.arange(77)).values()))
 
 
@@ -80,7 +72,8 @@ def test_failures_are_taken_over(crops: Path, tmp_path: Path, make_plan: Callabl
     derived = DerivedPlan(open_store(tmp_path / "source"), tmp_path / "derived", 16, "last")
     store = write_store(derived, format="zarr")
     assert store.markers() == open_store(tmp_path / "new").markers()
-    failures = write_failures(store)
+    write_failures(store)
+    failures = list_failures(store)
     assert [failure["path"] for failure in failures] == ["0002_c2.png", "0004_c2.png"]
 
 
@@ -95,7 +88,7 @@ def test_preprocessing_goes_on_with_a_derived_store(
 
 
 def test_a_damaged_source_is_named_and_nothing_is_made_of_it(source: Path, tmp_path: Path) -> None:
-    change_marker(source, 1, "iuv")
+    forget_checksum(source, 1, "iuv")
     plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
     with pytest.raises(UserError, match=r"shard 1 of .*source.zarr is damaged: iuv\ndelete its marker .*00001.json"):
         write_store(plan, format="zarr")
@@ -116,7 +109,7 @@ def test_a_target_that_was_made_otherwise_is_refused(
 def test_a_target_made_from_other_images_is_refused(source: Path, tmp_path: Path) -> None:
     plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
     fill_shard(plan.task(prepare(plan, format="zarr")[0]))
-    change_marker(source, 0, "image")
+    forget_checksum(source, 0, "image")
     with pytest.raises(UserError, match=r"derived was made from other images or IUV maps than .*source.zarr holds"):
         prepare(plan, format="zarr")
 

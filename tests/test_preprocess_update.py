@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from cluster_estimators import FailsOn, TakesWhole
-from helpers import contents
+from helpers import contents, edit_marker, forget_checksum
 from PIL import Image
 from reference import random_iuv
 
@@ -164,7 +163,7 @@ def test_a_pattern_that_comes_later_estimates_nothing(photographs: Path, tmp_pat
     assert "0 of 3 shards stay as they are" in said
     write(plan_of(photographs, tmp_path / "at once", pattern=PATTERN))
     assert contents(tmp_path / "store") == contents(tmp_path / "at once")
-    assert set(open_store(tmp_path / "store").read("person_id")) == set(range(10))
+    assert len(set(open_store(tmp_path / "store").read("person_id"))) == 10
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -310,13 +309,11 @@ def test_a_store_whose_place_was_being_taken_comes_back(photographs: Path, tmp_p
 def test_damage_is_not_copied(photographs: Path, tmp_path: Path, name: str) -> None:
     store = tmp_path / "store"
     write(plan_of(photographs, store))
-    marker = store / "shards" / "00001.json"
-    content = json.loads(marker.read_text())
-    marker.write_text(json.dumps({**content, "crc32": {**content["crc32"], name: 1}}))
+    forget_checksum(store, 1, name)
     add_first(photographs)
     with pytest.raises(UserError, match=f"shard 1 of {store} is damaged: {name}"):
         write(plan_of(photographs, store))
-    marker.unlink()
+    (store / "shards" / "00001.json").unlink()
     estimated, _ = write(plan_of(photographs, store))
     assert len(estimated) == 32  # the new one is in the shard that was finished
     write(plan_of(photographs, tmp_path / "at once"))
@@ -346,10 +343,8 @@ def test_two_runs_at_once_do_not_meet_in_one_store(photographs: Path, tmp_path: 
 def without_digests(store: Path) -> None:
     """As a store was before stores said which files they were made from."""
     (store / INPUTS).unlink()
-    for marker in (store / "shards").glob("[0-9]*.json"):
-        content = json.loads(marker.read_text())
-        del content["inputs"], content["whole_images"]
-        marker.write_text(json.dumps(content))
+    for shard in open_store(store).markers():
+        edit_marker(store, shard, lambda marker: [marker.pop(note) for note in ("inputs", "whole_images")])  # type: ignore[func-returns-value]
 
 
 @pytest.mark.parametrize("is_older", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zlib
 from pathlib import Path
@@ -10,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from helpers import edit_marker
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.commands.status import stores_table, verify_store
-from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+from densereid.preprocess.writing.verify import damaged_shards, differing_rows
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def copies(stores: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("format", ["zarr", "hdf5"])
 def test_a_whole_store_passes(stores: dict[str, Path], format: str) -> None:
     store = open_store(stores[format])
-    assert [names for _, names in damaged_arrays(store)] == [[], [], []]
+    assert [names for _, names in damaged_shards(store)] == [[], [], []]
     rows = np.arange(store.geometry.num_samples)
     assert {name: len(wrong) for name, wrong in differing_rows(store, rows).items()} == dict.fromkeys(
         ("mask", "dsap", "dsap_valid"), 0
@@ -56,10 +56,8 @@ def test_a_mask_that_does_not_follow_from_its_iuv_map_is_named(copies: dict[str,
     path = copies["zarr"]
     array = zarr.open_array(path / "mask", mode="r+")
     array[40] = (array[40] + 1) % 8
-    marker = path / "shards" / "00001.json"
-    content = json.loads(marker.read_text())
-    content["crc32"]["mask"] = zlib.crc32(np.ascontiguousarray(array[32:64]).data)
-    marker.write_text(json.dumps(content))
+    own = zlib.crc32(np.ascontiguousarray(array[32:64]).data)
+    edit_marker(path, 1, lambda marker: marker["crc32"].update(mask=own))
     with pytest.raises(UserError, match=r"damaged:\n  row 40: mask does not follow from image and iuv\n"):
         verify_store(open_store(path), sample=77, seed=0)
 

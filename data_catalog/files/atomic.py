@@ -77,6 +77,8 @@ def make_folder(path: AnyPath, build: Callable[[Path], None], *, last: str) -> N
     remove_partial(path.parent, path.name)
     with replacing(path) as temporary:
         build(temporary)
+        for file in temporary.rglob("*"):  # on disk before the folder appears: its name alone says that it is whole
+            _flush(file)
 
 
 def link_file(source: AnyPath, target: AnyPath) -> None:

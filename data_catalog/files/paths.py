@@ -102,11 +102,15 @@ class UrlPath:
         names = {PurePosixPath(entry).name for entry in entries if entry.rstrip("/") != path.rstrip("/")}
         return sorted(self / name for name in names if fnmatch(name, pattern))
 
-    def read_text(self, encoding: str) -> str:
+    def read_bytes(self) -> bytes:
         """The object's content."""
         with url_errors_as_user_errors(self):
             system, path = self._system()
-            return bytes(system.cat_file(path)).decode(encoding)
+            return bytes(system.cat_file(path))
+
+    def read_text(self, encoding: str) -> str:
+        """The object's content as text."""
+        return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
         """Put the object, whole."""

@@ -50,7 +50,7 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
         rows = {spec.name: source.read(spec.name) for spec in arrays_written("create")}
         create_store(path, format=format, geometry=source.geometry, attributes=own, rows=rows)
     target = open_store(path, incomplete=True)
-    if target.attributes != source.attributes or target.format != format:
+    if target.format != format or any(target.attributes.get(key) != value for key, value in own.items()):
         raise UserError(
             f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
         )

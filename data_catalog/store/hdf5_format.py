@@ -29,8 +29,6 @@ MARKER = "index.h5"
 SUPPORTS_URL = False
 """Whether a store of this format can live at a URL: HDF5 seeks and rewrites, objects are put whole."""
 
-_TEXT = h5py.string_dtype("utf-8")
-
 
 def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
     """Make the folder and its index: attributes, the arrays known before any shard, virtual datasets for the rest."""
@@ -43,9 +41,17 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
             if spec.written == "shard":
                 dataset = index.create_virtual_dataset(spec.name, _virtual(spec, geometry), fillvalue=spec.fill)
             else:
-                dtype = _TEXT if spec.dtype == "str" else spec.dtype
-                dataset = index.create_dataset(spec.name, data=rows[spec.name], dtype=dtype)
+                dataset = _write_column(index, spec, rows[spec.name])
             _describe(dataset, spec)
+
+
+def _write_column(index: h5py.File, spec: ArraySpec, values: np.ndarray) -> h5py.Dataset:
+    """An array that is known before any shard. Texts are of one length: HDF5's heap of others has no checksum."""
+    if spec.dtype != "str":
+        return index.create_dataset(spec.name, data=values, dtype=spec.dtype, chunks=values.shape, fletcher32=True)
+    encoded = [str(text).encode() for text in values]
+    dtype = h5py.string_dtype("utf-8", max(1, *map(len, encoded)))
+    return index.create_dataset(spec.name, data=np.array(encoded, dtype), chunks=values.shape, fletcher32=True)
 
 
 def _virtual(spec: ArraySpec, geometry: Geometry) -> h5py.VirtualLayout:
@@ -89,6 +95,7 @@ def _shard_file(rows: Mapping[str, np.ndarray]) -> bytes:
                 data=values,
                 chunks=(min(spec.chunk_rows or len(values), len(values)), *values.shape[1:]),
                 fillvalue=spec.fill,
+                fletcher32=True,
                 **hdf5plugin.Zstd(clevel=spec.level),
             )
             _describe(dataset, spec)

@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import BODY_PARTS, MASK_LABELS, NUM_BODY_PARTS
 
 FORMAT_NAME = "densereid-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised by one whenever a store written by the older code could be misread; see the changelog."""
 
 DSAP_FILL = (124, 116, 104)

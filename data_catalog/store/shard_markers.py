@@ -8,17 +8,21 @@ from typing import Any
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.sealed_json import SEAL, is_sealed
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 
 
-def read_marker(file: AnyPath, geometry: Geometry) -> dict[str, Any]:
+def read_marker(file: AnyPath, geometry: Geometry, version: int) -> dict[str, Any]:
     """A marker's content: ``shard``, ``rows``, ``crc32`` and the notes of its run.
 
-    Raises UserError that names the file and what is wrong with it where it is damaged.
+    ``version`` is the store's: markers of version 1 have no checksum of their own. Raises UserError that names the
+    file and what is wrong with it where it is damaged.
     """
     try:
         marker = json.loads(file.read_text(encoding="utf-8"))
         problem = _problem(marker, int(file.stem), geometry)
+        if not problem and version > 1 and not is_sealed(marker):
+            problem = "it is not as it was written"
     except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
         problem = f"it is no JSON: {error}"
     if problem:
@@ -26,7 +30,7 @@ def read_marker(file: AnyPath, geometry: Geometry) -> dict[str, Any]:
             f"the marker of a shard is damaged: {file}: {problem}",
             "delete that file and run the same `make preprocess` again: this shard alone is computed again",
         )
-    return dict(marker)
+    return {key: value for key, value in marker.items() if key != SEAL}
 
 
 def _problem(marker: Any, shard: int, geometry: Geometry) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ from densereid.data_catalog.files.atomic import (
     write_json,
 )
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
+from densereid.data_catalog.files.sealed_json import sealed
 from densereid.data_catalog.store import hdf5_format, zarr_format
+from densereid.data_catalog.store.manifest import check_metadata, write_manifest
 from densereid.data_catalog.store.schema import (
     ARRAY_BY_NAME,
     COORDINATES,
@@ -67,8 +69,12 @@ def create_store(
         **attributes,
     }
     _check_url(path, format)
-    create = partial(FORMATS[format].create, geometry=geometry, attributes=described, rows={**rows, **constants})
-    make_folder(path, create, last=FORMATS[format].MARKER)
+
+    def build(folder: Path) -> None:
+        FORMATS[format].create(folder, geometry, described, {**rows, **constants})
+        write_manifest(folder)
+
+    make_folder(path, build, last=FORMATS[format].MARKER)
 
 
 def _check_url(path: AnyPath, format: str) -> None:
@@ -93,7 +99,7 @@ def write_shard(
     FORMATS[format].write_shard_arrays(path, shard, rows)
     checksums = {name: checksum(values) for name, values in sorted(rows.items())}
     marker = {"shard": shard, "rows": [covered.start, covered.stop], "crc32": checksums, **(notes or {})}
-    write_json(_marker_path(path, shard), marker)
+    write_json(_marker_path(path, shard), sealed(marker))
 
 
 def checksum(values: np.ndarray) -> int:
@@ -146,6 +152,11 @@ class Store:
         self._complete_until = 0.0
         self._identity = self._find_identity()
 
+    @property
+    def version(self) -> int:
+        """The store's format version."""
+        return int(self.attributes["format_version"])
+
     def _find_identity(self) -> tuple[int, int] | None:
         """Which folder the store is in, and not only where: another one may take its place. None at a URL."""
         file = self.path / FORMATS[self.format].MARKER
@@ -171,11 +182,22 @@ class Store:
 
     def markers(self) -> dict[int, dict[str, Any]]:
         """Marker of every finished shard, by shard number. Raises UserError that names one that is damaged."""
-        return {int(file.stem): read_marker(file, self.geometry) for file in self._marker_files()}
+        return {int(file.stem): read_marker(file, self.geometry, self.version) for file in self._marker_files()}
 
     def marker(self, shard: int) -> dict[str, Any]:
         """Marker of one finished shard."""
-        return read_marker(_marker_path(self.path, shard), self.geometry)
+        return read_marker(_marker_path(self.path, shard), self.geometry, self.version)
+
+    def damaged_arrays(self, shard: int, names: Iterable[str]) -> list[str]:
+        """Those arrays of a finished shard that cannot be read or differ from their CRC-32."""
+        checksums, rows = self.marker(shard)["crc32"], self.geometry.shard_slice(shard)
+        return [name for name in names if self._checksum(name, rows) != checksums.get(name)]
+
+    def _checksum(self, name: str, rows: slice) -> int | None:
+        try:
+            return checksum(self.read(name, rows))
+        except (OSError, ValueError, KeyError, RuntimeError):  # what the formats raise for a torn or missing file
+            return None
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards that are not finished.
@@ -253,6 +275,7 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
             f"{path / FORMATS[format].MARKER} cannot be read: {error}", "delete the store and create it again"
         ) from error
     _check_version(path, attributes)
+    check_metadata(path, attributes["format_version"])
     return format, attributes
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import tensorstore
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore
 
 from densereid.data_catalog.errors import UserError
@@ -50,10 +50,11 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
             spec.name,
             shape=spec.shape(geometry),
             dtype=str if spec.dtype == "str" else spec.dtype,
-            compressors=[ZstdCodec(level=spec.level)],
+            compressors=[ZstdCodec(level=spec.level), Crc32cCodec()],
             fill_value="" if spec.dtype == "str" else spec.fill,
             dimension_names=spec.dims,
             attributes=spec.attributes(),
+            config={"write_empty_chunks": True},  # what is missing is damage, and not the fill value
             **_chunking(spec, geometry),
         )
         if spec.written != "shard":
@@ -125,12 +126,25 @@ def encode_shard(array: zarr.Array, shard: int, values: np.ndarray) -> bytes | N
             "threads do not cross a fork",
             'start it with multiprocessing.get_context("spawn") or "forkserver", or fork before the first read',
         )
-    memory = {"driver": "zarr3", "kvstore": {"driver": "memory"}, "metadata": array.metadata.to_dict()}
+    memory = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "memory"},
+        "metadata": array.metadata.to_dict(),
+        "store_data_equal_to_fill_value": has_checksums(array),
+    }
     encoder: Any = tensorstore.open(memory, create=True, context=tensorstore.Context()).result()
     first = shard * (array.shards or array.chunks)[0]
     encoder[first : first + len(values)].write(values, can_reference_source_data_indefinitely=True).result()
     stored = encoder.kvstore.read(shard_key(array, shard)).result()
     return stored.value if stored.state == "value" else None
+
+
+def has_checksums(array: zarr.Array) -> bool:
+    """Whether the array's chunks carry CRC-32C, as those of format version 2; each of its chunks is there, then.
+
+    A missing chunk, which zarr reads as the fill value, is an error for our readers.
+    """
+    return any(isinstance(codec, Crc32cCodec) for codec in array.compressors)
 
 
 def remove_partial_files(path: Path) -> None:
@@ -163,8 +177,7 @@ class ZarrReader:
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the order given."""
         if spec.dtype == "str":  # tensorstore does not know zarr's string type
-            strings = self.array(spec.name)[...]
-            return np.asarray(strings, dtype=object)[rows]
+            return self._read_strings(spec)[rows]
         key = (os.getpid(), spec.name)  # after a fork those of the other process are left alone
         if key not in self._arrays:
             self._arrays[key] = self._open(spec)
@@ -176,6 +189,13 @@ class ZarrReader:
             return array.read(rows)
         return np.asarray(array[rows].read().result())
 
+    def _read_strings(self, spec: ArraySpec) -> np.ndarray:
+        array = self.array(spec.name)
+        strings = np.asarray(array[...], dtype=object)
+        if has_checksums(array) and "" in strings:  # zarr reads what is missing as the fill value
+            raise ValueError(f"a chunk of {spec.name} is missing")
+        return strings
+
     def _open(self, spec: ArraySpec) -> Any:
         if not _tensorstore_works():
             return self._open_without_tensorstore(spec)
@@ -186,7 +206,7 @@ class ZarrReader:
             else object_driver(array_path)
         )
         if where is not None:
-            return _open_tensorstore(where)
+            return _open_tensorstore(where, is_complete=has_checksums(self.array(spec.name)))
         if spec.written == "shard":  # the others are small and read whole
             log.info(
                 "%s: tensorstore has no driver for it; zarr-python reads, slowly where rows are scattered", array_path
@@ -198,7 +218,7 @@ class ZarrReader:
         if array.shards is None:  # small
             return array
         if isinstance(folder, Path):
-            return PlainShards(folder, array)
+            return PlainShards(folder, array, has_checksums=has_checksums(array))
         log.info("%s: a process made by a fork; zarr-python reads, slowly where rows are scattered", folder)
         return array
 
@@ -224,8 +244,9 @@ def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
     return {"driver": "s3", "bucket": bucket, "path": folder, **given}
 
 
-def _open_tensorstore(where: dict[str, Any]) -> Any:
-    specification = {"driver": "zarr3", "kvstore": where}
+def _open_tensorstore(where: dict[str, Any], *, is_complete: bool) -> Any:
+    """The array at ``where``; where it is complete, a missing chunk is a ValueError and not the fill value."""
+    specification = {"driver": "zarr3", "kvstore": where, "fill_missing_data_reads": not is_complete}
     return tensorstore.open(specification, read=True, open=True, context=_context()).result()
 
 

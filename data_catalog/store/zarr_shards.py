@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import zstd
@@ -16,11 +17,14 @@ _ABSENT = 2**64 - 1
 
 
 class PlainShards:
-    """A sharded array of ours (chunks of whole rows, Zstandard, the index at the end) in a local folder."""
+    """A sharded array of ours (chunks of whole rows, Zstandard, the index at the end) in a local folder.
 
-    def __init__(self, folder: Path, array: zarr.Array) -> None:
+    ``has_checksums``: every chunk is there, and its CRC-32C behind it.
+    """
+
+    def __init__(self, folder: Path, array: zarr.Array, *, has_checksums: bool) -> None:
         assert array.shards is not None, f"{folder} is not sharded"
-        self._folder, self._metadata = folder, array.metadata
+        self._folder, self._metadata, self._has_checksums = folder, array.metadata, has_checksums
         self._shape, self._dtype, self._fill = array.shape, array.dtype, array.fill_value
         self._shard_rows, self._chunk_rows = array.shards[0], array.chunks[0]
 
@@ -40,7 +44,8 @@ class PlainShards:
     def _read_shard(self, shard: int, rows: np.ndarray, slots: np.ndarray, result: np.ndarray) -> None:
         """Put ``rows`` of one shard into ``slots`` of the result."""
         path = self._folder / self._metadata.encode_chunk_key((shard, *[0] * (len(self._shape) - 1)))
-        if not path.is_file():  # as zarr has it: what is absent holds the fill value
+        if not path.is_file():
+            self._accept_absence(str(path))  # as zarr has it: what is absent holds the fill value
             return
         chunks, num_chunks = rows // self._chunk_rows, self._shard_rows // self._chunk_rows
         with path.open("rb") as file:
@@ -48,10 +53,20 @@ class PlainShards:
             index = np.frombuffer(file.read(16 * num_chunks), "<u8").reshape(num_chunks, 2)
             for chunk in np.unique(chunks).tolist():
                 offset, length = index[chunk].tolist()
-                if offset != _ABSENT:
-                    file.seek(offset)
-                    here = chunks == chunk
-                    result[slots[here]] = self._decode(file.read(length))[rows[here] % self._chunk_rows]
+                if offset == _ABSENT:
+                    self._accept_absence(f"chunk {chunk} of {path}")
+                    continue
+                file.seek(offset)
+                here = chunks == chunk
+                result[slots[here]] = self._decode(file.read(length))[rows[here] % self._chunk_rows]
+
+    def _accept_absence(self, what: str) -> None:
+        if self._has_checksums:
+            raise ValueError(f"{what} is missing")
 
     def _decode(self, encoded: bytes) -> np.ndarray:
+        if self._has_checksums:
+            encoded, checksum = encoded[:-4], int.from_bytes(encoded[-4:], "little")
+            if google_crc32c.value(encoded) != checksum:
+                raise ValueError(f"a chunk of {self._folder} does not have its checksum")
         return np.frombuffer(zstd.decompress(encoded), self._dtype).reshape(self._chunk_rows, *self._shape[1:])

@@ -12,8 +12,9 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, folder_bytes
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status
+from densereid.pipeline.invocation import next_command
 from densereid.pipeline.progress import ProgressReport
-from densereid.preprocess.writing.verify import damaged_arrays, differing_rows
+from densereid.preprocess.writing.verify import damaged_records, damaged_shards, differing_rows
 
 
 @final
@@ -107,9 +108,9 @@ def _cells(facts: StoreFacts | UnreadableStore) -> list[str]:
 
 def verify_store(store: Store, *, sample: int, seed: int) -> None:
     """Check every shard's checksums and recompute ``sample`` rows; UserError that names what is damaged."""
-    problems = []
+    problems = damaged_records(store)
     with ProgressReport("verifying", store.geometry.num_samples) as report:
-        for shard, names in damaged_arrays(store):
+        for shard, names in damaged_shards(store):
             rows = store.geometry.shard_slice(shard)
             problems += [f"shard {shard}: {name} is damaged" for name in names]
             report.advance(rows.stop - rows.start, failed=len(names))
@@ -122,7 +123,13 @@ def verify_store(store: Store, *, sample: int, seed: int) -> None:
     if problems:
         raise UserError(
             f"{store.path} is damaged:\n" + "\n".join(f"  {problem}" for problem in problems[:20]),
-            "delete the marker of each damaged shard (shards/NNNNN.json in the store) and preprocess again",
+            "delete the marker of each damaged shard (shards/NNNNN.json in the store) and preprocess again; a store of "
+            "which anything else is damaged has to be moved away and made again",
+        )
+    if store.version == 1:
+        print_status(
+            f"{store.path} has store format 1, whose labels, attributes and provenance have no checksums: "
+            f"`{next_command('convert', source=store.path, target='NEW_STORE')}` makes a copy that has"
         )
     print_status(
         f"{store.path} is whole: {len(store.markers())} shards by checksum, {len(rows_checked)} rows computed again"

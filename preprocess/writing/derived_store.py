@@ -14,7 +14,7 @@ import torch
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.schema import Geometry, arrays_written
+from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry, arrays_written
 from densereid.data_catalog.store.store import Store, checksum, damaged_shard, exists, open_store, write_shard
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
@@ -119,6 +119,8 @@ def find_derived_update(plan: DerivedPlan) -> Update | None:
     before, now = store.read("path"), plan.source.read("path")
     slices = {shard: plan.geometry.shard_slice(shard) for shard in plan.unchanged_shards(store)}
     kept = {shard: store for shard, rows in slices.items() if np.array_equal(before[rows], now[rows])}
+    if store.version != FORMAT_VERSION:  # its files are of another kind
+        kept = {}
     path = update_path(plan, is_current)
     return Update(plan.path, replace(plan, path=path), kept, f"{plan.source.path} has changed")
 

@@ -23,6 +23,9 @@ from densereid.preprocess.writing.update import (
     remove_interrupted_updates,
 )
 
+FAILURES = "failures.csv"
+"""Path and reason of each image that could not be read, for people; the markers say it, too."""
+
 FillStore = Callable[[StorePlan, list[int]], None]
 """What computes and writes the given shards of a plan's store."""
 
@@ -131,14 +134,17 @@ def list_failures(store: Store) -> list[dict[str, str]]:
     return [failure for shard in sorted(markers) for failure in markers[shard].get("failures", [])]
 
 
-def write_failures(store: Store) -> list[dict[str, str]]:
-    """Collect the failures of all finished shards into ``failures.csv`` in the store's folder, and return them."""
-    failures = list_failures(store)
+def failures_table(store: Store) -> str:
+    """What ``failures.csv`` says of a store."""
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, ["path", "reason"])
     writer.writeheader()
-    writer.writerows(failures)
-    file, content = store.path / "failures.csv", table.getvalue()
-    if not file.is_file() or file.read_text(encoding="utf-8") != content:  # a finished store may be read-only
-        write_bytes(file, content.encode())
-    return failures
+    writer.writerows(list_failures(store))
+    return table.getvalue()
+
+
+def write_failures(store: Store) -> None:
+    """Collect the failures of all finished shards into ``failures.csv`` in the store's folder."""
+    file, content = store.path / FAILURES, failures_table(store).encode()
+    if not file.is_file() or file.read_bytes() != content:  # a finished store may be read-only
+        write_bytes(file, content)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.schema import Geometry
+from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry
 from densereid.data_catalog.store.store import Store, damaged_shard, exists, open_store
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
 from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes
@@ -27,7 +27,6 @@ from densereid.preprocess.writing.plan import (
     same_rows,
 )
 from densereid.preprocess.writing.update import Update, interrupted_updates, update_path
-from densereid.preprocess.writing.verify import damaged_in
 
 
 class StoredRow(NamedTuple):
@@ -137,7 +136,7 @@ class UpdateTask:
 def _check_copied(rows: Sequence[StoredRow]) -> None:
     """Raise UserError where a shard from which rows are copied is not what its marker says."""
     for store, shard in {(row.store, row.row // row.store.geometry.shard_rows) for row in rows}:
-        damaged = damaged_in(store, shard, COPIED)
+        damaged = store.damaged_arrays(shard, COPIED)
         if damaged:
             raise damaged_shard(store, shard, damaged)
 
@@ -233,9 +232,10 @@ def _kept_shards(
     kept: dict[int, Store] = {}
     for stored, changes in reversed(compared):
         left_out = stored.failed.union(changes.changed).difference(still_failing)
-        for shard in range(min(plan.geometry.num_shards, stored.store.geometry.num_shards)):
+        before, is_current = stored.store.geometry, stored.store.version == FORMAT_VERSION
+        for shard in range(min(plan.geometry.num_shards, before.num_shards) if is_current else 0):
             rows = plan.geometry.shard_slice(shard)
-            is_same = rows == stored.store.geometry.shard_slice(shard) and stored.paths[rows] == paths[rows]
+            is_same = rows == before.shard_slice(shard) and stored.paths[rows] == paths[rows]
             if is_same and rows.start in stored.digests and left_out.isdisjoint(paths[rows]):
                 kept[shard] = stored.store
     return kept

@@ -17,6 +17,7 @@ from typing import TypedDict, TypeVar
 
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.sealed_json import is_sealed, sealed
 from densereid.data_catalog.store.store import INPUTS
 from densereid.preprocess.estimators.base import EstimatorInputs
 
@@ -82,7 +83,7 @@ class RecordedInputs(TypedDict):
 def write_inputs(store: AnyPath, inputs: RecordedInputs) -> None:
     """Record the inputs of the store, unless they are recorded already."""
     if read_inputs(store) != inputs:
-        write_json(store / INPUTS, inputs)
+        write_json(store / INPUTS, sealed(inputs))
 
 
 def read_inputs(store: AnyPath) -> RecordedInputs:
@@ -90,6 +91,8 @@ def read_inputs(store: AnyPath) -> RecordedInputs:
     file = store / INPUTS
     try:
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if not is_sealed(content):
+            raise ValueError(f"{file} is not as it was written")
         root, iuv_root = str(content["root"]), str(content["iuv_root"])
         return {"root": root, "iuv_root": iuv_root, "stamps": [str(stamp) for stamp in content["stamps"]]}
     except (ValueError, KeyError, TypeError):  # then files are compared by what they hold

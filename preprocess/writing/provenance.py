@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.sealed_json import is_sealed, sealed
 from densereid.data_catalog.store.store import PROVENANCE
 from densereid.preprocess.writing.plan import StorePlan
 
@@ -38,24 +38,29 @@ def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> N
         "shards": shards,
         "config": {**asdict(plan.config), **plan.attributes()},
     }
-    write_json(plan.path / PROVENANCE, [*recorded_runs(plan.path), entry])
+    write_json(plan.path / PROVENANCE, sealed({"runs": [*recorded_runs(plan.path), entry]}))
 
 
 def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
-    """The entries of a store, oldest first; none where nothing was recorded.
+    """The entries of a store, oldest first; none where nothing was recorded, or where the record is damaged."""
+    content = _read(store)
+    return content["runs"] if is_sealed(content) else content if isinstance(content, list) else []
 
-    Raises UserError where the file is damaged: it is kept as long as its user wants it.
-    """
+
+def is_damaged(store: AnyPath) -> bool:
+    """Whether the record is there, but not as it was written; that of a store of version 1, a list, cannot tell."""
+    content = _read(store)
+    return content is not None and not isinstance(content, list) and not is_sealed(content)
+
+
+def _read(store: AnyPath) -> Any:
     file = store / PROVENANCE
     if not file.is_file():
-        return []
+        return None
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise UserError(
-            f"{file} is no JSON: {error}", "delete it, or move it away; the arrays do not need it"
-        ) from error
-    return entries if isinstance(entries, list) else [entries]
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
 
 
 def versions() -> dict[str, str]:

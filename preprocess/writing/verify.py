@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from densereid.data_catalog.store.schema import arrays_written
-from densereid.data_catalog.store.store import Store, checksum
+from densereid.data_catalog.store.manifest import damaged_files
+from densereid.data_catalog.store.schema import ARRAYS, arrays_written
+from densereid.data_catalog.store.store import PROVENANCE, Store
 from densereid.preprocess.semantics.derive import derive
+from densereid.preprocess.writing.fill import FAILURES, failures_table
+from densereid.preprocess.writing.provenance import is_damaged
 
 DERIVED = ("mask", "dsap", "dsap_valid")
 """Arrays that follow from the stored image and IUV map alone."""
 
 
-def damaged_arrays(store: Store) -> Iterator[tuple[int, list[str]]]:
+def damaged_records(store: Store) -> list[str]:
+    """What is wrong beside the shards: sizes, labels, coordinates, failures and provenance; one sentence each."""
+    problems = [f"{name} is missing or not as it was written" for name in damaged_files(store.path)]
+    for spec in ARRAYS:
+        array, shape = store.array(spec.name), spec.shape(store.geometry)
+        if tuple(array.shape) != shape:
+            problems.append(f"{spec.name} has the shape {array.shape}, by the store's sizes it is {shape}")
+        if spec.dtype != "str" and array.dtype != np.dtype(spec.dtype):
+            problems.append(f"{spec.name} has the type {array.dtype}, the schema says {spec.dtype}")
+    if is_damaged(store.path):
+        problems.append(f"{PROVENANCE} is not as it was written")
+    failures = store.path / FAILURES
+    if failures.is_file() and failures.read_bytes() != failures_table(store).encode():
+        problems.append(f"{FAILURES} is not what the markers of the shards say")
+    return problems
+
+
+def damaged_shards(store: Store) -> Iterator[tuple[int, list[str]]]:
     """Each finished shard with the names of its arrays that cannot be read or differ from their CRC-32."""
-    for shard, marker in store.markers().items():
-        yield shard, damaged_in(store, shard, marker["crc32"])
-
-
-def damaged_in(store: Store, shard: int, names: Iterable[str]) -> list[str]:
-    """Those arrays of a finished shard that cannot be read or differ from their CRC-32."""
-    checksums = store.marker(shard)["crc32"]
-    return [name for name in names if _checksum(store, name, shard) != checksums.get(name)]
-
-
-def _checksum(store: Store, name: str, shard: int) -> int | None:
-    try:
-        rows = store.read(name, store.geometry.shard_slice(shard))
-    except (OSError, ValueError, KeyError):  # what the formats raise for a torn or missing file
-        return None
-    return checksum(rows)
+    names = [spec.name for spec in arrays_written("shard")]
+    for shard in store.markers():
+        yield shard, store.damaged_arrays(shard, names)
 
 
 def differing_rows(store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
