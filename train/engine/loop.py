@@ -243,7 +243,7 @@ def _evaluate(run: Run, tracker: Tracker | None) -> None:
     scores, run.problem = by_the_first(run.fabric, lambda: _scores_or_problem(run))
     if scores is None:
         log.warning(
-            "No scores after epoch %d: %s. The run goes on without them; `python -m pipeline evaluate %s` tries again.",
+            "No scores after epoch %d: %s. The run goes on without them; evaluate %s again when that is mended.",
             run.epoch, run.problem, run.folder,
         )  # fmt: skip
         return

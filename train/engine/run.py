@@ -139,6 +139,12 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
         store=run.described_store,
         num_identities=run.dataset.num_identities,
     )
+    here = str(run.fabric.world_size)
+    if (processes := checkpoint.versions.get("processes", here)) != here:
+        log.warning(
+            "Continuing with %s processes what %s began: batch norm and the triplet loss see other shares of a batch.",
+            here, processes,
+        )  # fmt: skip
     run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
     run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
 
@@ -186,7 +192,7 @@ def save_run(run: Run, name: str) -> None:
         config=run.config,
         num_identities=run.dataset.num_identities,
         store=run.described_store,
-        versions=library_versions(),
+        versions=library_versions() | {"processes": str(run.fabric.world_size)},
     )
     save_checkpoint(run.folder / name, checkpoint)
 
