@@ -28,7 +28,7 @@ from densereid.train.engine.checkpoint import (
 )
 from densereid.train.engine.checks import add_attribute_targets, check_disk, check_store, resolve_attributes
 from densereid.train.engine.events import OnEvent
-from densereid.train.engine.processes import by_the_first
+from densereid.train.engine.processes import by_the_first, start_fabric
 from densereid.train.engine.resume import check_folder, resume_run, start_from
 from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
@@ -78,16 +78,17 @@ def prepare_run(
     store: StoreReader,
     folder: Path,
     *,
-    fabric: Fabric,
+    device: torch.device | str,
     seed: int,
     resume: bool,
-    lengthen: bool,
     on_event: OnEvent,
+    lengthen: bool = True,
 ) -> Run:
     """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s.
 
     Nothing is written before everything is known to fit.
     """
+    fabric = start_fabric(device, precision=config.precision)
     before = check_folder(folder, config, seed=seed, lengthen=lengthen) if resume else None
     needs = training_arrays(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
