@@ -146,6 +146,15 @@ def test_another_number_of_processes_and_another_state_of_the_store_are_told(
         fit(_config(), other, run, device="cpu")
 
 
+def test_a_run_without_a_finished_epoch_starts_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text("epochs: 9\n")
+    with caplog.at_level(logging.INFO):
+        _fit(tmp_path, _config(epochs=1, evaluate_every=0))
+    assert f"Starting anew in {tmp_path}: it has no checkpoint to continue. config.yaml is replaced." in caplog.text
+
+
 # Checkpoints
 
 

@@ -163,6 +163,8 @@ def _prepare_folder(run: Run, before: TrainConfig | None) -> None:
     for name in () if before is not None else (LAST, BEST):
         (run.folder / name).unlink(missing_ok=True)
     path, changed = run.folder / CONFIG_FILE, () if before is None else config_diff(before, run.config)
+    if before is None and path.is_file():
+        log.info("Starting anew in %s: it has no checkpoint to continue. %s is replaced.", run.folder, path.name)
     if before is None or not path.is_file() or (changed and unfinished):
         content = yaml.safe_dump(to_dict(run.config), sort_keys=False)
         write_bytes(path, content.encode())
