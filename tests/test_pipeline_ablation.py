@@ -160,6 +160,13 @@ def test_an_ablation_trains_each_network_once_and_resumes(
     assert "Concatenation+fc" in capsys.readouterr().out
     assert _run("dsa-5", stores["zarr"], tmp_path, seeds=(0, 1)).read_text() == text
     assert _runs(folder) == trained
+    (folder / "dsa-concat-seed0" / "last.pt").unlink()  # the first row would be trained before the second is looked at
+    (folder / "dsa-concat-seed0" / "best.pt").unlink()
+    with pytest.raises(
+        UserError, match=r"dsa-concat-seed1/last.pt was trained with other settings: loss.margin differs"
+    ):
+        _run("dsa-5", stores["zarr"], tmp_path, seeds=(0, 1), changes={**FEW, "loss.margin": 0.2})
+    assert list(_runs(folder)) == list(trained)[1:]
     with pytest.raises(UserError, match="SEEDS is 'x'"):
         parse_numbers("SEEDS", "x")
 

@@ -66,14 +66,18 @@ def test_a_store_that_disappears_stops_the_run_and_keeps_its_epochs(
     assert load_checkpoint(run / "last.pt").epoch == 4
 
 
+@pytest.mark.parametrize("every", [0, 1])
 def test_a_store_that_disappears_after_decoding_is_missed_at_the_evaluation_only(
-    stores: dict[str, Path], tmp_path: Path
+    stores: dict[str, Path], tmp_path: Path, every: int
 ) -> None:
     path, run = _copy(stores, "zarr", tmp_path), tmp_path / "run"
     gone = _in_second_epoch(lambda: shutil.rmtree(path))
     with pytest.raises(UserError, match=r"cannot be read|is not complete any more"):
-        _fit(open_store(path), run, _config(epochs=3), feed="memory", on_event=gone)
+        _fit(open_store(path), run, _config(epochs=3, evaluate_every=every), feed="memory", on_event=gone)
     assert load_checkpoint(run / "last.pt").epoch == 3
+    shutil.copytree(stores["zarr"], path)  # once it is back, the same command has nothing to do but its scores
+    result = fit(_config(epochs=3, evaluate_every=every), open_store(path), run, device="cpu")
+    assert result.scores is not None
 
 
 @pytest.mark.parametrize(("format", "workers"), [("zarr", 0), ("hdf5", 0)])

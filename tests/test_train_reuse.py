@@ -138,6 +138,16 @@ def test_a_run_is_re_ranked_beside_its_plain_scores(
     assert (better.num_queries, better.num_gallery) == (plain.num_queries, plain.num_gallery)
 
 
+def test_plain_scores_are_shown_where_re_ranking_is_not_possible(
+    stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"k1=90: query and gallery have \d+ images together"):
+        training.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=90))
+    shown = capsys.readouterr().out
+    assert SMALL in shown
+    assert "re-ranked" not in shown
+
+
 def test_keeping_junk_without_re_ranking_is_a_mistake() -> None:
     assert training.choose_reranking(False, keep_junk=False) is None
     assert training.choose_reranking(True, keep_junk=True) == Reranking(20, 6, 0.3, keep_junk=True)

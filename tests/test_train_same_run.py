@@ -132,6 +132,29 @@ def test_what_changes_no_result_may_change_and_is_said(
     assert (finished / "config.yaml").read_bytes() == before
 
 
+def test_another_number_of_processes_and_another_state_of_the_store_are_told(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = load_checkpoint(run / "last.pt")
+    assert checkpoint.versions["processes"] == "1"
+    save_checkpoint(run / "last.pt", replace(checkpoint, versions=checkpoint.versions | {"processes": "4"}))
+    _fit(run, _config())
+    assert "Continuing with 1 processes what 4 began" in caplog.text
+    other = random_store()
+    other.arrays["camera_id"][0] += 1
+    with pytest.raises(UserError, match=r"on another store: what is now at \S*memory\.zarr has other labels or sizes"):
+        fit(_config(), other, run, device="cpu")
+
+
+def test_a_run_without_a_finished_epoch_starts_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text("epochs: 9\n")
+    with caplog.at_level(logging.INFO):
+        _fit(tmp_path, _config(epochs=1, evaluate_every=0))
+    assert f"Starting anew in {tmp_path}: it has no checkpoint to continue. config.yaml is replaced." in caplog.text
+
+
 # Checkpoints
 
 

@@ -21,6 +21,7 @@ from densereid.train.config.train_config import TrainConfig, load_config, with_s
 from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.engine.processes import start_fabric
+from densereid.train.engine.resume import check_folder
 from densereid.train.evaluation.evaluate import check_scorable, evaluate
 from densereid.train.evaluation.metrics import Scores
 
@@ -74,13 +75,14 @@ def run_ablation(request: AblationRequest) -> Path:
 def _train_rows(
     configs: Mapping[str, TrainConfig], store: Store, folder: Path, device: str, request: AblationRequest
 ) -> None:
-    workers, feed = request.store.workers, request.feed
-    for name, config in configs.items():
-        for seed in request.seeds:
-            run = folder / f"{name}-seed{seed}"
-            print_status(f"{run}: {config.epochs} epochs")
-            lengthen = "epochs" in request.settings
-            fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed, lengthen=lengthen)
+    """Train what is not trained yet; a run of other settings is refused before the first one trains."""
+    workers, feed, lengthen = request.store.workers, request.feed, "epochs" in request.settings
+    runs = [(folder / f"{name}-seed{seed}", config, seed) for name, config in configs.items() for seed in request.seeds]
+    for run, config, seed in runs:
+        check_folder(run, config, seed=seed, lengthen=lengthen)
+    for run, config, seed in runs:
+        print_status(f"{run}: {config.epochs} epochs")
+        fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed, lengthen=lengthen)
 
 
 def row_config(

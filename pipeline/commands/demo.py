@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import untrained_scores
@@ -57,7 +58,8 @@ def _store_request(folder: Path, config: TrainConfig, store_format: str, workers
 def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Path, seed: int, started: float) -> None:
     identities = load_checkpoint(result.last_path).num_identities
     untrained = untrained_scores(config, store, num_identities=identities, seed=seed, device="cpu")
-    assert result.scores is not None  # the synthetic dataset has query and gallery
+    if result.scores is None:
+        raise UserError(f"the demo has no scores: {result.problem}", "Delete its folder and start it anew.")
     rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
     print_table(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
     print_status(f"the demo took {time.monotonic() - started:.0f} s")

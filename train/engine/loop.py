@@ -25,7 +25,7 @@ from densereid.train.data.sampler import PKSampler
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
-from densereid.train.engine.processes import by_the_first, start_fabric
+from densereid.train.engine.processes import by_the_first
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from densereid.train.engine.schedule import log_stages, rate_at
 from densereid.train.engine.tracking import Tracker
@@ -79,19 +79,19 @@ def fit(
     """
     started = perf_counter()
     keep_freed_memory()
-    fabric = start_fabric(device, precision=config.precision)
-    shown = console_progress() if on_event is None and fabric.is_global_zero else nullcontext(on_event or _nothing)
-    with shown as report:
-        run = prepare_run(
-            config, store, run_folder, fabric=fabric, seed=seed, resume=resume, lengthen=lengthen, on_event=report
-        )
+    run = prepare_run(
+        config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen,
+        on_event=on_event or _nothing,
+    )  # fmt: skip
+    with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
+        run.on_event = on_event or report
         _train(run, feed, workers)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     return _result(run, perf_counter() - started)
 
 
 def _nothing(_event: Event) -> None:
-    """The other processes of a training report nothing."""
+    """The first process of a training reports, the others nothing."""
 
 
 def _result(run: Run, seconds: float) -> FitResult:
@@ -243,7 +243,7 @@ def _evaluate(run: Run, tracker: Tracker | None) -> None:
     scores, run.problem = by_the_first(run.fabric, lambda: _scores_or_problem(run))
     if scores is None:
         log.warning(
-            "No scores after epoch %d: %s. The run goes on without them; `python -m pipeline evaluate %s` tries again.",
+            "No scores after epoch %d: %s. The run goes on without them; evaluate %s again when that is mended.",
             run.epoch, run.problem, run.folder,
         )  # fmt: skip
         return

@@ -91,9 +91,7 @@ def resume_run(
     """
     checkpoint = load_checkpoint(path)
     if checkpoint.store["digest"] != store["digest"] or checkpoint.num_identities != num_identities:
-        raise UserError(
-            f"{path} was trained on another store: {checkpoint.store['path']}, not {store['path']}", _REMEDY
-        )
+        raise UserError(f"{path} was trained on another store: {_other_store(checkpoint.store, store)}", _REMEDY)
     if not checkpoint.optimiser:
         raise UserError(
             f"{path} has no optimiser state, as a {BEST}: a run continues from {LAST} alone",
@@ -107,6 +105,12 @@ def resume_run(
     restore_random_states(checkpoint.random)
     log.info("Continuing %s after epoch %d of %d.", path.parent, checkpoint.epoch, epochs)
     return checkpoint
+
+
+def _other_store(before: dict[str, str], store: dict[str, str]) -> str:
+    if before["path"] == store["path"]:
+        return f"what is now at {store['path']} has other labels or sizes"
+    return f"{before['path']}, not {store['path']}"
 
 
 def start_from(network: nn.Module, run_or_file: Path) -> None:

@@ -28,7 +28,7 @@ from densereid.train.engine.checkpoint import (
 )
 from densereid.train.engine.checks import add_attribute_targets, check_disk, check_store, resolve_attributes
 from densereid.train.engine.events import OnEvent
-from densereid.train.engine.processes import by_the_first
+from densereid.train.engine.processes import by_the_first, start_fabric
 from densereid.train.engine.resume import check_folder, resume_run, start_from
 from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
@@ -78,16 +78,17 @@ def prepare_run(
     store: StoreReader,
     folder: Path,
     *,
-    fabric: Fabric,
+    device: torch.device | str,
     seed: int,
     resume: bool,
-    lengthen: bool,
     on_event: OnEvent,
+    lengthen: bool = True,
 ) -> Run:
     """The run ready to train: continued from the folder's ``last.pt``, or new; arguments as ``fit``'s.
 
     Nothing is written before everything is known to fit.
     """
+    fabric = start_fabric(device, precision=config.precision)
     before = check_folder(folder, config, seed=seed, lengthen=lengthen) if resume else None
     needs = training_arrays(config)
     dataset = StoreDataset(store, Split.TRAIN, needs=needs, height=config.height, width=config.width)
@@ -139,6 +140,12 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
         store=run.described_store,
         num_identities=run.dataset.num_identities,
     )
+    here = str(run.fabric.world_size)
+    if (processes := checkpoint.versions.get("processes", here)) != here:
+        log.warning(
+            "Continuing with %s processes what %s began: batch norm and the triplet loss see other shares of a batch.",
+            here, processes,
+        )  # fmt: skip
     run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
     run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
 
@@ -156,6 +163,8 @@ def _prepare_folder(run: Run, before: TrainConfig | None) -> None:
     for name in () if before is not None else (LAST, BEST):
         (run.folder / name).unlink(missing_ok=True)
     path, changed = run.folder / CONFIG_FILE, () if before is None else config_diff(before, run.config)
+    if before is None and path.is_file():
+        log.info("Starting anew in %s: it has no checkpoint to continue. %s is replaced.", run.folder, path.name)
     if before is None or not path.is_file() or (changed and unfinished):
         content = yaml.safe_dump(to_dict(run.config), sort_keys=False)
         write_bytes(path, content.encode())
@@ -186,7 +195,7 @@ def save_run(run: Run, name: str) -> None:
         config=run.config,
         num_identities=run.dataset.num_identities,
         store=run.described_store,
-        versions=library_versions(),
+        versions=library_versions() | {"processes": str(run.fabric.world_size)},
     )
     save_checkpoint(run.folder / name, checkpoint)
 
