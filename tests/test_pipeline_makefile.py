@@ -97,6 +97,14 @@ def test_what_no_command_knows_stops_make(running: Path, tmp_path: Path) -> None
         assert wrong.returncode == 2
         assert f"preprocess has no variable {typed}; did you mean {meant}?" in wrong.stderr
         assert "Traceback" not in wrong.stderr
+    for goal, typed, meant in (
+        ("evaluate", "RUN", "RUN_FOLDER"),
+        ("train", "epochs", "EPOCHS"),
+        ("export", "to", "TO"),
+    ):
+        wrong = make(running, goal, f"{typed}=runs/x")  # RUN was a variable of the Makefile, and was run as a program
+        assert wrong.returncode == 2
+        assert f"{goal} has no variable {typed}; did you mean {meant}?" in wrong.stderr
     ignored = make(running, "status", f"STORE_ROOT={tmp_path}", "EPOCHS=3", "RERANK=1")
     assert ignored.returncode == 0, ignored.stderr
     assert "note: status does not use EPOCHS" in ignored.stderr
