@@ -25,8 +25,8 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  variables: DATASET DATA_ROOT STORE STORE_ROOT SIZE ESTIMATOR MODEL DEVICE WORKERS SEED DRY_RUN, and every other"
-	@echo "             option of a command: --short-edge is SHORT_EDGE. $(VENV)/bin/python -m pipeline COMMAND --help lists"
-	@echo "             them; their defaults: pipeline/defaults.yaml"
+	@echo "             option of a command: --short-edge is SHORT_EDGE. $(VENV)/bin/densereid COMMAND --help lists them;"
+	@echo "             their defaults: pipeline/defaults.yaml"
 
 demo: $(VENV) ## From nothing to mAP on this machine: render, preprocess, train, evaluate, inspect
 	@$(.run) demo
@@ -79,7 +79,7 @@ doctor: $(VENV) ## What this machine has and lacks, each lack with its remedy
 status: $(VENV) ## A table of all stores
 	@$(.run) status
 
-verify: $(VENV) ## Every byte of a store against its checksum: make verify STORE_PATH=stores/NAME.zarr
+verify: $(VENV) ## Every byte of a store against its checksum: make verify DATASET=market
 	@$(.run) verify
 
 convert: $(VENV) ## A store in the other format: make convert SOURCE=stores/A.zarr TARGET=stores/A.hdf5

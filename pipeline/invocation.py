@@ -101,7 +101,7 @@ def _typed(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
-def next_command(command: str, *, without: Collection[str] = (), **named: object) -> str:
+def next_command(command: str, /, *, without: Collection[str] = (), **named: object) -> str:
     """How another command is started, as this one was: by make, or not; it may be pasted as it is.
 
     ``command`` is its name, ``catalog check`` for example. ``named`` are values by the name of their option or

@@ -109,15 +109,15 @@ def check_command(words: Sequence[str]) -> None:
     elif ours(words) is not None:
         _check_options(list(ours(words) or ()))
     else:
-        assert words[0] in _TOOLS, f"{words[0]} is no program that these pages know"
+        assert words[0].removeprefix(".venv/bin/") in _TOOLS, f"{words[0]} is no program that these pages know"
 
 
 def ours(words: Sequence[str]) -> Sequence[str] | None:
-    """The words after ``python -m pipeline``, ``torchrun ... -m pipeline``, ``densereid``; None for other programs."""
+    """The words after ``.venv/bin/densereid``, ``torchrun ... -m pipeline``; None for other programs."""
     for index in range(1, len(words) - 1):
-        if list(words[index : index + 2]) == ["-m", "pipeline"] and words[0] in ("python", "torchrun"):
+        if list(words[index : index + 2]) == ["-m", "pipeline"] and Path(words[0]).name == "torchrun":
             return words[index + 2 :]
-    return words[1:] if words[0] == "densereid" else None
+    return words[1:] if words[0] in ("densereid", ".venv/bin/densereid") else None
 
 
 def check_variable(word: str) -> None:

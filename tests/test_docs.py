@@ -59,6 +59,7 @@ def _working_folder(folder: Path, synthetic_root: Path) -> Path:
         for split in ("bounding_box_train", "query", "bounding_box_test"):
             shutil.copytree(rendered / split, folder / name / split)
     shutil.copytree(rendered / "bounding_box_train", folder / "crops")
+    (folder / "maps").symlink_to(folder.parent / "maps")
     return folder
 
 
@@ -92,7 +93,7 @@ def test_block(block: Block, reader_of: Callable[[str], Reader]) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_what_prose_names_exists(page: str) -> None:
     for code in inline_code(page):
-        if code.startswith(("make ", "python -m pipeline ", "densereid ")):
+        if code.startswith(("make ", ".venv/bin/", "densereid ")):
             check_command(shlex.split(code))
         elif re.fullmatch(r"[A-Z][A-Z_]+=\S+", code):
             docs_pages.check_variable(code)
@@ -137,7 +138,7 @@ def test_every_command_is_described_with_an_example() -> None:
         assert f"<!-- generated: command {name.replace(' ', '/')} -->" in section
         example = section.partition("```sh\n")[2].partition("```")[0]
         target = re.search(rf"^([\w-]+):.*\n\t@\$\(\.run\) {name}$", makefile, re.M)
-        assert f"-m pipeline {name}" in example or (target and f"make {target[1]}" in example), name
+        assert f".venv/bin/densereid {name}" in example or (target and f"make {target[1]}" in example), name
 
 
 def test_every_experiment_is_in_the_table_of_models() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 import pytest
 from helpers import given_by_make
 
 from densereid.pipeline.cli import cli
+from densereid.pipeline.commands.demo import next_lines
 from densereid.pipeline.invocation import Invocation, next_command, set_running, this_command
 
 
@@ -59,6 +61,15 @@ def test_the_next_command_is_started_as_this_one_was(
     )
     assert next_command("evaluate", run_folder="my run", rerank=1) == f"{program} evaluate 'my run' --rerank"
     assert next_command("catalog check", dataset="market") == f"{program} catalog check market --data-root 'my data'"
+
+
+def test_the_demo_suggests_no_second_demo(running: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    given_by_make(monkeypatch, "demo", SEED="3", STORE="hdf5", RUN_ROOT="my runs")
+    running("/checkout/pipeline/__main__.py", "demo")
+    assert next_lines(Path("my runs/demo/x")) == (
+        "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1, or with Market-1501 under data/: "
+        "make preprocess DATASET=market"
+    )
 
 
 def test_make_gives_the_next_command_what_it_was_given(

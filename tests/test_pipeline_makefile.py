@@ -95,6 +95,13 @@ def test_what_no_command_knows_stops_make(running: Path, tmp_path: Path) -> None
     for typed, meant in (("DATSET", "DATASET"), ("SHORT-EDGE", "SHORT_EDGE")):
         wrong = make(running, "preprocess", f"{typed}=market", f"DATA_ROOT={tmp_path}", "DRY_RUN=1")
         failed(wrong, f"preprocess has no variable {typed}; did you mean {meant}?", code=2)
+    for goal, typed, meant in (
+        ("evaluate", "RUN", "RUN_FOLDER"),
+        ("train", "epochs", "EPOCHS"),
+        ("export", "to", "TO"),
+    ):
+        wrong = make(running, goal, f"{typed}=runs/x")  # RUN was a variable of the Makefile, and was run as a program
+        failed(wrong, f"{goal} has no variable {typed}; did you mean {meant}?", code=2)
     ignored = make(running, "status", f"STORE_ROOT={tmp_path}", "EPOCHS=3", "RERANK=1")
     assert ignored.returncode == 0, ignored.stderr
     assert "note: status does not use EPOCHS" in ignored.stderr

@@ -59,7 +59,7 @@ def test_identities_are_ranks_of_sorted_person_ids_and_unusable_images_are_left_
     assert dataset.rows.tolist() == [1, 2, 3, 13, 14, 15]
     assert dataset.labels.tolist() == [1, 1, 1, 0, 0, 0]
     assert dataset.num_identities == 2
-    assert "2 images that preprocessing could not read, 8 distractors or junk" in caplog.text
+    assert "2 images that could not be read, 8 distractors, junk or unknown" in caplog.text
 
 
 @pytest.mark.parametrize(

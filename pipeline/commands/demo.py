@@ -65,6 +65,11 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
-    again = next_command("evaluate", run_folder=result.run_folder, rerank=1)
-    own = next_command("preprocess", without=("store", "workers", "run_root"), dataset="market")
-    click.echo(f"next:          {again}, or with Market-1501 under {defaults().data_root}/: {own}")
+    click.echo(f"next:          {next_lines(result.run_folder)}")
+
+
+def next_lines(run: Path) -> str:
+    """What can be done after the demo, which its own training is not."""
+    ranked = next_command("evaluate", run_folder=run, rerank=1)
+    own = next_command("preprocess", without=("store", "workers"), dataset="market")
+    return f"{ranked}, or with Market-1501 under {defaults().data_root}/: {own}"

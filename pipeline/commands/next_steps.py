@@ -34,7 +34,7 @@ def contents_of(store: Store) -> Contents:
     return Contents(len(status), int((status == Status.OK).sum()), len(np.unique(person[usable])))
 
 
-def print_next(store: Store, *, without: Collection[str] = (), **named: object) -> None:
+def print_next(store: Store, /, *, without: Collection[str] = (), **named: object) -> None:
     """Print the commands that come after a store was made, and why training is not among them where it is not.
 
     ``named`` and ``without`` are those of :func:`densereid.pipeline.invocation.next_command`.

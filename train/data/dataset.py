@@ -113,7 +113,7 @@ class StoreDataset(Dataset[Batch]):
         unidentified = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
         if failed or unidentified:
             log.info(
-                "Left out of the %s split: %d images that preprocessing could not read, %d distractors or junk.",
+                "Left out of the %s split: %d images that could not be read, %d distractors, junk or unknown.",
                 split.name.lower(), failed, unidentified,
             )  # fmt: skip
 
