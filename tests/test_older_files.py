@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray
 
 from densereid.data_catalog.datasets.lookup import find_dataset
-from densereid.data_catalog.store.schema import ARRAYS
+from densereid.data_catalog.store.named_codes import with_named_codes
+from densereid.data_catalog.store.schema import ARRAYS, Split
 from densereid.data_catalog.store.store import FORMATS, Store, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
@@ -76,6 +78,16 @@ def test_an_older_store_holds_what_was_written(folder: Path, format: str) -> Non
     assert digests(store) == EXPECTED["arrays"]
     assert [names for _, names in damaged_shards(store)] == [[], []]
     assert [len(rows) for rows in differing_rows(store, np.arange(store.geometry.num_samples)).values()] == [0, 0, 0]
+
+
+def test_an_older_store_gives_xarray_the_names_of_its_codes(folder: Path) -> None:
+    path = old_store(folder, "zarr")
+    store, dataset = open_store(path), with_named_codes(xarray.open_zarr(path))
+    for split in Split:
+        expected = store.read("path")[store.read("split") == split]
+        assert len(expected)
+        np.testing.assert_array_equal(dataset.sel(split=split.name.lower())["path"], expected)
+    assert set(dataset["status"].values) == {"ok"}
 
 
 @pytest.mark.parametrize("format", list(FORMATS))

@@ -45,7 +45,7 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
     options = ["--scheduler-file", str(file)]
     commands = [
         ["scheduler", *options, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
-        *[["worker", *options, "--nthreads", "2", "--no-dashboard", "--local-directory", str(folder)]] * 2,
+        ["worker", *options, "--nworkers", "2", "--nthreads", "2", "--no-dashboard", "--local-directory", str(folder)],
     ]
     processes = [
         subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=folder, stderr=subprocess.DEVNULL)
