@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from densereid.data_catalog.store.store import create_store, open_store, write_shard
+from densereid.data_catalog.files.sealed_json import sealed
+from densereid.data_catalog.store.store import checksum, create_store, open_store, write_shard
 from densereid.data_catalog.store.zarr_format import encode_shard, shard_key
 
 SHARD_ROWS = 64
@@ -104,8 +106,12 @@ def test_a_store_that_zarr_python_began_is_resumed(tmp_path: Path) -> None:
     create_store(path, format="zarr", geometry=GEOMETRY, attributes={}, rows=random_rows(GEOMETRY, "create"))
     group = zarr.open_group(path)
     for name, values in written.items():
-        group[name][: GEOMETRY.shard_rows] = values[: GEOMETRY.shard_rows]
-    (path / "shards" / "00000.json").write_text('{"shard": 0}')
+        array = group[name].with_config({"write_empty_chunks": True})
+        array[: GEOMETRY.shard_rows] = values[: GEOMETRY.shard_rows]
+    rows = {name: values[: GEOMETRY.shard_rows] for name, values in written.items()}
+    sums = {name: checksum(values) for name, values in rows.items()}
+    marker = {"shard": 0, "rows": [0, GEOMETRY.shard_rows], "crc32": sums}
+    (path / "shards" / "00000.json").write_text(json.dumps(sealed(marker)))
     for shard in open_store(path, incomplete=True).missing_shards():
         covered = GEOMETRY.shard_slice(shard)
         write_shard(path, shard=shard, rows={name: values[covered] for name, values in written.items()})

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import torch
 import xarray
 
 from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.named_codes import with_named_codes
-from densereid.data_catalog.store.schema import ARRAYS, Split
+from densereid.data_catalog.store.schema import ARRAYS, FORMAT_VERSION, Split
 from densereid.data_catalog.store.store import FORMATS, Store, open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.pipeline.commands.status import verify_store
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, prepare
@@ -102,6 +105,35 @@ def test_an_older_store_is_finished_by_todays_code(folder: Path, data_root: Path
     plan = Plan(dataset, path, open_iuv(dataset), config)
     assert prepare(plan, format=format) == [1]
     assert digests(write_store(plan, format=format)) == EXPECTED["arrays"]
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_an_older_store_converts_to_the_current_version(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    old = open_store(old_store(folder, format))
+    convert_store(old, tmp_path / "new", format=format)
+    new = open_store(tmp_path / "new")
+    assert (old.version, new.version) == (1, FORMAT_VERSION)
+    assert digests(new) == EXPECTED["arrays"]
+    verify_store(old, sample=5, seed=0)
+    assert "has store format 1, whose labels, attributes and provenance have no checksums" in capsys.readouterr().err
+    verify_store(new, sample=5, seed=0)
+    assert "format 1" not in capsys.readouterr().err
+
+
+def test_an_older_store_is_brought_up_to_date_in_the_current_version(folder: Path, data_root: Path) -> None:
+    path, images = old_store(folder, "zarr"), data_root / "synthetic"
+    shutil.copytree(images, folder / "data" / "synthetic", dirs_exist_ok=True)
+    gone = find_dataset("synthetic", folder / "data").records[0].path
+    (folder / "data" / "synthetic" / gone).unlink()
+    dataset = find_dataset("synthetic", folder / "data")
+    config = PreprocessConfig(size=(64, 32), dsap_size=16, collision="last", shard_rows=32)
+    plan = Plan(dataset, path, open_iuv(dataset), config)
+    updated = write_store(plan, format="zarr")
+    at_once = write_store(replace(plan, path=folder / "at once"), format="zarr")
+    assert updated.version == FORMAT_VERSION
+    assert digests(updated) == digests(at_once)
 
 
 @pytest.fixture

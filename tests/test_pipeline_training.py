@@ -114,9 +114,12 @@ def test_a_training_without_its_scores_has_an_exit_code_of_its_own(
     assert CliRunner().invoke(cli, ["train", "--model", "dsa-reid-small"]).exit_code == code
 
 
-def test_a_training_says_why_it_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_says_why_it_has_no_scores(
+    tmp_path: Path, stores: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = training.plan_training(_request(tmp_path, tmp_path))
-    training._report(plan, FitResult(tmp_path, 1, 1, None, tmp_path / "last.pt", None, 1.0, problem="why"))
+    result = FitResult(tmp_path, 1, 1, None, tmp_path / "last.pt", None, 1.0, problem="why")
+    training._report(plan, open_store(stores["zarr"]), result)
     assert "the run is finished, without scores: why" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.sealed_json import is_sealed, sealed
@@ -42,25 +43,22 @@ def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> N
 
 
 def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
-    """The entries of a store, oldest first; none where nothing was recorded, or where the record is damaged."""
-    content = _read(store)
-    return content["runs"] if is_sealed(content) else content if isinstance(content, list) else []
+    """The entries of a store, oldest first; none where nothing was recorded. That of a store of version 1 is a list.
 
-
-def is_damaged(store: AnyPath) -> bool:
-    """Whether the record is there, but not as it was written; that of a store of version 1, a list, cannot tell."""
-    content = _read(store)
-    return content is not None and not isinstance(content, list) and not is_sealed(content)
-
-
-def _read(store: AnyPath) -> Any:
+    Raises UserError where the file is damaged: it is kept as long as its user wants it.
+    """
     file = store / PROVENANCE
     if not file.is_file():
-        return None
+        return []
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no UTF-8
+        content = None
+    if isinstance(content, list):
+        return content
+    if not is_sealed(content):
+        raise UserError(f"{file} is not as it was written", "delete it, or move it away; the arrays do not need it")
+    return list(content["runs"])
 
 
 def versions() -> dict[str, str]:

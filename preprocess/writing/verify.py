@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.manifest import damaged_files
 from densereid.data_catalog.store.schema import ARRAYS, arrays_written
-from densereid.data_catalog.store.store import PROVENANCE, Store
+from densereid.data_catalog.store.store import Store
 from densereid.preprocess.semantics.derive import derive
 from densereid.preprocess.writing.fill import FAILURES, failures_table
-from densereid.preprocess.writing.provenance import is_damaged
+from densereid.preprocess.writing.provenance import recorded_runs
 
 DERIVED = ("mask", "dsap", "dsap_valid")
 """Arrays that follow from the stored image and IUV map alone."""
@@ -27,8 +28,10 @@ def damaged_records(store: Store) -> list[str]:
             problems.append(f"{spec.name} has the shape {array.shape}, by the store's sizes it is {shape}")
         if spec.dtype != "str" and array.dtype != np.dtype(spec.dtype):
             problems.append(f"{spec.name} has the type {array.dtype}, the schema says {spec.dtype}")
-    if is_damaged(store.path):
-        problems.append(f"{PROVENANCE} is not as it was written")
+    try:
+        recorded_runs(store.path)
+    except UserError as error:
+        problems.append(error.problem)
     failures = store.path / FAILURES
     if failures.is_file() and failures.read_bytes() != failures_table(store).encode():
         problems.append(f"{FAILURES} is not what the markers of the shards say")
