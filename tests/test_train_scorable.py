@@ -47,6 +47,15 @@ def test_an_unknown_camera_is_the_same_as_no_other() -> None:
         assert scores.mean_average_precision == pytest.approx(average), camera
 
 
+def test_a_copy_under_another_known_camera_is_a_match_and_under_an_unknown_one_is_not() -> None:
+    distances, content = torch.tensor([[0.0, 0.1, 0.2]]), torch.tensor([7, 8, 9])
+    for camera, average in ((2, (1 + 2 / 3) / 2), (-1, 1 / 2)):
+        gallery = Labels(torch.tensor([5, 6, 5]), torch.tensor([camera, 2, 2]), content)
+        query = Labels(torch.tensor([5]), torch.tensor([1]), content[:1])
+        scores = score_distances(distances, query, gallery)
+        assert scores.mean_average_precision == pytest.approx(average)
+
+
 def test_scores_with_unknown_cameras_equal_the_reference() -> None:
     random = np.random.default_rng(0)
     for _ in range(20):

@@ -158,7 +158,8 @@ def _matches(query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
     same_person = person == gallery.person_id[None]
     same_view = (camera == gallery.camera_id[None]) & (camera != UNKNOWN)
     if query.content is not None and gallery.content is not None:
-        same_view = same_view | (query.content[:, None] == gallery.content[None])
+        unknown = (camera == UNKNOWN) | (gallery.camera_id[None] == UNKNOWN)
+        same_view = same_view | (unknown & (query.content[:, None] == gallery.content[None]))
     dropped = same_person & same_view
     return same_person & ~dropped & (person > 0), dropped
 
