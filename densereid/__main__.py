@@ -1,6 +1,6 @@
 """``python -m densereid``."""
 
-from densereid.pipeline.cli import main
+from densereid.pipeline.__main__ import main
 
 if __name__ == "__main__":
     main()

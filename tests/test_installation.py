@@ -104,7 +104,7 @@ def test_the_installed_commands_say_the_version(site: Path, users_folder: Path) 
     place = installed(site, users_folder, sys.executable, "-c", "import densereid; print(densereid.__file__)")
     assert place.stdout.strip() == str(site / "densereid" / "__init__.py")
     wrong = installed(site, users_folder, site / "bin" / "densereid", "preprocess", "--dry-run")
-    assert "`densereid synthesize` renders them" in wrong.stderr
+    assert f"`{site / 'bin' / 'densereid'} synthesize` renders them" in wrong.stderr
 
 
 def test_the_installed_package_works_beside_a_users_own_files(

@@ -201,6 +201,10 @@ def test_a_variable_that_only_other_commands_have_is_mentioned(
     given_by_make(monkeypatch, "preprocess train", SIZE="64x32", EPOCHS="3")
     check("preprocess")
     assert capsys.readouterr().err == "note: preprocess does not use EPOCHS\n"
+    given_by_make(monkeypatch, "preprocess", DATA_ROOT="")
+    check("preprocess")
+    assert capsys.readouterr().err == "note: DATA_ROOT is empty, as if it had not been given\n"
+    given_by_make(monkeypatch, "preprocess train", SIZE="64x32", EPOCHS="3")
     check("train")
     assert capsys.readouterr().err == ""
 

@@ -27,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("SIZE is 'x'", "--size is 'x'", "SIZE is 'x'"),
         ("use STORE=zarr, or a local STORE_ROOT.", "use --store zarr, or a local --store-root.", None),
-        ("add RERANK=1 (--rerank).", "add --rerank (--rerank).", "add RERANK=1 (RERANK=1)."),
+        ("add RERANK=1 (--rerank).", "add --rerank.", "add RERANK=1."),
         ("PATTERN='a b' finds none", "--pattern 'a b' finds none", None),
         ("/data/SIZE/x.png, 'SEED', SIZES and a JSON file", "/data/SIZE/x.png, 'SEED', SIZES and a JSON file", None),
         ("Invalid value for '--store': 'x'", "Invalid value for '--store': 'x'", "Invalid value for STORE: 'x'"),

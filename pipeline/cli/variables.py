@@ -42,6 +42,9 @@ def check_variables(command: click.Command, root: click.Command, name: str) -> N
     if _DRY_RUN not in own and os.environ.get(PREFIX + _DRY_RUN, "").lower() not in _OFF:
         raise click.UsageError(f"{name} has no dry run (DRY_RUN is set); nothing was done")
     given = set(make_variables())
+    for variable in sorted(given):
+        if os.environ.get(PREFIX + variable) == "":
+            print_status(f"note: {variable} is empty, as if it had not been given")
     exported = {word.removeprefix(PREFIX) for word in os.environ if word.startswith(PREFIX)} - _NOT_OPTIONS - given
     others = [*sorted(given - own), *sorted(exported - own)]
     if not others:

@@ -25,9 +25,8 @@ def as_typed(text: str, commands: Mapping[str, Sequence[Parameter]]) -> str:
     """A message for people who have these ``commands``, each with its parameters, in the words in which they type."""
     known = {each.variable: each for parameters in commands.values() for each in parameters if each.option}
     pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        _command(piece, commands) if index % 2 else _prose(piece, known) for index, piece in enumerate(pieces)
-    )
+    typed = (_command(piece, commands) if index % 2 else _prose(piece, known) for index, piece in enumerate(pieces))
+    return re.sub(r"(\S+) \(\1\)", r"\1", "".join(typed))  # what a message gives in both forms
 
 
 def _prose(text: str, known: Mapping[str, Parameter]) -> str:

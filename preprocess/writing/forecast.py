@@ -7,6 +7,7 @@ filesystem: the code that is measured is the code that will run, and nothing is 
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import sys
 import time
@@ -17,7 +18,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import psutil
 import torch
 from rich import filesize
 
@@ -108,7 +108,7 @@ class NullEstimator:
 def check_memory(plan: StorePlan) -> None:
     """Raise UserError where the shards that a process holds are larger than this machine's memory."""
     rows = min(plan.geometry.num_samples, plan.geometry.shard_rows)
-    needed, there = SHARDS_IN_MEMORY * raw_bytes(plan, rows), psutil.virtual_memory().total
+    needed, there = SHARDS_IN_MEMORY * raw_bytes(plan, rows), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         height, width = plan.config.size
         raise UserError(
