@@ -89,7 +89,7 @@ schema: $(VENV) ## The store's schema as a table
 	@$(.run) schema
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 docs: $(VENV) ## The pages of docs/ as a site in build/site
 	@$(VENV)/bin/python docs/site/generated.py
