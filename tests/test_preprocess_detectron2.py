@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from densepose_samples import Hostile, random_state, smooth_noise, write_zoo_file
+from densepose_samples import Hostile, random_state, smooth_noise, weights_at, write_zoo_file
 from detectron2_reference import agreement, as_iuv, converted, one_at_a_time, relative_error, scores_of
 
 from densereid.data_catalog.datasets.records import ImageRecord
@@ -26,7 +26,6 @@ from densereid.preprocess.densepose.detectron2_network import (
     load_detectron2,
     missing,
 )
-from densereid.preprocess.densepose.weights import Weights, file_digest
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop
 
@@ -221,7 +220,7 @@ def test_the_checkpoint_is_loaded_as_detectron2_loads_it(
 def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Detectron2Network, tmp_path: Path) -> None:
     torch.save({"model": network.model.state_dict(), "iteration": 5}, tmp_path / "model_final.pth")
     path = tmp_path / "model_final.pth"
-    state = read_checkpoint(Weights(path, file_digest(path)))
+    state = read_checkpoint(weights_at(path))
     assert all(torch.equal(state[key], value) for key, value in network.model.state_dict().items())
 
 

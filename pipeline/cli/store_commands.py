@@ -22,7 +22,7 @@ from densereid.pipeline.invocation import command_line
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
     from densereid.pipeline.store_request import StoreRequest
-    from densereid.preprocess.densepose.batching import Precision
+    from densereid.preprocess.densepose.precision import Precision
 
 
 @command("preprocess")

@@ -34,6 +34,10 @@ class ChartScores:
     def __len__(self) -> int:
         return len(self.fine)
 
+    def all(self) -> tuple[torch.Tensor, ...]:
+        """The four."""
+        return self.coarse, self.fine, self.u, self.v
+
     def __getitem__(self, rows: slice) -> ChartScores:
         return ChartScores(self.coarse[rows], self.fine[rows], self.u[rows], self.v[rows])
 

@@ -19,6 +19,7 @@ import torch
 from densereid.preprocess.densepose.batching import Size
 from densereid.preprocess.densepose.checkpoints import Architecture, check_keys, read_checkpoint
 from densereid.preprocess.densepose.decode import ChartScores
+from densereid.preprocess.densepose.precision import check_finite
 from densereid.preprocess.densepose.weights import Weights
 
 _CENTRE_SPREAD = 0.25
@@ -52,6 +53,8 @@ class Detectron2Network:
     def __init__(self, model: Any) -> None:
         self.model = model.eval()
         self.batch_limits: dict[Size, int] = {}
+        for detector in (model.proposal_generator.rpn_head, model.roi_heads.box_predictor):
+            detector.register_forward_hook(_check_detector)
 
     def features(self, images: torch.Tensor) -> tuple[Any, Any]:
         """Detectron2's ImageList and feature pyramid of float32 BGR images (batch, 3, height, width)."""
@@ -74,7 +77,10 @@ class Detectron2Network:
         return ChartScores(*(torch.cat([getattr(output, name) for output in outputs]) for name in fields))
 
     def detect(self, features: tuple[Any, Any], sizes: Sequence[Size]) -> list[Detection | None]:
-        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds no person."""
+        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds no person.
+
+        Raises FloatingPointError where anything in the detector is NaN or infinite, of which Detectron2 says nothing.
+        """
         images, pyramid = features
         proposals, _ = self.model.proposal_generator(images, pyramid, None)
         # Boxes alone: of up to 100 detections one gets a dense pose.
@@ -83,6 +89,13 @@ class Detectron2Network:
             choose_person(detections.pred_boxes.tensor, detections.scores, network_size, size)
             for detections, network_size, size in zip(detected, images.image_sizes, sizes, strict=True)
         ]
+
+
+def _check_detector(_module: Any, _inputs: Any, outputs: Any) -> None:
+    """Detectron2 drops boxes and scores that are not finite, and would find no person."""
+    scores, boxes = outputs
+    for found in (scores, boxes):
+        check_finite(found if isinstance(found, list) else [found], "detector")
 
 
 def choose_person(boxes: torch.Tensor, scores: torch.Tensor, network_size: Size, size: Size) -> Detection | None:
