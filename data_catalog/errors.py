@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_NOT_PRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but line breaks and tabs, changes of direction, and what stands for bytes that are no text."""
+
 
 class UserError(Exception):
     """A problem the user can repair: what is wrong, and what to do next.
@@ -12,11 +17,16 @@ class UserError(Exception):
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
-        self.problem = problem
-        self.remedy = remedy
+        self.problem = printable(problem)
+        self.remedy = printable(remedy)
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: names and contents of files end in messages, on a terminal."""
+    return _NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(error: BaseException) -> str:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from densereid.data_catalog.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def print_status(text: str) -> None:
     """A line for the person at the terminal; results go to standard output, this does not."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def print_dry_run(report: Mapping[str, str]) -> None:
     """Print each subject of a dry run with its sentence."""
     for subject, sentence in report.items():
-        click.echo(f"{subject:<10} {sentence}")
+        click.echo(printable(f"{subject:<10} {sentence}"))
     print_status("dry run: nothing was written")
 
 

@@ -17,7 +17,8 @@ EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
 def failed(problem: str, remedy: str) -> int:
     """Print what is wrong and what to do; the exit code."""
-    print_status(click.style("error: ", fg="red", bold=True) + problem)
+    click.echo(click.style("error: ", fg="red", bold=True), err=True, nl=False)
+    print_status(problem)
     if remedy:
         print_status(remedy)
     return EXIT_ERROR
