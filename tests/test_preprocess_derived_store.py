@@ -97,7 +97,7 @@ def test_preprocessing_goes_on_with_a_derived_store(
 def test_a_damaged_source_is_named_and_nothing_is_made_of_it(source: Path, tmp_path: Path) -> None:
     change_marker(source, 1, "iuv")
     plan = DerivedPlan(open_store(source), tmp_path / "derived", 16, "last")
-    with pytest.raises(UserError, match=r"shard 1 of .*source.zarr is damaged: iuv\n.*pipeline verify .*source.zarr"):
+    with pytest.raises(UserError, match=r"shard 1 of .*source.zarr is damaged: iuv\n.*densereid verify .*source.zarr"):
         write_store(plan, format="zarr")
     assert open_store(tmp_path / "derived", incomplete=True).missing_shards() == [1, 2]
 
