@@ -68,7 +68,7 @@ def derive_store(request: StoreRequest, source: AnyPath | None = None) -> Store:
             "derive keeps images and IUV maps as they are: leave out SIZE, or make a store of that size from the "
             "images with `make preprocess`; `make train` resizes while it reads",
         )
-    path = replace(request, size=size).path(str(original.attributes["dataset"]))
+    path = replace(request, size=size).path(None if source is None else str(original.attributes["dataset"]))
     device, why_device = resolve_device(request.device)
     plan = DerivedPlan(original, path, request.dsap_size, request.collision, device)
     print_status(f"deriving {plan.path} from {original.path}; device {device} ({why_device})")

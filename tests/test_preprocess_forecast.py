@@ -200,7 +200,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
 
 
 def test_a_dry_run_does_not_render(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*synthesize` renders them"):
+    with pytest.raises(UserError, match=r"not rendered yet(.|\n)*synthesize.*` renders them"):
         dry_run_report(request(tmp_path, tmp_path / "stores"))
     assert list(tmp_path.iterdir()) == []
 

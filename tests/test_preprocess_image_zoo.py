@@ -48,7 +48,7 @@ def preprocess(root: Path, stores: Path, **options: str) -> tuple[int, Store]:
     settings = {"dataset": "folder", "data-root": str(root), "store-root": str(stores), "size": "32x16", **options}
     words = [word for name, value in settings.items() for word in (f"--{name}", value)]
     result = CliRunner().invoke(cli, ["preprocess", *words, "--device", "cpu"], catch_exceptions=False)
-    return result.exit_code, open_store(next(stores.iterdir()))
+    return result.exit_code, open_store(next(stores.glob("[!.]*")))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from densereid.preprocess.densepose.checkpoints import Architecture, open_checkp
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork
 from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.estimators.base import EstimatorInputs
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.images import Crop
 from densereid.preprocess.semantics.derive import derive
@@ -245,14 +246,17 @@ def _alone(context: Context, dataset: Dataset) -> dict[str, tuple[str, int, Call
     """By stage: where it runs, images of a call, and the call."""
     device = context.device
     records = dataset.records[: min(64, len(dataset.records))]
-    crops = [Crop(record, np.asarray(read_record(dataset.root, record, CROP).resized)) for record in records]
+    crops = [
+        Crop(record, np.asarray(read_record(dataset.root, record, CROP, EstimatorInputs()).resized))
+        for record in records
+    ]
     size, number = network_size(*CROP, context.scale.short_edge), len(crops)
     generator = np.random.default_rng(0)
     image = torch.from_numpy(generator.integers(0, 256, (number, *SIZE, 3), np.uint8))
     iuv = torch.from_numpy(generator.integers(0, 25, (number, *SIZE, 3), np.uint8)).to(device)
 
     def read() -> object:
-        return [read_record(dataset.root, record, SIZE) for record in records]
+        return [read_record(dataset.root, record, SIZE, EstimatorInputs()) for record in records]
 
     return {
         "reading JPEGs and resizing": ("one of four threads", number, read),
