@@ -38,7 +38,7 @@ GENERATED = runpy.run_path(str(ROOT / "docs" / "site" / "generated.py"))
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|file): (?P<note>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )
-_TOOLS = {"conda", "dask", "pip", "tensorboard"}
+_TOOLS = {"conda", "dask", "pip", "python", "tensorboard"}
 """Programs of others that blocks may name where they are not run."""
 
 _NOT_OURS = {"PIP_NO_DEPS"}

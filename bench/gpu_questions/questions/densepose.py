@@ -246,17 +246,16 @@ def _alone(context: Context, dataset: Dataset) -> dict[str, tuple[str, int, Call
     """By stage: where it runs, images of a call, and the call."""
     device = context.device
     records = dataset.records[: min(64, len(dataset.records))]
-    crops = [
-        Crop(record, np.asarray(read_record(dataset.root, record, CROP, EstimatorInputs()).resized))
-        for record in records
-    ]
+    nothing_else = EstimatorInputs()
+    decoded = [read_record(dataset.root, record, CROP, nothing_else) for record in records]
+    crops = [Crop(image.record, np.asarray(image.resized)) for image in decoded]
     size, number = network_size(*CROP, context.scale.short_edge), len(crops)
     generator = np.random.default_rng(0)
     image = torch.from_numpy(generator.integers(0, 256, (number, *SIZE, 3), np.uint8))
     iuv = torch.from_numpy(generator.integers(0, 25, (number, *SIZE, 3), np.uint8)).to(device)
 
     def read() -> object:
-        return [read_record(dataset.root, record, SIZE, EstimatorInputs()) for record in records]
+        return [read_record(dataset.root, record, SIZE, nothing_else) for record in records]
 
     return {
         "reading JPEGs and resizing": ("one of four threads", number, read),
