@@ -16,6 +16,7 @@ from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import FORMATS
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.pipeline.invocation import Invocation, set_running
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig
@@ -38,6 +39,13 @@ def _one_thread() -> Iterator[None]:
         environment.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
         torch.set_num_threads(1)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_command_is_running() -> Iterator[None]:
+    """What one test ran in this process is not what the next one's messages repeat."""
+    yield
+    set_running(Invocation())
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def test_an_exported_network_needs_no_mask_of_the_store(stores: dict[str, Path],
     torch.testing.assert_close(embeddings, before)
     assert before.shape == (12, 128 + 64 + 64)
     with pytest.raises(UserError, match=r"magnifiernet-small learns from masks, and .*store.zarr has none"):
-        fit(config, open_store(path), tmp_path / "again", device="cpu")
+        fit(config, store, tmp_path / "again", device="cpu")
     assert not (tmp_path / "again" / "last.pt").exists()
 
 
