@@ -183,7 +183,8 @@ def find_image_update(plan: Plan) -> Update | None:
     rows = {path: row for other in reversed(compared) for path, row in _sound_rows(*other).items()}
     current = {stored.store.path for stored, changes in compared if not changes.changed}
     path = update_path(plan, lambda store: store.path in current)
-    words = [str(changes), *([f"{len(repaired)} that failed can be read now"] if repaired else [])]
+    words = [str(changes)] if changes.is_any() or repaired else ["identities, cameras or splits have changed"]
+    words += [f"{len(repaired)} that failed can be read now"] if repaired else []
     return Update(plan.path, UpdatePlan(replace(plan, path=path), rows), kept, ", ".join(words))
 
 
