@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench import steps
-from bench.densepose import Measured, table_rows
-from bench.interruptions import Moment, different_arrays, different_files, market_config
+from bench.dense_pose.own_script import Measured, table_rows
 from bench.steps import Steps, measure
+from bench.stores.interruptions import Moment, different_arrays, different_files, market_config
 from densereid.data_catalog.store.store import FORMATS, Store, open_store, write_shard
 from densereid.data_catalog.synthetic.dataset import plan_images
 from densereid.train.engine.events import OnEvent, StepsDone

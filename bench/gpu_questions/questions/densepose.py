@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bench import report
-from bench.densepose import Measured, preprocessed
+from bench.dense_pose.own_script import Measured, preprocessed
 from bench.gpu_questions.answers import Answer
 from bench.gpu_questions.context import Context
 from bench.gpu_questions.plan import Precision

@@ -5,8 +5,8 @@ preprocesses them without a break with ESTIMATOR=iuv, and again with ``--kills``
 followed by the same command. Then it compares the two stores file by file and array by array, and prints time, peak
 memory, files and bytes. It exits with 1 where anything differs or a kill came too late.
 
-    python -m bench.interruptions --folder /tmp/market --format zarr --format hdf5              # Market's size, minutes
-    python -m bench.interruptions --folder /tmp/small --images 1500 --kills 5 --shard-rows 64   # half a minute
+    python -m bench.stores.interruptions --folder /tmp/market --format zarr --format hdf5  # Market's size, minutes
+    python -m bench.stores.interruptions --folder /tmp/small --images 1500 --kills 5 --shard-rows 64  # half a minute
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.densepose_network import best_of
+from bench.dense_pose.network import best_of
 from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.store.schema import Split

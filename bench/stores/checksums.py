@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.readers import make
 from bench.report import print_markdown_table
+from bench.stores.readers import make
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 from densereid.data_catalog.store.store import create_store, open_store, write_shard
 

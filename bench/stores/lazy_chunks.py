@@ -8,8 +8,8 @@ from pathlib import Path
 
 import xarray
 
-from bench.readers import make
 from bench.report import fastest, print_markdown_table
+from bench.stores.readers import make
 
 ROWS = (64, 256, 1024)
 

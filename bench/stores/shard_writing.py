@@ -4,7 +4,7 @@
 it left encoding to tensorstore.
 
     git show 4710790:data_catalog/store/zarr_shards.py > /tmp/zarr_shards.py
-    python -m bench.shard_writing --former /tmp/zarr_shards.py
+    python -m bench.stores.shard_writing --former /tmp/zarr_shards.py
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import click
 import numpy as np
 import zarr
 
-from bench.readers import make
 from bench.report import fastest, print_markdown_table
+from bench.stores.readers import make
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, arrays_written
 from densereid.data_catalog.store.store import Store, create_store, open_store

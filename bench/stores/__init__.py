@@ -1,0 +1,1 @@
+"""Measurements of stores: writing, reading, interrupting."""
