@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +18,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files import writer_lock
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath
-from densereid.data_catalog.files.writer_lock import only_writer
+from densereid.data_catalog.files.writer_lock import in_turn, only_writer
 
 
 @pytest.fixture(params=["local", "url"])
@@ -99,3 +100,20 @@ def test_where_nothing_can_be_written_nothing_is_locked(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "mkdir", refuse)
     with only_writer(tmp_path / "store", "the store"):
         pass
+
+
+def test_who_takes_turns_waits_and_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with in_turn(tmp_path / "file", lambda: told.append("first")):
+            second = pool.submit(lambda: _turn(tmp_path / "file", told))
+            while not told:
+                time.sleep(0.01)
+            assert not second.done()
+        assert second.result(timeout=30) == "had its turn"
+    assert told == ["waits"]
+
+
+def _turn(path: Path, told: list[str]) -> str:
+    with in_turn(path, lambda: told.append("waits")):
+        return "had its turn"

@@ -45,7 +45,7 @@ def test_a_file_arrives_whole_and_alone(tmp_path: Path, capfd: pytest.CaptureFix
     (tmp_path / "new" / ".downloading-x").mkdir(parents=True)  # an earlier version's, which was killed
     with serving(FileServer(CONTENT)) as files:
         assert fetch(files, tmp_path / "new" / "model.pkl") == CONTENT
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.pkl"]
+    assert [path.name for path in (tmp_path / "new").glob("[!.]*")] == ["model.pkl"]
     assert capfd.readouterr() == ("", "")
 
 
@@ -75,7 +75,7 @@ def test_what_is_not_the_file_is_deleted_and_the_next_try_is_good(tmp_path: Path
         fetch(files, target)
     assert f"{files.address}{wrong.moved or '/model.pkl'} sent (" in caught.value.problem
     assert "A login or a proxy may be in the way" in caught.value.remedy
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
     with serving(FileServer(CONTENT)) as files:
         assert fetch(files, target) == CONTENT
 
@@ -92,7 +92,7 @@ def test_what_broke_off_is_continued(tmp_path: Path, validator: dict[str, str]) 
     assert files.asked[1]["Range"] == "bytes=900-"
     assert files.asked[1]["If-Range"] == (validator["etag"] or validator["last_modified"])
     assert told == ["continuing what broke off after 900 bytes"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pkl"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["model.pkl"]
 
 
 @pytest.mark.parametrize("change", ["another file", "no ranges", "another address"])
@@ -114,7 +114,7 @@ def test_what_cannot_be_continued_is_fetched_again(tmp_path: Path, change: str) 
 def test_what_no_server_can_continue_does_not_stay(tmp_path: Path, etag: str) -> None:
     with serving(FileServer(CONTENT, etag=etag, most=900)) as files, pytest.raises(requests.RequestException):
         fetch(files, tmp_path / "model.pkl")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
 
 
 @pytest.mark.parametrize("part", [(206, 3), (416, 0)])
@@ -132,7 +132,7 @@ def test_a_file_that_a_server_packs_on_its_way_is_unpacked_and_never_continued(t
     with serving(FileServer(gzip.compress(CONTENT), encoding="gzip", most=200)) as files:
         with pytest.raises(requests.RequestException):
             fetch(files, tmp_path / "model.pkl")
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.glob("[!.]*")) == []
         files.most = None
         assert fetch(files, tmp_path / "model.pkl") == CONTENT
 
@@ -180,7 +180,7 @@ def test_a_killed_download_is_continued(tmp_path: Path) -> None:
         have = partial.stat().st_size
         assert fetch(files, target) == CONTENT
     assert files.asked[-1].get("Range") == f"bytes={have}-"
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pkl"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["model.pkl"]
 
 
 def test_two_at_once_fetch_it_once(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_two_at_once_fetch_it_once(tmp_path: Path) -> None:
         assert [future.result() for future in running] == [CONTENT] * 3
     assert len(files.asked) == 1
     assert told == ["another process is fetching model.pkl; waiting for it"] * 2
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pkl"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["model.pkl"]
 
 
 def test_the_second_fetches_where_the_first_fails(tmp_path: Path) -> None:
@@ -204,11 +204,12 @@ def test_the_second_fetches_where_the_first_fails(tmp_path: Path) -> None:
         ThreadPoolExecutor() as pool,
     ):
         running = [pool.submit(fetch, files, target, told) for _ in range(2)]
-        while not told or not (tmp_path / "model.pkl.partial").stat().st_size:
+        partial = tmp_path / "model.pkl.partial"
+        while not told or not partial.is_file() or not partial.stat().st_size:
             time.sleep(0.02)
         files.length = None
         assert files.held is not None
         files.held.set()
         outcomes = sorted(type(future.exception()).__name__ for future in running)
     assert outcomes == ["ChunkedEncodingError", "NoneType"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pkl"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["model.pkl"]

@@ -126,7 +126,7 @@ def test_a_download_names_the_licence_first_and_is_pinned(
         assert first_use("near") is None
         assert opened("near", told) == estimator
     assert len(files.asked) == 1
-    assert [path.name for path in entry.cached.parent.iterdir()] == ["published.pkl"]
+    assert [path.name for path in entry.cached.parent.glob("[!.]*")] == ["published.pkl"]
     assert len(pins(cache)) == 1
 
 
@@ -163,7 +163,7 @@ def test_a_bad_download_is_never_pinned_and_the_good_file_is_taken_after_it(
         entry = published_at(files, monkeypatch, config)
         with pytest.raises(UserError, match=r"published.pkl sent .* is not the file that was asked for"):
             opened("near", [])
-        assert not list(entry.cached.parent.iterdir())
+        assert not list(entry.cached.parent.glob("[!.]*"))
         assert not pins(cache)
         files.content = content
         published_at(files, monkeypatch)
@@ -183,7 +183,10 @@ def test_a_bad_file_in_the_cache_is_set_aside_and_its_digest_forgotten(
         pin(weights_at(entry.cached))
         assert opened("near", told).architecture == TINY
     assert any("is a web page (HTML)" in note and f"it is now {entry.cached}.unreadable" in note for note in told)
-    assert sorted(path.name for path in entry.cached.parent.iterdir()) == ["published.pkl", "published.pkl.unreadable"]
+    assert sorted(path.name for path in entry.cached.parent.glob("[!.]*")) == [
+        "published.pkl",
+        "published.pkl.unreadable",
+    ]
     assert json.loads(pins(cache)[0].read_text())["sha256"] == weights_at(entry.cached).sha256
 
 
@@ -232,7 +235,7 @@ def test_offline_it_says_where_to_put_the_file(cache: Path, monkeypatch: pytest.
     assert "Max retries" not in caught.value.problem
     assert "run the same command again" in caught.value.remedy
     assert f"{entry.url} elsewhere and put it at {cache / 'config' / 'model_final.pkl'}" in caught.value.remedy
-    assert not list((cache / "config").iterdir())
+    assert not list((cache / "config").glob("[!.]*"))
 
 
 def test_a_file_that_changed_since_its_first_use_is_refused(tmp_path: Path, cache: Path) -> None:
@@ -255,7 +258,7 @@ def test_a_broken_pin_and_an_unwritable_cache_are_told(
 ) -> None:
     path = zoo_file(tmp_path / "mine.pkl")
     found(str(path))
-    (record,) = (cache / "pins").iterdir()
+    (record,) = (cache / "pins").glob("[!.]*")
     record.write_text("{")
     with pytest.raises(UserError, match=r"is no record of a digest(.|\n)*delete it"):
         found(str(path))

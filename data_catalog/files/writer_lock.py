@@ -12,9 +12,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -65,6 +66,23 @@ def only_writer(path: AnyPath, what: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / f"{name}.json").unlink()
+        lock.release()
+
+
+@contextmanager
+def in_turn(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of ``path`` during the block; where another process has it, say so by ``on_wait`` and wait."""
+    folder = path.absolute().parent / LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / path.name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
         lock.release()
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.writer_lock import in_turn
 
 if TYPE_CHECKING:
     from requests import Response
@@ -37,7 +36,7 @@ def download(url: str, target: Path, *, read: Callable[[Path], _Read], notify: C
     for left in target.parent.glob(".downloading-*"):  # by versions that could not continue what was killed
         shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{target.name}.partial")
-    with _alone(partial, notify):
+    with in_turn(target, lambda: notify(f"another process is fetching {target.name}; waiting for it")):
         if target.is_file():  # another process was first
             _discard(partial)
             return read(target)
@@ -73,7 +72,7 @@ def _fetch(url: str, partial: Path, notify: Callable[[str], None]) -> str:
     import requests  # takes a tenth of a second, and most often the weights are in the cache
 
     record = _record(partial, url)
-    have = min(partial.stat().st_size, record.get("bytes", 0))
+    have = min(partial.stat().st_size, record.get("bytes", 0)) if record and partial.is_file() else 0
     if record and have == record["bytes"]:
         os.truncate(partial, have)
         return url
@@ -84,7 +83,7 @@ def _fetch(url: str, partial: Path, notify: Callable[[str], None]) -> str:
         if have and (
             answer.status_code == requests.codes.requested_range_not_satisfiable or _is_another_part(answer, have)
         ):
-            _discard(partial, keep=True)
+            _discard(partial)
             return _fetch(url, partial, notify)
         answer.raise_for_status()
         continued = answer.status_code == requests.codes.partial_content
@@ -124,7 +123,7 @@ def _record_of(partial: Path) -> Path:
 
 def _write_record(partial: Path, url: str, answer: Response) -> None:
     """Keep what lets a server tell that its file is still the same; of a weak tag or none nothing can be continued."""
-    _discard(partial, keep=True)
+    _discard(partial)
     tag, length = answer.headers.get("ETag", "W/"), answer.headers.get("Content-Length", "")
     validator = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag
     as_it_is = "Content-Encoding" not in answer.headers  # or the length would be another than the file's
@@ -145,32 +144,7 @@ def _record(partial: Path, url: str) -> dict[str, Any]:
     )
 
 
-def _discard(partial: Path, *, keep: bool = False) -> None:
-    """Delete ``partial`` and what is known of it; ``keep``: empty it instead, since it is what others wait for."""
+def _discard(partial: Path) -> None:
+    """Delete ``partial`` and what is known of it."""
     _record_of(partial).unlink(missing_ok=True)
-    if keep:
-        os.truncate(partial, 0)
-    else:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(partial: Path, notify: Callable[[str], None]) -> Iterator[None]:
-    """Keep every other process from ``partial`` while the block runs, by a lock that ends with the process."""
-    while True:
-        with partial.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                notify(f"another process is fetching {partial.stem}; waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(file.fileno(), partial):
-                yield
-                return
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    """Whether the open file is the one at ``path``; another process may have finished and moved it."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle), path.stat())
-    return False
+    partial.unlink(missing_ok=True)
