@@ -26,7 +26,6 @@ from densereid.preprocess.writing.changes import StoredImages, check_same_datase
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import OnProgress, fill_store, list_failures, write_store
 from densereid.preprocess.writing.forecast import check_memory, check_space, disk_full, is_disk_full, measure
-from densereid.preprocess.writing.image_update import UpdatePlan
 from densereid.preprocess.writing.inputs import read_inputs
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig, StorePlan
 from densereid.preprocess.writing.provenance import record_run
@@ -143,9 +142,8 @@ def _fill(request: StoreRequest, plan: StorePlan, shards: list[int], *, title: s
         check_memory(plan)
     with shard_executor(workers=request.workers, scheduler=request.scheduler, gpus=gpus) as (executor, where):
         print_status(f"{len(shards)} shards, computed by {where}")
-        base = plan.base if isinstance(plan, UpdatePlan) else plan
-        if isinstance(base, Plan) and not request.ignore_space:
-            check_space(base, images, lambda: executor.submit(measure, base).result() if executor else measure(base))
+        if isinstance(plan, Plan) and not request.ignore_space:
+            check_space(plan, images, lambda: executor.submit(measure, plan).result() if executor else measure(plan))
         record_run(plan, command=this_command(), workers=where, shards=len(shards))
         with ProgressReport(title, images) as report:
             _compute(plan, shards, executor, lambda progress: report.advance(progress.images, progress.failed))

@@ -18,19 +18,31 @@ from densereid.preprocess.images import Crop
 
 
 @dataclass(frozen=True)
-class KillsItsWorkerOnce:
-    """Behaves as ``inner``, but the first worker that sees the image ``path`` dies of SIGKILL."""
+class Around:
+    """Behaves as ``inner``."""
 
     inner: IuvEstimator
-    path: str
-    flag: Path
-    name: str = "iuv"
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
 
     def settings(self) -> dict[str, Any]:
         return self.inner.settings()
 
     def inputs(self, image: str) -> EstimatorInputs:
         return self.inner.inputs(image)
+
+    def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
+        return self.inner.estimate(crops, size)
+
+
+@dataclass(frozen=True)
+class KillsItsWorkerOnce(Around):
+    """The first worker that sees the image ``path`` dies of SIGKILL."""
+
+    path: str
+    flag: Path
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         if any(crop.record.path == self.path for crop in crops) and not self.flag.exists():
@@ -40,18 +52,10 @@ class KillsItsWorkerOnce:
 
 
 @dataclass(frozen=True)
-class FailsOn:
-    """Behaves as ``inner``, but raises for the image ``path``."""
+class FailsOn(Around):
+    """Raises for the image ``path``."""
 
-    inner: IuvEstimator
     path: str
-    name: str = "iuv"
-
-    def settings(self) -> dict[str, Any]:
-        return self.inner.settings()
-
-    def inputs(self, image: str) -> EstimatorInputs:
-        return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         if any(crop.record.path == self.path for crop in crops):
@@ -60,18 +64,10 @@ class FailsOn:
 
 
 @dataclass(frozen=True)
-class TakesWhole:
-    """Behaves as ``inner``, and says that its detector found nobody in the images of ``paths``."""
+class TakesWhole(Around):
+    """Says that its detector found nobody in the images of ``paths``."""
 
-    inner: IuvEstimator
     paths: frozenset[str]
-    name: str = "iuv"
-
-    def settings(self) -> dict[str, Any]:
-        return self.inner.settings()
-
-    def inputs(self, image: str) -> EstimatorInputs:
-        return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         is_fallback = np.array([crop.record.path in self.paths for crop in crops])

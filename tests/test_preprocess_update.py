@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from cluster_estimators import FailsOn, TakesWhole
+from cluster_estimators import Around, FailsOn, TakesWhole
 from helpers import contents, edit_marker, forget_checksum
 from PIL import Image
 from reference import random_iuv
@@ -23,8 +23,8 @@ from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.schema import ARRAYS, Status
 from densereid.data_catalog.store.store import FORMATS, INPUTS, open_store
 from densereid.pipeline.commands.status import find_stores
-from densereid.preprocess.estimators.base import Charts, EstimatorInputs
-from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
+from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.images import Crop
 from densereid.preprocess.writing.derived_store import DerivedPlan
 from densereid.preprocess.writing.fill import fill_store, find_update, write_store
@@ -68,22 +68,14 @@ def plan_of(root: Path, store: Path | UrlPath, *, pattern: str | None = None) ->
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Behaves as ``inner``, and remembers the images that it was asked for."""
+class Watched(Around):
+    """Remembers the images that it was asked for."""
 
-    inner: IuvEstimator
     seen: list[str]
-    name: str = "iuv"
-
-    def settings(self) -> dict[str, object]:
-        return self.inner.settings()
-
-    def inputs(self, image: str) -> EstimatorInputs:
-        return self.inner.inputs(image)
 
     def estimate(self, crops: Sequence[Crop], size: tuple[int, int]) -> Charts:
         self.seen.extend(crop.record.path for crop in crops)
-        return self.inner.estimate(crops, size)
+        return super().estimate(crops, size)
 
 
 def write(plan: Plan, format: str = "zarr") -> tuple[list[str], list[str]]:

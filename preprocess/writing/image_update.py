@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry
 from densereid.data_catalog.store.store import Store, damaged_shard, exists, open_store
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
@@ -21,7 +20,6 @@ from densereid.preprocess.writing.plan import (
     Plan,
     PreprocessConfig,
     PreprocessTask,
-    check_same,
     check_settings,
     differing_settings,
     same_rows,
@@ -40,46 +38,14 @@ class StoredRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UpdatePlan:
-    """The store of ``base``, some of whose rows other stores hold already, by the image's path."""
+class UpdatePlan(Plan):
+    """A dataset into one store, some of whose rows other stores hold already: ``stored``, by the image's path."""
 
-    base: Plan
     stored: Mapping[str, StoredRow]
 
-    @property
-    def path(self) -> AnyPath:
-        """Where the store is made."""
-        return self.base.path
-
-    @property
-    def config(self) -> PreprocessConfig:
-        """How the store is made."""
-        return self.base.config
-
-    @property
-    def geometry(self) -> Geometry:
-        """The sizes of the store."""
-        return self.base.geometry
-
-    def attributes(self) -> dict[str, Any]:
-        """Those of a store that is made at once."""
-        return self.base.attributes()
-
-    def rows(self) -> dict[str, np.ndarray]:
-        """What the dataset alone decides."""
-        return self.base.rows()
-
-    def check(self, store: Store) -> None:
-        """Raise UserError unless ``store`` has the plan's attributes, sizes and images."""
-        check_same(self, store)
-
-    def record_inputs(self) -> None:
-        """Write the dataset's folder, and the stamp of every image."""
-        self.base.record_inputs()
-
-    def task(self, shard: int) -> UpdateTask:
-        """The work of one shard."""
-        task = self.base.task(shard)
+    def task(self, shard: int) -> UpdateTask:  # type: ignore[override]
+        """The work of one shard: another :class:`ShardTask <densereid.preprocess.writing.plan.ShardTask>`."""
+        task = super().task(shard)
         return UpdateTask(task, tuple(self.stored.get(record.path) for record in task.records))
 
 
@@ -185,7 +151,8 @@ def find_image_update(plan: Plan) -> Update | None:
     path = update_path(plan, lambda store: store.path in current)
     words = [str(changes)] if changes.is_any() or repaired else ["identities, cameras or splits have changed"]
     words += [f"{len(repaired)} that failed can be read now"] if repaired else []
-    return Update(plan.path, UpdatePlan(replace(plan, path=path), rows), kept, ", ".join(words))
+    update = UpdatePlan(plan.dataset, path, plan.estimator, plan.config, rows)
+    return Update(plan.path, update, kept, ", ".join(words))
 
 
 def _changes(plan: Plan, stored: StoredImages) -> Changes:
