@@ -37,6 +37,12 @@ def print_problem(text: str) -> None:
     click.echo(printable(text), file=sys.stderr)
 
 
+def print_next_commands(*commands: str) -> None:
+    """The commands that come next, each on a line of its own, so that it can be copied."""
+    for command in commands:
+        print_status(f"next: {command}")
+
+
 def close_output() -> None:
     """What this process prints goes nowhere from here on; of several that train together the first one prints."""
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process

@@ -86,5 +86,7 @@ def test_make_gives_the_next_command_what_it_was_given(
     assert next_command("inspect", dataset="folder") == "make inspect DATASET=folder DATA_ROOT='my data' VENV=env"
     train = next_command("train", dataset="folder", set=["a=1", "b=2"])
     assert train.startswith("make train DATASET=folder SET='a=1 b=2' DATA_ROOT='my data'")
-    assert set(shlex.split(train)) >= {f"PATTERN={PATTERN}", f"CATALOG={__file__}", "WORKERS=2", "VENV=env"}
+    own = {f"PATTERN={PATTERN}", f"CATALOG={__file__}", "WORKERS=2", "VENV=env"}
+    assert set(shlex.split(train)) >= own | {"EPOCHS=3"}  # which preprocessing itself does not take
+    assert "STORE=" not in train
     assert next_command("catalog check", dataset="market").startswith("make check DATASET=market CATALOG=")

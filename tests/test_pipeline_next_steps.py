@@ -35,7 +35,7 @@ def test_training_is_suggested_with_the_settings_that_few_persons_and_small_part
 ) -> None:
     store = store_of(tmp_path / "x", [1, 1, 2, 3], [Status.OK] * 4)
     text = said(store, capsys, size="128x64")
-    assert "inspect --dataset folder --data-root 'my data' --store hdf5 --size 128x64, or " in text
+    assert "inspect --dataset folder --data-root 'my data' --store hdf5 --size 128x64\nnext: " in text
     assert (
         "train --dataset folder --data-root 'my data' --store hdf5 --size 128x64 --set sampling.identities=3 --set "
         in text
@@ -47,7 +47,7 @@ def test_a_size_that_no_network_takes_is_left_to_the_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = store_of(tmp_path / "x", list(range(1, 31)), [Status.OK] * 30, (100, 50))
-    look, train = said(store, capsys, size="100x50").split(", or ")
+    look, train = said(store, capsys, size="100x50").split("\nnext: ")
     assert "--size 100x50" in look
     assert "--size" not in train
     assert "sampling.identities" not in train

@@ -168,7 +168,12 @@ def test_an_order_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
 def test_a_dataset_without_maps_names_the_ways_to_have_them(crops: Path) -> None:
     for path in (crops / "iuv").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"has no IUV maps(.|\n)*IUV_ROOT"):
+    with pytest.raises(UserError, match=r"has no IUV maps: none under(.|\n)*IUV_ROOT"):
+        open_iuv(find_dataset("folder", crops))
+    (crops / "iuv" / "other_IUV.png").touch()
+    with pytest.raises(
+        UserError, match=r"holds 1 PNG files \(other_IUV.png\), and none .*, as 0001_c1_IUV.png would be"
+    ):
         open_iuv(find_dataset("folder", crops))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from densereid.pipeline.cli.variables import PREFIX, all_commands, check_variables, variable_of
-from densereid.pipeline.invocation import Invocation, Parameter, set_running
+from densereid.pipeline.invocation import Invocation, Parameter, make_variables, set_running
 
 
 class Command(click.Command):
@@ -36,6 +36,9 @@ def _note(command: click.Command, context: click.Context, args: list[str]) -> No
     there = {parameter: os.environ.get(str(parameter.envvar)) for parameter in command.params if not typed[parameter]}
     exported = {each: tuple(text.split()) if each.multiple else (text,) for each, text in there.items() if text}
     given = {variable_of(each): texts for each, texts in {**typed, **exported}.items() if texts}
+    for name in make_variables():  # make may have been given what the next command alone takes
+        if text := os.environ.get(PREFIX + name):
+            given.setdefault(name, (text,))
     root = context.find_root().command
 
     def parameters(name: str) -> list[Parameter]:

@@ -15,7 +15,7 @@ import click
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import Command, command
-from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.console import print_next_commands, print_table
 from densereid.pipeline.exit import EXIT_ERROR
 from densereid.pipeline.invocation import next_command
 
@@ -81,7 +81,7 @@ def extract_command(dataset: str, data_root: Path) -> None:
 
     for name, target in extract_dataset(dataset, data_root).items():
         click.echo(target)
-        print_status(f"next: {next_command('catalog check', dataset=name)}")
+        print_next_commands(next_command("catalog check", dataset=name))
 
 
 def _number(name: str, text: str) -> Callable[[_Command], _Command]:
@@ -114,4 +114,4 @@ def synthesize_command(
     )  # fmt: skip
     synthesize(data_root / "synthetic", config, workers=workers)
     click.echo(data_root / "synthetic")
-    print_status(f"next: {next_command('preprocess', dataset='synthetic')}")
+    print_next_commands(next_command("preprocess", dataset="synthetic"))

@@ -10,7 +10,7 @@ import numpy as np
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.data_catalog.store.store import Store
-from densereid.pipeline.console import print_status
+from densereid.pipeline.console import print_next_commands, print_status
 from densereid.pipeline.invocation import next_command, this_command
 from densereid.pipeline.settings import choose_model, defaults, resolve_device
 from densereid.train.config.train_config import TrainConfig, load_config
@@ -43,13 +43,14 @@ def print_next(store: Store, /, *, without: Collection[str] = (), **named: objec
     look = next_command("inspect", without=without, **named)
     if 2 * found.with_person < found.images:
         print_status(f"only {found.with_person} of {found.images} images show a person and could be read")
-        print_status(f"next: {look}; then mend what {store.path / 'failures.csv'} names, and again: {this_command()}")
+        print_status(f"mend what {store.path / 'failures.csv'} names, then run the same command again")
+        print_next_commands(look, this_command())
     elif found.identities < 2:
         known = "no identity is" if found.identities == 0 else "one identity alone is"
         print_status(f"{known} known among the training images (PATTERN's group person): a training needs two or more")
-        print_status(f"next: {look}")
+        print_next_commands(look)
     else:
-        print_status(f"next: {look}, or {_train(store, found, without, named)}")
+        print_next_commands(look, _train(store, found, without, named))
 
 
 def _train(store: Store, found: Contents, without: Collection[str], named: dict[str, object]) -> str:

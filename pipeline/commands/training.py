@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
-from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.console import print_next_commands, print_status, print_table
 from densereid.pipeline.invocation import beside_python, next_command, program
 from densereid.pipeline.reports.network_tables import described_parameters, described_settings, ranked_by, scores_table
 from densereid.pipeline.settings import choose_model, resolve_device
@@ -191,7 +191,7 @@ def _report(plan: TrainPlan, store: Store, result: FitResult) -> None:
     ranked = result.scores is not None or result.problem
     use = "evaluate" if ranked else "export"  # without query and gallery nothing can be ranked
     looked = next_command("inspect", without=NAMING, store_path=store.path)
-    print_status(f"next: {next_command(use, run_folder=folder)}, or {looked}")
+    print_next_commands(next_command(use, run_folder=folder), looked)
 
 
 def chosen_settings(

@@ -125,7 +125,7 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator | DumpEstima
     paths = [iuv_path(root, record.path) for record in dataset.records] if root else []
     present = [path for path in paths if path is not None]
     if root is None or not present:
-        looked = f"none under {root}" if root else "the dataset has no folder of IUV maps"
+        looked = _what_lies_there(root, dataset) if root else "the dataset has no folder of IUV maps"
         raise UserError(
             f"{dataset.name} at {dataset.root} has no IUV maps: {looked}",
             "ESTIMATOR=iuv reads maps that exist: put NAME.png or NAME_IUV.png into the folder `iuv` beside the "
@@ -136,6 +136,14 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator | DumpEstima
     if order not in ("vui", "iuv"):
         raise UserError(f"IUV_ORDER is '{order}'", "expected auto, vui (as OpenCV and DensePose write) or iuv")
     return IuvEstimator(root, order, _read_boxes(root / BOXES_FILE))  # type: ignore[arg-type]
+
+
+def _what_lies_there(root: Path, dataset: Dataset) -> str:
+    others = sorted(path.name for path in root.rglob("*.png")) if root.is_dir() else []
+    if not others:
+        return f"none under {root}"
+    wanted = f"{Path(dataset.records[0].path).stem}_IUV.png"
+    return f"{root} holds {len(others)} PNG files ({others[0]}), and none is named after an image, as {wanted} would be"
 
 
 def detect_order(paths: Sequence[Path]) -> ChannelOrder:

@@ -58,7 +58,8 @@ def _protocol(store: StoreReader) -> dict[Split, tuple[np.ndarray, Labels]]:
         if not len(chosen):
             raise ScoringError(
                 f"{store.path} has no {role.name.lower()} images, so nothing can be ranked",
-                "Evaluate on a dataset with query and gallery splits (market, synthetic).",
+                "Evaluate on a dataset with query and gallery splits (market, synthetic). Of a folder, PATTERN's group "
+                "split says which images these are.",
             )
     alike = any((columns.camera_id[chosen] == UNKNOWN).any() for chosen in rows.values())
     labels = {
