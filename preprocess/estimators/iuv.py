@@ -17,10 +17,13 @@ from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.estimators.base import Charts
+from densereid.preprocess.estimators.blending import is_blended
 from densereid.preprocess.images import Crop, resize_iuv
 
 ChannelOrder = Literal["vui", "iuv"]
 """Channels of an IUV file as Pillow reads it: ``vui`` is what OpenCV and DensePose write (B=I, G=U, R=V)."""
+
+_BLENDED = "was resized by mixing pixels, or compressed with loss: parts lie between those of their neighbours"
 
 BOXES_FILE = "boxes.csv"
 _DETECTION_FILES = 64
@@ -67,6 +70,11 @@ class IuvEstimator:
                 f"{path}: the part channel goes up to {iuv[..., 0].max()}, expected 0..{NUM_BODY_PARTS} "
                 f"(channel order {self.order})"
             )
+        if is_blended(iuv):
+            raise UserError(
+                f"{path} {_BLENDED}; it is no map of DensePose any more: resize maps by the nearest pixel "
+                "(cv2.INTER_NEAREST), and keep them as PNG"
+            )
         height, width = crop.size
         corner = self.boxes.get(crop.record.path)
         if corner is not None:
@@ -95,11 +103,19 @@ def _paste(
 def _read_png(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image)
+            kind, mode, pixels = image.format, image.mode, np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise UserError(f"{path} has shape {pixels.shape} and type {pixels.dtype}; an IUV map has three 8-bit channels")
+    if kind == "JPEG":
+        raise UserError(f"{path} is a JPEG, whatever its name: that changes part numbers; an IUV map is a PNG")
+    if mode == "RGBA" and (pixels[..., 3] == pixels[0, 0, 3]).all():
+        return pixels[..., :3]
+    if mode != "RGB" or pixels.dtype != np.uint8:
+        alpha = ", whose fourth, alpha, is not the same everywhere" if mode == "RGBA" else ""
+        raise UserError(
+            f"{path} is {mode} of {pixels.dtype}{alpha}; an IUV map has three 8-bit channels, I, U and V (RGB), and an "
+            "alpha that is the same everywhere is left out"
+        )
     return pixels
 
 
@@ -128,24 +144,42 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
 def detect_order(paths: Sequence[Path]) -> ChannelOrder:
     """Which channel holds the parts: the one that never exceeds 24 while the other end does.
 
-    Looks at maps spread over the list. Raises UserError when both or neither could be the part channel.
+    Looks at maps spread over the list. Raises UserError when both or neither could be the part channel, or when none
+    of the maps can be read.
     """
     step = max(1, len(paths) // _DETECTION_FILES)
-    highest = np.zeros(3, int)
+    highest, unreadable, blended = np.zeros(3, int), [], []
     for path in paths[::step]:
         try:
-            highest = np.maximum(highest, _read_png(path).reshape(-1, 3).max(axis=0))
-        except UserError:
-            continue  # an unreadable map is reported with its image, later
+            pixels = _read_png(path)
+        except UserError as error:  # reported with its image, where others can be read
+            unreadable.append(error)
+            continue
+        highest = np.maximum(highest, pixels.reshape(-1, 3).max(axis=0))
+        blended += [path] * (is_blended(pixels) or is_blended(pixels[..., ::-1]))
+    if len(unreadable) == len(paths[::step]):
+        raise UserError(
+            f"none of the IUV maps in {paths[0].parent} that were looked at ({len(unreadable)}) can be used; the "
+            f"first: {unreadable[0].problem}"
+        )
     first, last = bool(highest[0] <= NUM_BODY_PARTS), bool(highest[2] <= NUM_BODY_PARTS)
     if first == last:
-        raise UserError(
-            f"the channel order of the IUV maps in {paths[0].parent} cannot be recognised: the highest values of the "
-            f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
-            f"that stays within {NUM_BODY_PARTS}",
-            "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",
-        )
+        raise _unknown_order(paths[0].parent, highest, blended)
     return "iuv" if first else "vui"
+
+
+def _unknown_order(folder: Path, highest: np.ndarray, blended: Sequence[Path]) -> UserError:
+    if blended:
+        return UserError(
+            f"the channel order of the IUV maps in {folder} cannot be recognised: {blended[0]} {_BLENDED}",
+            "use the maps as DensePose wrote them, or resize them by the nearest pixel (cv2.INTER_NEAREST)",
+        )
+    return UserError(
+        f"the channel order of the IUV maps in {folder} cannot be recognised: the highest values of the "
+        f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
+        f"that stays within {NUM_BODY_PARTS}",
+        "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",
+    )
 
 
 def _read_boxes(path: Path) -> dict[str, tuple[int, int]]:
