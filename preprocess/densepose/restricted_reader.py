@@ -44,11 +44,12 @@ class UnreadableFile(UserError):  # noqa: N818 - a UserError, as all that are me
     """A file that is cut off, is something else, or asks for what it may not have."""
 
 
-def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | None = None) -> Any:
+def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | None = None, mapped: bool = False) -> Any:
     """The object in an open pickle or file of ``torch.save``: containers, text, numbers, tensors, and arrays.
 
     Arrays come as :class:`PickledArray`, which may share the memory of the file's own bytes: they are not to be
-    written to. ``names`` are known besides those of arrays. ``path`` and ``what`` ("a checkpoint") are for errors:
+    written to. ``names`` are known besides those of arrays. ``mapped``: tensors stay on disk until they are used,
+    where the file is one of torch.save. ``path`` and ``what`` ("a checkpoint") are for errors:
     raises UnreadableFile where the file is cut off or something else, asks for any other name, or holds arrays of
     anything but plain numbers.
     """
@@ -59,7 +60,7 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
         if reason is not None:
             raise ValueError(reason)
         if head.startswith((b"PK\x03\x04", _TORCH_BEFORE_ZIP)):
-            return _load_torch(file, names or {})
+            return _load_torch(file, names or {}, path if mapped and head.startswith(b"PK") else None)
         return _Unpickler(file, names or {}).load()
     except _Refused as refused:
         raise UnreadableFile(
@@ -84,7 +85,7 @@ def _told_by_its_beginning(head: bytes) -> str | None:
     return next((words for beginning, words in _BEGINNINGS if beginning.match(head)), None)
 
 
-def _load_torch(file: BinaryIO, names: Names) -> Any:
+def _load_torch(file: BinaryIO, names: Names, mapped: Path | None) -> Any:
     """By torch's own restricted reader, which knows our names too; none of its advice to switch it off is quoted."""
     if file.read(2) == b"PK" and not zipfile.is_zipfile(file):
         raise EOFError
@@ -93,7 +94,7 @@ def _load_torch(file: BinaryIO, names: Names) -> Any:
     try:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():  # type: ignore[arg-type]
             warnings.simplefilter("ignore")  # of a TorchScript archive, before it is refused
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(mapped or file, map_location="cpu", weights_only=True, mmap=mapped is not None)
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL |instance of )(?:<class ')?([\w.]+)", str(error))
         if asked is not None:

@@ -18,7 +18,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.blending import is_blended
-from densereid.preprocess.images import Crop, resize_iuv
+from densereid.preprocess.estimators.dump import DumpEstimator, open_dump
+from densereid.preprocess.images import Crop, paste_iuv, resize_iuv
 
 ChannelOrder = Literal["vui", "iuv"]
 """Channels of an IUV file as Pillow reads it: ``vui`` is what OpenCV and DensePose write (B=I, G=U, R=V)."""
@@ -78,26 +79,14 @@ class IuvEstimator:
         height, width = crop.size
         corner = self.boxes.get(crop.record.path)
         if corner is not None:
-            return _paste(iuv, corner, (height, width))
+            (x0, y0), (tall, wide) = corner, iuv.shape[:2]
+            return paste_iuv(iuv, corner, (height, width)), (x0, y0, x0 + wide, y0 + tall)
         if iuv.shape[:2] != (height, width):
             raise UserError(
                 f"{path} is {iuv.shape[0]}x{iuv.shape[1]}, its image {crop.record.path} is {height}x{width}; a map of "
                 f"a box needs a row (path,x0,y0) in {self.root / BOXES_FILE}"
             )
         return np.ascontiguousarray(iuv), (0, 0, width, height)
-
-
-def _paste(
-    iuv: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
-) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A box's map pasted into an image of (height, width); what hangs over the border is cut off."""
-    (x0, y0), (height, width) = corner, size
-    full = np.zeros((height, width, 3), np.uint8)
-    left, top = max(x0, 0), max(y0, 0)
-    right, bottom = min(x0 + iuv.shape[1], width), min(y0 + iuv.shape[0], height)
-    if left < right and top < bottom:
-        full[top:bottom, left:right] = iuv[top - y0 : bottom - y0, left - x0 : right - x0]
-    return full, (x0, y0, x0 + iuv.shape[1], y0 + iuv.shape[0])
 
 
 def _read_png(path: Path) -> np.ndarray:
@@ -119,12 +108,15 @@ def _read_png(path: Path) -> np.ndarray:
     return pixels
 
 
-def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
+def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator | DumpEstimator:
     """The IUV maps that belong to ``dataset``, with their channel order recognised where ``order`` is ``auto``.
 
-    Raises UserError where there are no maps at all, or where their order cannot be recognised.
+    Its folder of maps may be a file: a dump of ``apply_net.py``. Raises UserError where there are no maps at all, or
+    where their order cannot be recognised.
     """
     root = dataset.iuv_root
+    if root is not None and root.is_file():
+        return open_dump(dataset, root)
     paths = [iuv_path(root, record.path) for record in dataset.records] if root else []
     present = [path for path in paths if path is not None]
     if root is None or not present:
@@ -132,7 +124,7 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
         raise UserError(
             f"{dataset.name} at {dataset.root} has no IUV maps: {looked}",
             "ESTIMATOR=iuv reads maps that exist: put NAME.png or NAME_IUV.png into the folder `iuv` beside the "
-            "images, or set IUV_ROOT",
+            "images, or set IUV_ROOT to their folder, or to a dump of apply_net.py (a .pkl file)",
         )
     if order == "auto":
         order = detect_order(present)
