@@ -258,3 +258,16 @@ def test_a_real_network_is_told_from_its_keys_and_gives_charts(architecture: Arc
     assert relative_error(scores, scores_of(one_at_a_time(network.model, taken[0], SHORT_EDGE))) < 1e-4
     assert scores.coarse.shape[1] == architecture.coarse_channels
     assert decode_charts(scores, (96, 48))[0].shape == (1, 96, 48, 3)
+
+
+@pytest.mark.parametrize("layer", ["proposal_generator.rpn_head.anchor_deltas", "roi_heads.box_predictor.cls_score"])
+def test_a_detector_that_overflows_is_an_error_not_an_empty_image(layer: str, taken: list[Crop]) -> None:
+    """Detectron2 itself drops what is not finite, and then finds nobody."""
+    network = Detectron2Network(build_detectron2(Architecture(50, width=16), "cpu"))
+    network.model.load_state_dict(random_state(network.model.state_dict(), seed=0))
+    features = network.features(network_input(taken[:1], (128, 64), "cpu"))
+    with torch.inference_mode():
+        network.detect(features, [taken[0].size])
+        network.model.get_submodule(layer).bias.fill_(torch.inf)
+        with pytest.raises(FloatingPointError, match=r"^detector$"):
+            network.detect(features, [taken[0].size])

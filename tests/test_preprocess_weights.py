@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,21 @@ def test_a_download_names_the_licence_first_and_is_pinned(
     assert len(files.asked) == 1
     assert [path.name for path in entry.cached.parent.iterdir()] == ["published.pkl"]
     assert len(pins(cache)) == 1
+
+
+def test_a_file_is_read_and_hashed_once(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.pkl").write_bytes(content)
+    read: list[str] = []
+    opening = Path.open
+
+    def counted(path: Path, *arguments: Any, **named: Any) -> Any:
+        read.extend([path.name] * (path.suffix == ".pkl"))
+        return opening(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", counted)
+    estimator = opened(str(tmp_path / "mine.pkl"), [])
+    assert estimator.network() is estimator.network()
+    assert read == ["mine.pkl"]
 
 
 @pytest.mark.parametrize("wrong", ["a login page", "half", "another network", "another pickle", "NaN"])

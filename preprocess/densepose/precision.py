@@ -42,6 +42,6 @@ def processor_has_bf16() -> bool:
 
 
 def check_finite(tensors: Iterable[torch.Tensor], what: str) -> None:
-    """Raise FloatingPointError where any of ``tensors``, called ``what``, holds NaN or infinity."""
+    """Raise FloatingPointError of the word ``what`` where any of ``tensors``, so called, holds NaN or infinity."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise FloatingPointError(f"NaN or infinity in its {what}")
+        raise FloatingPointError(what)

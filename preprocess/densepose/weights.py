@@ -70,10 +70,12 @@ def _file_at(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path.resolve()
+    remedy = f"{NAMES_IN_WORDS}; or give the path of a .pkl or .pth file"
+    if path.is_dir():
+        raise UserError(f"WEIGHTS={name} is a folder, not a file", remedy)
     near = nearest_name(name)
     hint = f"; did you mean WEIGHTS={near}?" if near else ""
-    what = "is a folder, not a file" if path.is_dir() else "is neither a file nor a published name"
-    raise UserError(f"WEIGHTS={name} {what}{hint}", f"{NAMES_IN_WORDS}; or give the path of a .pkl or .pth file")
+    raise UserError(f"WEIGHTS={name} is neither a file nor a published name{hint}", remedy)
 
 
 def _set_aside(path: Path, error: UnreadableFile, notify: Callable[[str], None]) -> None:

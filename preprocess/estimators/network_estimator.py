@@ -81,17 +81,16 @@ class NetworkEstimator(ABC, Generic[_Network]):
                 is_fallback[batch] = charts.is_fallback
         return replace(result, is_fallback=is_fallback)
 
-    def _overflow(self, crops: Sequence[Crop], error: FloatingPointError) -> UserError:
-        whose = (
-            crops[0].record.path if len(crops) == 1 else f"one of {len(crops)} images from {crops[0].record.path} on"
-        )
-        wider = "PRECISION=fp32" if self.precision == "bf16" else "PRECISION=fp32, or bf16, whose range is as wide"
+    def _overflow(self, crops: Sequence[Crop], where: FloatingPointError) -> UserError:
+        first = crops[0].record.path
+        image = first if len(crops) == 1 else f"one of {len(crops)} images from {first} on"
+        other = {"fp32": "", "bf16": "PRECISION=fp32", "fp16": "PRECISION=fp32, or bf16, whose range is as wide"}
         return UserError(
-            f"DensePose with PRECISION={self.precision} and {self.weights.path} gives {error} for {whose}: numbers "
-            f"outside what {self.precision} can hold are no person and no background",
-            "the weights are damaged or of a training that diverged: use others"
-            if self.precision == "fp32"
-            else f"use {wider}; what is written so far was computed with finite numbers",
+            f"DensePose with PRECISION={self.precision} and {self.weights.path} gives NaN or infinity in its {where} "
+            f"for {image}: numbers outside what {self.precision} can hold are no person and no background",
+            f"use {other[self.precision]}"
+            if other[self.precision]
+            else "the weights are damaged or of a training that diverged: use others",
         )
 
     @abstractmethod
