@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError, asked_for, first_line, why_not_loaded
 
 Names = Mapping[tuple[str, str], Any]
 """What stands for a name (module, name) that a file asks for."""
@@ -65,7 +65,9 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
     except _Refused as refused:
         raise UnreadableFile(
             f"{path} asks for {refused}, which {what} does not need; it was not run",
-            "use a file from a source you trust, or one written by torch.save(model.state_dict(), FILE)",
+            "a dump of apply_net.py is for IUV_ROOT, not for WEIGHTS"
+            if str(refused).startswith("densepose.")
+            else "use a file from a source you trust, or one written by torch.save(model.state_dict(), FILE)",
         ) from None
     except Exception as error:  # a broken file can raise anything
         size = file.seek(0, io.SEEK_END)
@@ -95,27 +97,17 @@ def _load_torch(file: BinaryIO, names: Names, mapped: Path | None) -> Any:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():  # type: ignore[arg-type]
             warnings.simplefilter("ignore")  # of a TorchScript archive, before it is refused
             return torch.load(mapped or file, map_location="cpu", weights_only=True, mmap=mapped is not None)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL |instance of )(?:<class ')?([\w.]+)", str(error))
-        if asked is not None:
-            raise _Refused(asked[1]) from None
-        words = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-        raise ValueError(f"torch stopped at: {words.splitlines()[0]}" if words else "torch cannot read it") from None
-    except RuntimeError as error:
-        script = "it is a TorchScript archive: code and weights in one"
-        raise ValueError(script if "TorchScript" in str(error) else _first_sentence(error)) from None
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        name = asked_for(error)
+        raise (ValueError(why_not_loaded(error)) if name is None else _Refused(name)) from None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, (EOFError, IndexError, struct.error)) or re.search("truncated|exhausted", str(error)):
         return "its end is missing"
     if isinstance(error, ValueError):
-        return _first_sentence(error)
+        return first_line(error).partition(". ")[0]
     return f"it is no pickle, or a damaged one ({type(error).__name__}: {first_line(error)})"
-
-
-def _first_sentence(error: Exception) -> str:
-    return first_line(error).partition(". ")[0]
 
 
 class PickledArray:
