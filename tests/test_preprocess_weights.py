@@ -187,6 +187,31 @@ def test_a_bad_file_in_the_cache_is_set_aside_and_its_digest_forgotten(
     assert json.loads(pins(cache)[0].read_text())["sha256"] == weights_at(entry.cached).sha256
 
 
+@pytest.mark.parametrize("fault", [FileNotFoundError, PermissionError])
+def test_a_bad_file_that_cannot_be_set_aside(
+    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, fault: type[OSError]
+) -> None:
+    """Where another process did it first, the file is fetched; in a cache of others, what is wrong with it is said."""
+    renaming = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.suffix == ".unreadable":
+            path.unlink()
+            raise fault(1, "no")
+        return renaming(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with serving(FileServer(content)) as files:
+        entry = published_at(files, monkeypatch)
+        entry.cached.parent.mkdir(parents=True)
+        entry.cached.write_bytes(LOGIN)
+        if fault is FileNotFoundError:
+            assert opened("near", []).architecture == TINY
+        else:
+            with pytest.raises(UserError, match=r"published.pkl .* web page"):
+                opened("near", [])
+
+
 def test_a_file_of_ones_own_that_cannot_be_read_stays_and_is_not_pinned(cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
     path.write_bytes(LOGIN)

@@ -80,8 +80,13 @@ def _file_at(name: str) -> Path:
 
 def _set_aside(path: Path, error: UnreadableFile, notify: Callable[[str], None]) -> None:
     aside = path.with_name(f"{path.name}.unreadable")
-    path.replace(aside)
-    _pin_of(path).unlink(missing_ok=True)
+    try:
+        path.replace(aside)
+        _pin_of(path).unlink(missing_ok=True)
+    except FileNotFoundError:
+        return  # another process was first
+    except OSError:
+        raise error from None  # of a cache that may not be written to
     notify(f"{error.problem}; it is now {aside}, and the file is fetched again")
 
 
