@@ -20,10 +20,10 @@ from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.batching import network_input, network_size
-from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.checkpoints import Architecture, open_checkpoint
 from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2
 from densereid.preprocess.densepose.network import load_densepose
-from densereid.preprocess.densepose.weights import Weights, file_digest
+from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator
 from densereid.preprocess.images import Crop
@@ -35,7 +35,7 @@ def weights_of(architecture: Architecture, folder: Path) -> Weights:
     torch.manual_seed(0)
     path = folder / f"{architecture.name}.pth"
     torch.save(build_detectron2(architecture, "cpu").state_dict(), path)
-    return Weights(path, file_digest(path))
+    return Weights(path, open_checkpoint(path).sha256)
 
 
 def best_of(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from densereid.data_catalog.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -27,7 +29,12 @@ def print_status(text: str) -> None:
     lines above the bar instead of at its end.
     """
     if is_first_process():
-        click.echo(text, file=sys.stderr)
+        print_problem(text)
+
+
+def print_problem(text: str) -> None:
+    """A line for the person at the terminal, by whichever process meets it."""
+    click.echo(printable(text), file=sys.stderr)
 
 
 def close_output() -> None:
@@ -46,7 +53,7 @@ class StatusHandler(logging.StreamHandler[TextIO]):
 def print_dry_run(report: Mapping[str, str]) -> None:
     """Print each subject of a dry run with its sentence."""
     for subject, sentence in report.items():
-        click.echo(f"{subject:<10} {sentence}")
+        click.echo(printable(f"{subject:<10} {sentence}"))
     print_status("dry run: nothing was written")
 
 

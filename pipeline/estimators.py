@@ -83,6 +83,7 @@ def _no_estimator(dataset: Dataset, why: str) -> UserError:
         f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
         "the choices are:\n"
         "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
+        "  ESTIMATOR=iuv with IUV_ROOT=FILE: what DensePose's apply_net.py dump wrote\n"
         "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"
         "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
         f"    conda, its own guide is {GUIDE}\n"

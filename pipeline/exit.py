@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from densereid.pipeline.console import is_first_process, print_status
+from densereid.pipeline.console import is_first_process, print_problem, print_status
 from densereid.pipeline.invocation import this_command
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
@@ -21,9 +21,10 @@ EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 def failed(problem: str, remedy: str) -> int:
     """Print what is wrong and what to do; the exit code."""
     which = "" if is_first_process() else f"process {os.environ['RANK']}: "
-    click.echo(click.style("error: ", fg="red", bold=True) + which + problem, err=True)
+    click.echo(click.style("error: ", fg="red", bold=True), err=True, nl=False)
+    print_problem(which + problem)
     if remedy:
-        click.echo(remedy, err=True)
+        print_problem(remedy)
     return EXIT_ERROR
 
 

@@ -14,7 +14,7 @@ import yaml
 from densereid.data_catalog.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds that --help does not need
-    from densereid.preprocess.densepose.batching import Precision
+    from densereid.preprocess.densepose.precision import Precision
     from densereid.preprocess.estimators.detectron2 import Mode
     from densereid.preprocess.semantics.derive import Collision
 

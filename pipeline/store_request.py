@@ -13,7 +13,7 @@ from densereid.data_catalog.store.store import FORMATS
 from densereid.pipeline.settings import defaults, size_text
 
 if TYPE_CHECKING:  # torch takes seconds, and a path is asked for without it
-    from densereid.preprocess.densepose.batching import Precision
+    from densereid.preprocess.densepose.precision import Precision
     from densereid.preprocess.estimators.detectron2 import Mode
     from densereid.preprocess.estimators.iuv import ChannelOrder
     from densereid.preprocess.semantics.derive import Collision

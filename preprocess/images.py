@@ -103,6 +103,17 @@ def resize_iuv(iuv: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return _resize(iuv, size, Image.Resampling.NEAREST)
 
 
+def paste_iuv(iuv: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """A box's IUV map at its ``corner`` (x0, y0) in an image of (height, width); what hangs over is cut off."""
+    (x0, y0), (height, width) = corner, size
+    full = np.zeros((height, width, 3), np.uint8)
+    left, top = max(x0, 0), max(y0, 0)
+    right, bottom = min(x0 + iuv.shape[1], width), min(y0 + iuv.shape[0], height)
+    if left < right and top < bottom:
+        full[top:bottom, left:right] = iuv[top - y0 : bottom - y0, left - x0 : right - x0]
+    return full
+
+
 def _resize(pixels: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
     if pixels.shape[:2] == size:
         return pixels

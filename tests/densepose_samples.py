@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import pickle
@@ -16,6 +17,8 @@ from PIL import Image
 
 from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.network import DenseposeNetwork
+from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.densepose.zoo import ZOO
 
 TINY = Architecture(50, width=16)
 """R_50_FPN_s1x at a quarter of the channels: the whole architecture in a tenth of a second."""
@@ -34,6 +37,25 @@ _CENTRE = {
     "predictor.v_lowres.bias": 0.5,
 }
 """Of parameters that do not lie around 0: U and V mostly within 0..1, some outside."""
+
+
+def zoo_architectures() -> dict[str, Architecture]:
+    """Each of the model zoo's names with what its config asks for, read off the name."""
+    return {name: _architecture_named(name) for name in ZOO}
+
+
+def _architecture_named(name: str) -> Architecture:
+    _, depth, _, *words = name.split("_")
+    kind = next((word for word in words if word.startswith("WC")), "")
+    legacy = "legacy" in words
+    return Architecture(
+        int(depth),
+        deeplab="DL" in words,
+        uv_confidence={"": "", "WC1": "iid_iso", "WC2": "indep_aniso"}[kind.removesuffix("M")],
+        segm_confidence=kind.endswith("M"),
+        decoder=not legacy,
+        coarse_channels=15 if legacy else 2,
+    )
 
 
 def shapes_of(architecture: Architecture) -> dict[str, torch.Tensor]:
@@ -74,6 +96,11 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, (f"touch {self.path}",)
+
+
+def weights_at(path: Path) -> Weights:
+    """A file as it is, without its having been opened or pinned."""
+    return Weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def write_zoo_file(path: Path, state: Mapping[str, torch.Tensor]) -> Path:

@@ -39,3 +39,30 @@ def agreement_slowly(iuv: np.ndarray, reference: np.ndarray) -> tuple[float, flo
                 same += 1
                 distances.append(math.hypot((u - other_u) / 255, (v - other_v) / 255))
     return both / either, same / both, statistics.median(distances)
+
+
+def count_blended_slowly(iuv: np.ndarray) -> tuple[int, int]:
+    """Pixels on the line between their neighbours in I, U and V, and changes of part, one pixel at a time."""
+    height, width = iuv.shape[:2]
+    between = changes = 0
+    for y in range(height):
+        for x in range(width):
+            for dy, dx in ((0, 1), (1, 0)):
+                if y + dy < height and x + dx < width:
+                    changes += int(iuv[y, x, 0] != iuv[y + dy, x + dx, 0])
+                if min(y - dy, x - dx) >= 0 and y + dy < height and x + dx < width:
+                    beside = iuv[y - dy, x - dx], iuv[y, x], iuv[y + dy, x + dx]
+                    between += _on_the_line(*(pixel.astype(float) for pixel in beside))
+    return between, changes
+
+
+def _on_the_line(before: np.ndarray, here: np.ndarray, after: np.ndarray) -> bool:
+    if not min(before[0], after[0]) < here[0] < max(before[0], after[0]):
+        return False
+    share = (here[0] - after[0]) / (before[0] - after[0])
+    for channel in (1, 2):
+        mixed = after[channel] + share * (before[channel] - after[channel])
+        room = abs(before[channel] - after[channel]) * 0.6 / abs(before[0] - after[0]) + 2
+        if abs(mixed - here[channel]) > room:
+            return False
+    return True

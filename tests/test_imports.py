@@ -23,7 +23,7 @@ ONE_PACKAGE_EACH = {
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files",
     "numba": "preprocess/semantics",
-    "pooch": "preprocess/densepose",
+    "requests": "preprocess/densepose",
     "dask": "pipeline/commands",
     "distributed": "pipeline",
     "psutil": "train/data",

@@ -27,7 +27,7 @@ from densereid.preprocess.densepose.batching import network_input
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
 from densereid.preprocess.densepose.network import DenseposeNetwork, load_densepose
-from densereid.preprocess.densepose.weights import ZOO, PublishedWeights
+from densereid.preprocess.densepose.zoo import ZOO, PublishedWeights
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.images import Crop
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from densepose_samples import TINY, random_state, shapes_of, smooth_noise, write_zoo_file
+from densepose_samples import TINY, random_state, shapes_of, smooth_noise, weights_at, write_zoo_file
 from detectron2_reference import FIELDS, agreement
 from record_golden import NETWORK_CROP, NETWORK_PATH, NETWORK_SIZE, NETWORK_STEP, NETWORKS, SEED
 from reference_densepose import pool_slowly
@@ -16,12 +16,12 @@ from reference_densepose import pool_slowly
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose import network as module
 from densereid.preprocess.densepose.backbone import Convolution, FrozenBatchNorm
-from densereid.preprocess.densepose.batching import Precision
 from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
 from densereid.preprocess.densepose.heads import level_of_whole, pool_whole
 from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork, load_densepose, network_of
-from densereid.preprocess.densepose.weights import Weights, file_digest
+from densereid.preprocess.densepose.precision import Precision
+from densereid.preprocess.densepose.weights import Weights
 
 
 def loaded(architecture: Architecture, seed: int = 0) -> DenseposeNetwork:
@@ -104,7 +104,7 @@ def test_half_precision_stays_near(precision: Precision) -> None:
 
 
 def zoo_file(path: Path, state: dict[str, torch.Tensor]) -> Weights:
-    return Weights(write_zoo_file(path, state), file_digest(path))
+    return weights_at(write_zoo_file(path, state))
 
 
 def test_a_checkpoint_with_a_detector_loads_without_it(tmp_path: Path) -> None:

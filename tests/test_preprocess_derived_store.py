@@ -117,8 +117,8 @@ def test_a_target_made_from_other_images_is_refused(source: Path, tmp_path: Path
 def test_the_stores_name_says_how_its_dsap_images_are_made(source: Path, tmp_path: Path) -> None:
     """And the source is the store of the same dataset, size and format with the usual ones."""
     request = StoreRequest(
-        dataset="synthetic", data_root=tmp_path, store_root=tmp_path / "stores", store="zarr", size=(64, 32), dsap_size=32,
-        collision="last",
+        dataset="synthetic", data_root=tmp_path, store_root=tmp_path / "stores", store="zarr", size=(64, 32),
+        dsap_size=32, collision="last",
     )  # fmt: skip
     names = {
         (size, rule): replace(request, dsap_size=size, collision=rule).path().name  # type: ignore[arg-type]

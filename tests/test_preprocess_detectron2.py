@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from densepose_samples import Hostile, random_state, smooth_noise, write_zoo_file
+from densepose_samples import Hostile, random_state, smooth_noise, weights_at, write_zoo_file
 from detectron2_reference import agreement, as_iuv, converted, one_at_a_time, relative_error, scores_of
 
 from densereid.data_catalog.datasets.records import ImageRecord
@@ -26,7 +26,6 @@ from densereid.preprocess.densepose.detectron2_network import (
     load_detectron2,
     missing,
 )
-from densereid.preprocess.densepose.weights import Weights, file_digest
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop
 
@@ -221,7 +220,7 @@ def test_the_checkpoint_is_loaded_as_detectron2_loads_it(
 def test_a_pth_of_the_same_weights_loads(checkpoint: Path, network: Detectron2Network, tmp_path: Path) -> None:
     torch.save({"model": network.model.state_dict(), "iteration": 5}, tmp_path / "model_final.pth")
     path = tmp_path / "model_final.pth"
-    state = read_checkpoint(Weights(path, file_digest(path)))
+    state = read_checkpoint(weights_at(path))
     assert all(torch.equal(state[key], value) for key, value in network.model.state_dict().items())
 
 
@@ -259,3 +258,16 @@ def test_a_real_network_is_told_from_its_keys_and_gives_charts(architecture: Arc
     assert relative_error(scores, scores_of(one_at_a_time(network.model, taken[0], SHORT_EDGE))) < 1e-4
     assert scores.coarse.shape[1] == architecture.coarse_channels
     assert decode_charts(scores, (96, 48))[0].shape == (1, 96, 48, 3)
+
+
+@pytest.mark.parametrize("layer", ["proposal_generator.rpn_head.anchor_deltas", "roi_heads.box_predictor.cls_score"])
+def test_a_detector_that_overflows_is_an_error_not_an_empty_image(layer: str, taken: list[Crop]) -> None:
+    """Detectron2 itself drops what is not finite, and then finds nobody."""
+    network = Detectron2Network(build_detectron2(Architecture(50, width=16), "cpu"))
+    network.model.load_state_dict(random_state(network.model.state_dict(), seed=0))
+    features = network.features(network_input(taken[:1], (128, 64), "cpu"))
+    with torch.inference_mode():
+        network.detect(features, [taken[0].size])
+        network.model.get_submodule(layer).bias.fill_(torch.inf)
+        with pytest.raises(FloatingPointError, match=r"^detector$"):
+            network.detect(features, [taken[0].size])

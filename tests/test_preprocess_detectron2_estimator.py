@@ -133,6 +133,19 @@ def test_a_detection_is_pasted_at_its_place_and_the_rest_falls_back(
     assert estimator.estimate([crop(10)], SIZE).is_fallback is None
 
 
+@pytest.mark.parametrize("mode", ["crop", "detect"])
+def test_charts_that_are_not_finite_are_an_error(
+    estimator: Detectron2Estimator, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Also of an image in which nothing is detected and nothing is to be used in its place."""
+    network = use(FakeNetwork(), monkeypatch)
+    broken = ChartScores(*(torch.full((2, channels, 7, 5), torch.nan) for channels in (2, 25, 25, 25)))
+    monkeypatch.setattr(network, "scores", lambda *_: broken)
+    asked = replace(estimator, mode=mode, fallback=False, precision="bf16")
+    with pytest.raises(UserError, match=r"PRECISION=bf16 .* charts for one of 2 images from 10.jpg on(.|\n)*fp32"):
+        asked.estimate([crop(10), crop(200)], SIZE)
+
+
 def test_the_person_is_the_largest_score_times_centre_prior() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 20], [12, 20, 36, 76], [10, 10, 40, 90], [60, 10, 60, 90]])
     scores = torch.tensor([0.9, 0.5, 0.5, 1.0])

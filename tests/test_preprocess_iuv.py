@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 from reference import random_iuv
 
+from densereid.data_catalog.datasets.iuv_files import iuv_path
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.errors import UserError
+from densereid.preprocess.estimators import iuv
 from densereid.preprocess.estimators.iuv import IuvEstimator, detect_order, open_iuv
 from densereid.preprocess.images import Crop, read_image
 
@@ -90,8 +93,70 @@ def test_missing_unreadable_and_wrong_maps_are_failures(crops: Path) -> None:
     Image.fromarray(wrong).save(names[3])
     charts = IuvEstimator(crops / "iuv", "vui").estimate(crops_of(dataset), (32, 16))
     assert sorted(charts.failures) == [0, 1, 2, 3]
-    for index, words in enumerate(("no IUV map for", "cannot be read", "three 8-bit channels", "goes up to 200")):
+    for index, words in enumerate(("no IUV map for", "cannot be read", "is L of uint8; an IUV map", "goes up to 200")):
         assert words in charts.failures[index]
+
+
+def rewritten(folder: Path, change: Callable[[Image.Image], Image.Image]) -> None:
+    for path in folder.glob("*.png"):
+        change(Image.open(path)).save(path, "PNG")
+
+
+def test_an_alpha_that_says_nothing_is_left_out_and_another_is_named(crops: Path) -> None:
+    dataset = find_dataset("folder", crops)
+    expected = open_iuv(dataset).estimate(crops_of(dataset), (32, 16)).iuv
+    rewritten(crops / "iuv", lambda image: image.convert("RGBA"))
+    charts = open_iuv(dataset).estimate(crops_of(dataset), (32, 16))
+    assert (charts.failures, charts.iuv.equal(expected)) == ({}, True)
+
+    def with_shape(image: Image.Image) -> Image.Image:
+        image.putalpha(image.getchannel("B").point(lambda value: 255 if value else 0))
+        return image
+
+    rewritten(crops / "iuv", with_shape)
+    with pytest.raises(
+        UserError, match=r"none of the IUV maps .* can be used; the first: .*png is RGBA of uint8, whose"
+    ):
+        open_iuv(dataset)
+    charts = IuvEstimator(crops / "iuv", "vui").estimate(crops_of(dataset), (32, 16))
+    assert len(charts.failures) == len(dataset.records)
+    assert (
+        "alpha, is not the same everywhere; an IUV map has three 8-bit channels, I, U and V (RGB)" in charts.failures[0]
+    )
+
+
+def test_a_map_that_was_blended_is_a_failure_with_the_remedy(synthetic_root: Path) -> None:
+    dataset = find_dataset("synthetic", synthetic_root)
+    record = dataset.records[0]
+    crop = Crop(record, read_image(dataset.root / record.path))
+    assert dataset.iuv_root is not None
+    path = iuv_path(dataset.iuv_root, record.path)
+    assert path is not None
+    estimator = open_iuv(dataset)
+    with Image.open(path) as image:
+        small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.NEAREST)
+        whole = image.size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(iuv, "_read_png", lambda _: np.asarray(small.resize(whole, Image.Resampling.BILINEAR)))
+        charts = estimator.estimate([crop], (64, 32))
+    assert "parts lie between those of their neighbours; it is no map of DensePose any more" in charts.failures[0]
+    assert "INTER_NEAREST" in charts.failures[0]
+    assert estimator.estimate([crop], (64, 32)).failures == {}
+
+
+def test_jpegs_are_named_as_such(crops: Path, synthetic_root: Path) -> None:
+    """A JPEG under the name of a PNG, and a PNG of what was a JPEG, in which no channel stays within 24."""
+    dataset = find_dataset("folder", crops)
+    for path in (crops / "iuv").iterdir():
+        Image.open(path).save(path, "JPEG")
+    charts = IuvEstimator(crops / "iuv", "vui").estimate(crops_of(dataset), (32, 16))
+    assert "is a JPEG, whatever its name: that changes part numbers" in charts.failures[0]
+    for path in (synthetic_root / "synthetic" / "iuv").rglob("*.png"):
+        Image.open(path).save(crops / "iuv" / "a.jpg", quality=60)
+        Image.open(crops / "iuv" / "a.jpg").save(crops / "iuv" / "a.png")
+        break
+    with pytest.raises(UserError, match=r"cannot be recognised: .*a.png was resized by mixing pixels, or compressed"):
+        detect_order([crops / "iuv" / "a.png"])
 
 
 def test_an_order_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:

@@ -1,33 +1,23 @@
-"""Weights: found by name, by path or in the cache, downloaded whole, pinned by their digest."""
+"""Weights: found by name, by path or in the cache, downloaded once, pinned by their digest once they were read."""
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import os
+import json
 import pickle
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT
+import torch
+from densepose_samples import TINY, random_state, shapes_of, weights_at, write_zoo_file
+from file_server import LOGIN, FileServer, serving
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.densepose.checkpoints import read_checkpoint
-from densereid.preprocess.densepose.weights import (
-    ZOO,
-    PublishedWeights,
-    Weights,
-    cache_folder,
-    file_digest,
-    find_weights,
-    pin,
-)
+from densereid.preprocess.densepose.network import load_densepose
+from densereid.preprocess.densepose.weights import Weights, find_weights, first_use, pin
+from densereid.preprocess.densepose.zoo import ZOO, PublishedWeights, cache_folder, published
+from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 
 
 @pytest.fixture(autouse=True)
@@ -45,17 +35,48 @@ def zoo_file(path: Path, size: int = 3) -> Path:
     return path
 
 
+def found(name: str) -> Weights:
+    """The weights of that name, pinned."""
+    weights = Weights(*find_weights(name, lambda path: weights_at(path).sha256, silent))
+    pin(weights)
+    return weights
+
+
 def test_names_paths_and_mistakes(tmp_path: Path) -> None:
     path = zoo_file(tmp_path / "mine.pkl")
-    assert find_weights(str(path), silent) == Weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.raises(UserError, match=r"WEIGHTS=nowhere\.pkl is not a file"):
-        find_weights("nowhere.pkl", silent)
-    with pytest.raises(UserError, match=r"neither a file nor a published name; did you mean R_50_FPN_s1x"):
-        find_weights("R50_FPN_s1x", silent)
+    assert found(str(path)) == weights_at(path)
+    with pytest.raises(UserError, match=r"WEIGHTS=nowhere\.pkl is neither a file nor a published name\n"):
+        found("nowhere.pkl")
+    with pytest.raises(UserError, match=f"WEIGHTS={tmp_path} is a folder, not a file"):
+        found(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("R50_FPN_s1x", "R_50_FPN_s1x"),
+        ("r_101_fpn_dl_wc2m_s1x", "R_101_FPN_DL_WC2M_s1x"),
+        ("R_50_FPN_WC1", "R_50_FPN_WC1_s1x"),
+        ("R_50_FPN_legacy_s1x", "R_50_FPN_s1x_legacy"),
+        ("configs/densepose_rcnn_R_50_FPN_DL_s1x.yaml", "R_50_FPN_DL_s1x"),
+        ("downloads/model_final_e354d9.pkl", "R_101_FPN_WC2M_s1x"),
+    ],
+)
+def test_a_misspelt_name_gets_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UserError, match=rf"WEIGHTS={name} is neither .*; did you mean WEIGHTS={near}\?\npublished are"):
+        found(name)
+
+
+def test_the_zoo_is_that_of_denseposes_own_page() -> None:
+    """22 chart models of humans, in doc/DENSEPOSE_IUV.md: both depths of each kind, and no digest."""
+    kinds = ["s1x_legacy", "s1x", "DL_s1x"]
+    kinds += [f"{head}WC{kind}_s1x" for head in ("", "DL_") for kind in ("1", "2", "1M", "2M")]
+    assert sorted(ZOO) == sorted(f"R_{depth}_FPN_{kind}" for depth in (50, 101) for kind in kinds)
+    assert len({entry.url for entry in ZOO.values()}) == len(ZOO) == 22
     for name, entry in ZOO.items():
         assert entry.config == f"densepose_rcnn_{name}"
         assert entry.url.startswith(f"https://dl.fbaipublicfiles.com/densepose/densepose_rcnn_{name}/")
-        assert entry.sha256 is None  # none is published; never invent one
+        assert published(name) == published(entry.config) == published(entry.url) == entry
 
 
 def test_published_weights_are_taken_from_the_cache(cache: Path) -> None:
@@ -63,157 +84,184 @@ def test_published_weights_are_taken_from_the_cache(cache: Path) -> None:
     assert entry.cached == cache / "densepose_rcnn_R_50_FPN_s1x" / "model_final_162be9.pkl"
     entry.cached.parent.mkdir(parents=True)
     zoo_file(entry.cached)
-    for name in ("R_50_FPN_s1x", "densepose_rcnn_R_50_FPN_s1x"):
-        assert find_weights(name, silent).path == entry.cached
+    for name in ("R_50_FPN_s1x", "densepose_rcnn_R_50_FPN_s1x", entry.url):
+        assert found(name).path == entry.cached
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """The address of a server that has ``published.pkl``.
-
-    Of ``broken.pkl`` it sends 4 of 1000 bytes; of ``endless.pkl`` too, and then nothing for as long as it runs.
-    """
-    content = zoo_file(tmp_path / "published.pkl").read_bytes()
-    stopped = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            whole = self.path == "/published.pkl"
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)) if whole else "1000")
-            self.end_headers()
-            self.wfile.write(content if whole else b"half")
-            if self.path == "/endless.pkl":
-                stopped.wait()
-
-        def log_message(self, *arguments: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    stopped.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def published_at(files: FileServer, monkeypatch: pytest.MonkeyPatch, config: str = TINY.name) -> PublishedWeights:
+    """``near`` among the published names, served from here."""
+    entry = PublishedWeights(config, f"{files.address}/published.pkl")
+    monkeypatch.setitem(ZOO, "near", entry)
+    return entry
 
 
-def test_a_download_names_the_licence_first_and_arrives_whole(
-    tmp_path: Path, cache: Path, served: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("published") / "tiny.pkl"
+    return write_zoo_file(path, random_state(shapes_of(TINY), seed=0)).read_bytes()
+
+
+def opened(name: str, told: list[str]) -> DenseposeEstimator:
+    load_densepose.cache_clear()
+    return open_densepose(
+        name, device="cpu", mode="crop", short_edge=32, precision="fp32", compiled=False, notify=told.append
+    )
+
+
+def pins(cache: Path) -> list[Path]:
+    return list((cache / "pins").glob("*"))
+
+
+def test_a_download_names_the_licence_first_and_is_pinned(
+    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = f"{served}/published.pkl"
-    monkeypatch.setitem(ZOO, "near", PublishedWeights("config", url))
     told: list[str] = []
-    found = find_weights("near", told.append)
-    assert found == Weights(cache / "config" / "published.pkl", file_digest(tmp_path / "published.pkl"))
-    assert len(told) == 1
-    assert "CC BY-SA 3.0" in told[0]
-    assert url in told[0]
-    find_weights("near", told.append)
-    assert len(told) == 1
-    assert [path.name for path in (cache / "config").iterdir()] == ["published.pkl"]
-    assert capfd.readouterr() == ("", "")
+    with serving(FileServer(content)) as files:
+        entry = published_at(files, monkeypatch)
+        assert first_use("near") == f"the weights would be downloaded to {entry.cached}"
+        estimator = opened("near", told)
+        assert estimator.weights == weights_at(entry.cached)
+        assert "CC BY-SA 3.0" in told[-1]
+        assert entry.url in told[-1]
+        assert first_use("near") is None
+        assert opened("near", told) == estimator
+    assert len(files.asked) == 1
+    assert [path.name for path in entry.cached.parent.iterdir()] == ["published.pkl"]
+    assert len(pins(cache)) == 1
 
 
-def test_a_download_shows_a_bar_on_a_terminal(
-    served: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_is_read_and_hashed_once(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.pkl").write_bytes(content)
+    read: list[str] = []
+    opening = Path.open
+
+    def counted(path: Path, *arguments: Any, **named: Any) -> Any:
+        read.extend([path.name] * (path.suffix == ".pkl"))
+        return opening(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", counted)
+    estimator = opened(str(tmp_path / "mine.pkl"), [])
+    assert estimator.network() is estimator.network()
+    assert read == ["mine.pkl"]
+
+
+@pytest.mark.parametrize("wrong", ["a login page", "half", "another network", "another pickle", "NaN"])
+def test_a_bad_download_is_never_pinned_and_the_good_file_is_taken_after_it(
+    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str
 ) -> None:
-    monkeypatch.setitem(ZOO, "near", PublishedWeights("config", f"{served}/published.pkl"))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    find_weights("near", silent)
-    assert "100%" in capsys.readouterr().err
+    state = random_state(shapes_of(TINY), seed=0)
+    state[next(iter(state))][0] = torch.nan
+    bad = {
+        "a login page": LOGIN,
+        "half": content[: len(content) // 2],
+        "another pickle": pickle.dumps([1, 2, 3]),
+        "another network": content,
+        "NaN": write_zoo_file(tmp_path / "nan.pkl", state).read_bytes(),
+    }[wrong]
+    with serving(FileServer(bad)) as files:
+        config = "densepose_rcnn_R_101_FPN_s1x" if wrong == "another network" else TINY.name
+        entry = published_at(files, monkeypatch, config)
+        with pytest.raises(UserError, match=r"published.pkl sent .* is not the file that was asked for"):
+            opened("near", [])
+        assert not list(entry.cached.parent.iterdir())
+        assert not pins(cache)
+        files.content = content
+        published_at(files, monkeypatch)
+        assert opened("near", []).architecture == TINY
+    assert len(pins(cache)) == 1
+
+
+def test_a_bad_file_in_the_cache_is_set_aside_and_its_digest_forgotten(
+    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a version left it that pinned before it read."""
+    told: list[str] = []
+    with serving(FileServer(content)) as files:
+        entry = published_at(files, monkeypatch)
+        entry.cached.parent.mkdir(parents=True)
+        entry.cached.write_bytes(LOGIN)
+        pin(weights_at(entry.cached))
+        assert opened("near", told).architecture == TINY
+    assert any("is a web page (HTML)" in note and f"it is now {entry.cached}.unreadable" in note for note in told)
+    assert sorted(path.name for path in entry.cached.parent.iterdir()) == ["published.pkl", "published.pkl.unreadable"]
+    assert json.loads(pins(cache)[0].read_text())["sha256"] == weights_at(entry.cached).sha256
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError, PermissionError])
+def test_a_bad_file_that_cannot_be_set_aside(
+    cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, fault: type[OSError]
+) -> None:
+    """Where another process did it first, the file is fetched; in a cache of others, what is wrong with it is said."""
+    renaming = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.suffix == ".unreadable":
+            path.unlink()
+            raise fault(1, "no")
+        return renaming(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with serving(FileServer(content)) as files:
+        entry = published_at(files, monkeypatch)
+        entry.cached.parent.mkdir(parents=True)
+        entry.cached.write_bytes(LOGIN)
+        if fault is FileNotFoundError:
+            assert opened("near", []).architecture == TINY
+        else:
+            with pytest.raises(UserError, match=r"published.pkl .* web page"):
+                opened("near", [])
+
+
+def test_a_file_of_ones_own_that_cannot_be_read_stays_and_is_not_pinned(cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(LOGIN)
+    with pytest.raises(UserError, match=r"mine\.pth .* web page"):
+        opened(str(path), [])
+    write_zoo_file(path, random_state(shapes_of(TINY), seed=0))
+    assert opened(str(path), []).weights == weights_at(path)
+    assert len(pins(cache)) == 1
 
 
 def test_offline_it_says_where_to_put_the_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = PublishedWeights("config", "http://127.0.0.1:9/model_final.pkl")
     monkeypatch.setitem(ZOO, "far", entry)
     with pytest.raises(UserError) as caught:
-        find_weights("far", silent)
+        found("far")
     assert "config are not on this machine, and downloading them failed" in caught.value.problem
     assert "Connection refused" in caught.value.problem
     assert "Max retries" not in caught.value.problem
-    assert f"get {entry.url} elsewhere and put it at {cache / 'config' / 'model_final.pkl'}" in caught.value.remedy
+    assert "run the same command again" in caught.value.remedy
+    assert f"{entry.url} elsewhere and put it at {cache / 'config' / 'model_final.pkl'}" in caught.value.remedy
     assert not list((cache / "config").iterdir())
-
-
-def test_a_download_that_breaks_off_leaves_nothing(cache: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ZOO, "far", PublishedWeights("config", f"{served}/broken.pkl"))
-    with pytest.raises(UserError, match="4 bytes read, 996 more expected"):
-        find_weights("far", silent)
-    assert not list((cache / "config").iterdir())
-
-
-def test_a_download_of_another_digest_than_published_leaves_nothing(
-    cache: Path, served: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ZOO, "wrong", PublishedWeights("config", f"{served}/published.pkl", "0" * 64))
-    with pytest.raises(UserError, match="does not match the known hash: expected 0000"):
-        find_weights("wrong", silent)
-    assert not list((cache / "config").iterdir())
-
-
-def test_what_a_killed_download_left_goes_a_day_later(
-    cache: Path, served: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not at once: it could be that of another process, still at work."""
-    code = (
-        "from densereid.preprocess.densepose import weights\n"
-        f"weights.ZOO['far'] = weights.PublishedWeights('config', '{served}/endless.pkl')\n"
-        "weights.find_weights('far', print)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    while not list((cache / "config").glob(".*/*")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    (left,) = (cache / "config").iterdir()
-    entry = PublishedWeights("config", f"{served}/published.pkl")
-    monkeypatch.setitem(ZOO, "near", entry)
-    find_weights("near", silent)
-    assert left.is_dir()
-    entry.cached.unlink()
-    os.utime(left, (0, time.time() - 25 * 3600))
-    find_weights("near", silent)
-    assert list((cache / "config").iterdir()) == [entry.cached]
 
 
 def test_a_file_that_changed_since_its_first_use_is_refused(tmp_path: Path, cache: Path) -> None:
     path = zoo_file(tmp_path / "mine.pkl")
-    first = find_weights(str(path), silent)
-    assert find_weights(str(path), silent) == first
+    first = found(str(path))
+    assert found(str(path)) == first
     zoo_file(path, 1)
-    second = file_digest(path)
+    second = weights_at(path).sha256
     with pytest.raises(UserError) as caught:
-        find_weights(str(path), silent)
+        found(str(path))
     assert f"its SHA-256 is {second}, at its first use it was {first.sha256}" in caught.value.problem
-    with pytest.raises(UserError, match="changed while it was in use"):
-        read_checkpoint(first)
-    (record,) = (cache / "pins").iterdir()
+    (record,) = pins(cache)
     assert str(record) in caught.value.remedy
     record.unlink()
-    assert find_weights(str(path), silent).sha256 == second
-
-
-def test_a_published_digest_would_be_held_against_the_file(tmp_path: Path) -> None:
-    path = zoo_file(tmp_path / "mine.pkl")
-    assert pin(path, published=file_digest(path)).path == path
-    with pytest.raises(UserError, match="is not the published file"):
-        pin(path, published="0" * 64)
+    assert found(str(path)).sha256 == second
 
 
 def test_a_broken_pin_and_an_unwritable_cache_are_told(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = zoo_file(tmp_path / "mine.pkl")
-    find_weights(str(path), silent)
+    found(str(path))
     (record,) = (cache / "pins").iterdir()
     record.write_text("{")
     with pytest.raises(UserError, match=r"is no record of a digest(.|\n)*delete it"):
-        find_weights(str(path), silent)
+        found(str(path))
     monkeypatch.setenv("DENSEREID_CACHE", "/proc/nowhere")
     with pytest.raises(UserError, match="set DENSEREID_CACHE"):
-        find_weights(str(path), silent)
+        found(str(path))
 
 
 def test_the_cache_is_in_the_home_folder_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:

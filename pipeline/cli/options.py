@@ -67,7 +67,11 @@ collision = _option("collision", "Which pixel a DSAP texel takes.", usual=True, 
 estimator = _option(
     "estimator", f"Where dense pose comes from; {AUTO_RULE}.", usual=True, type=click.Choice(ESTIMATORS)
 )
-iuv_root = _option("iuv-root", "Folder of existing IUV maps; the dataset's own unless given.", type=_FOLDER)
+iuv_root = _option(
+    "iuv-root",
+    "Folder of existing IUV maps, or a dump of DensePose's apply_net.py; the dataset's own unless given.",
+    type=LocalPath(),
+)
 iuv_order = _option(
     "iuv-order",
     "Channel order of IUV files as Pillow reads them; vui is what OpenCV and DensePose write.",

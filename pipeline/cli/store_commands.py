@@ -21,7 +21,7 @@ from densereid.pipeline.exit import EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
     from densereid.pipeline.store_request import StoreRequest
-    from densereid.preprocess.densepose.batching import Precision
+    from densereid.preprocess.densepose.precision import Precision
 
 
 @command("preprocess")

@@ -13,7 +13,7 @@ from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
 from densereid.pipeline.settings import resolve_device
-from densereid.preprocess.densepose.batching import Precision
+from densereid.preprocess.densepose.precision import Precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes
 from densereid.preprocess.images import Crop, read_reduced

@@ -15,9 +15,9 @@ from densereid.data_catalog.datasets.lookup import locate
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, free_bytes, nearest_folder
 from densereid.pipeline.estimators import AUTO_RULE
-from densereid.pipeline.settings import resolve_device
+from densereid.pipeline.settings import defaults, resolve_device
 from densereid.preprocess.densepose.detectron2_network import installed_versions, missing
-from densereid.preprocess.densepose.weights import ZOO, cache_folder
+from densereid.preprocess.densepose.zoo import NAMES_IN_WORDS, ZOO, cache_folder
 from densereid.preprocess.estimators.detectron2 import DENSEPOSE_GUIDE, GUIDE
 
 
@@ -76,8 +76,11 @@ def _estimators() -> Iterator[Finding]:
         yield Finding("Detectron2 and DensePose", False, reason, remedy)
     for name, entry in ZOO.items():
         here = entry.cached.is_file()
+        if not here and name != defaults().weights:
+            continue
         remedy = "" if here else f"downloaded on first use; offline: put {entry.url} at {entry.cached}"
         yield Finding(f"weights {name}", here, str(entry.cached) if here else f"not in {cache_folder()}", remedy)
+    yield Finding("WEIGHTS", True, NAMES_IN_WORDS)
 
 
 def findings_table(found: list[Finding]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +20,7 @@ _BATCH_PIXELS = 2**23
 """Network input pixels in a batch on a GPU, to begin with: 64 crops of 512x256."""
 
 Size = tuple[int, int]
-Precision = Literal["fp32", "fp16", "bf16"]
 _Result = TypeVar("_Result")
-
-
-def type_of(precision: Precision) -> torch.dtype:
-    """torch's type of a network's arithmetic."""
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 def network_size(height: int, width: int, short_edge: int) -> Size:

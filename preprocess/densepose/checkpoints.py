@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 import torch
 
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.backbone import BLOCKS
-from densereid.preprocess.densepose.numpy_unpickler import PickledArray, unpickle_arrays
+from densereid.preprocess.densepose.restricted_reader import PickledArray, UnreadableFile, read_restricted
 from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.densepose.zoo import NAMES_IN_WORDS
 
 _BUILT_FROM_CONFIG = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.")
 """Beginnings of keys that some checkpoints carry and others leave to the config; Detectron2 ignores them too."""
@@ -30,64 +30,106 @@ DETECTOR_KEYS = frozenset(
 )
 """Keys of the person detector (RPN and box head), which a model of whole crops has no use for."""
 
+PIXEL_MEAN = (103.53, 116.28, 123.675)
+"""Of the BGR channels, 0..255, in every published model (MODEL.PIXEL_MEAN)."""
+
+_NORMALISATION = {"pixel_mean": PIXEL_MEAN, "pixel_std": (1.0, 1.0, 1.0)}
+
 State = dict[str, torch.Tensor]
+
+_waiting: dict[str, State] = {}
+"""What was opened last, by its SHA-256, until a network takes it: no file is read twice to begin with."""
+
+
+@dataclass(frozen=True)
+class OpenedCheckpoint:
+    """A checkpoint that was read: the SHA-256 of its file, and what it is."""
+
+    sha256: str
+    architecture: Architecture
+
+
+def open_checkpoint(path: Path) -> OpenedCheckpoint:
+    """Read a .pkl (numpy arrays) or .pth (torch) checkpoint of a DensePose chart model, to be sure of it.
+
+    It stays in memory until :func:`read_checkpoint` takes it. Raises UserError where it cannot be read, is cut off,
+    holds anything but finite numbers, expects other pixels than the published models do, or is of another network.
+    """
+    digest, state = _read(path)
+    architecture = architecture_of(state, path)
+    _check_normalisation(state, path)
+    _check_finite(state, path)
+    _waiting.clear()
+    _waiting[digest] = state
+    return OpenedCheckpoint(digest, architecture)
 
 
 def read_checkpoint(weights: Weights) -> State:
-    """Every tensor of a .pkl (numpy arrays) or .pth (torch) checkpoint, by Detectron2's own names, on the CPU.
+    """Every tensor of a checkpoint, by Detectron2's own names, on the CPU; not to be written to.
 
-    Raises UserError where the file is not the pinned one, is cut off, is no checkpoint, or holds anything but arrays.
+    Raises UserError where the file is not the pinned one, or cannot be read.
     """
-    path = weights.path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"the weights {path} cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(content).hexdigest()
+    state = _waiting.pop(weights.sha256, None)
+    if state is not None:
+        return state
+    digest, state = _read(weights.path)
     if digest != weights.sha256:
-        raise UserError(f"{path} changed while it was in use: its SHA-256 is {digest}, it was {weights.sha256}")
-    is_torch = content[:2] == b"PK" or path.suffix != ".pkl"
-    loaded = _load_torch(content, path) if is_torch else _load_pickle(content, path)
-    return _tensors(loaded, path)
+        raise UserError(f"{weights.path} changed while it was in use: its SHA-256 is {digest}, it was {weights.sha256}")
+    return state
 
 
-def _load_torch(content: bytes, path: Path) -> Any:
+def _read(path: Path) -> tuple[str, State]:
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
-        raise _unreadable(path, len(content), f"{type(error).__name__}: {first_line(error)}") from error
-
-
-def _load_pickle(content: bytes, path: Path) -> Any:
-    try:
-        return unpickle_arrays(content, path)
-    except UserError:
-        raise
-    except Exception as error:  # a broken pickle can raise anything
-        raise _unreadable(path, len(content), f"{type(error).__name__}: {error}") from error
-
-
-def _unreadable(path: Path, size: int, reason: str) -> UserError:
-    return UserError(
-        f"{path} ({size} bytes) cannot be read as a checkpoint: {reason}",
-        "it may be cut off: delete it and get it again",
-    )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return digest, _tensors(read_restricted(file, path, what="a checkpoint"), path)
+    except OSError as error:
+        raise UserError(f"the weights {path} cannot be read: {error.strerror or error}") from error
 
 
 def _tensors(loaded: Any, path: Path) -> State:
+    if isinstance(loaded, Mapping) and "blobs" in loaded:
+        raise UnreadableFile(
+            f"{path} is a model of the old Detectron (Caffe2): its arrays are blobs, under other names and of another "
+            "network than Detectron2's",
+            f"use a model of Detectron2's DensePose; {NAMES_IN_WORDS}",
+        )
     arrays = loaded.get("model", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(arrays, Mapping):
-        raise UserError(
+        raise UnreadableFile(
             f"{path} holds a {type(loaded).__name__}, not a checkpoint", "expected named arrays, alone or under 'model'"
         )
     state: State = {}
     for key, value in arrays.items():
         if isinstance(value, PickledArray):
-            value = torch.from_numpy(value.values)
+            value = value.tensor()
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise UserError(f"{path}: {key!r} is a {type(value).__name__}; a checkpoint holds named arrays only")
+            raise UnreadableFile(f"{path}: {key!r} is a {type(value).__name__}; a checkpoint holds named arrays only")
         state[key.removeprefix("module.")] = value
     return state
+
+
+def _check_normalisation(state: State, path: Path) -> None:
+    for name, expected in _NORMALISATION.items():
+        found = state.get(name)
+        if found is not None and not (
+            found.numel() == len(expected) and torch.allclose(found.flatten().double(), torch.tensor(expected).double())
+        ):
+            raise UserError(
+                f"{path} has {name} {[round(float(value), 3) for value in found.flatten()]}, the published models have "
+                f"{list(expected)}: its network was trained on other pixels than it would get here",
+                "use a model whose input is BGR pixels of 0..255, of which that mean is subtracted",
+            )
+
+
+def _check_finite(state: State, path: Path) -> None:
+    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if broken:
+        raise UserError(
+            f"{path} holds NaN or infinity in {len(broken)} of {len(state)} arrays, the first is {broken[0]}",
+            "the file was damaged, or its training diverged: get it again, or use another one",
+        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +163,7 @@ def architecture_of(state: Mapping[str, torch.Tensor], path: Path) -> Architectu
     coarse, stem = state.get(f"{predictor}.ann_index_lowres.weight"), state.get("backbone.bottom_up.stem.conv1.weight")
     width = stem.shape[0] if stem is not None and stem.ndim == 4 else 0
     if len(blocks) not in depths or coarse is None or coarse.ndim != 4 or width == 0 or width % 16:
-        raise UserError(
+        raise UnreadableFile(
             f"{path} is not a DensePose chart model of a ResNet-50 or -101: {len(blocks)} blocks in res4, "
             f"{width} channels in the stem, "
             f"{sum(key.startswith(predictor) for key in state)} arrays of a chart predictor, first keys "

@@ -34,6 +34,10 @@ class ChartScores:
     def __len__(self) -> int:
         return len(self.fine)
 
+    def all(self) -> tuple[torch.Tensor, ...]:
+        """The four."""
+        return self.coarse, self.fine, self.u, self.v
+
     def __getitem__(self, rows: slice) -> ChartScores:
         return ChartScores(self.coarse[rows], self.fine[rows], self.u[rows], self.v[rows])
 
@@ -74,7 +78,7 @@ def _decode_chunk(scores: ChartScores, size: tuple[int, int]) -> tuple[torch.Ten
     body = labels > 0
     u, v = (_of_label(_resample(chart, size), labels) for chart in (scores.u, scores.v))
     confidence = (foreground * body).sum(dim=(1, 2)) / body.sum(dim=(1, 2)).clamp(min=1)
-    iuv = torch.stack([labels.to(torch.uint8), _byte(u) * body, _byte(v) * body], dim=-1)
+    iuv = torch.stack([labels.to(torch.uint8), to_byte(u) * body, to_byte(v) * body], dim=-1)
     return iuv, confidence
 
 
@@ -94,6 +98,7 @@ def _of_label(charts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return charts.gather(1, labels[:, None])[:, 0]
 
 
-def _byte(value: torch.Tensor) -> torch.Tensor:
+def to_byte(value: torch.Tensor) -> torch.Tensor:
+    """U or V, any floating numbers, as uint8: clamped to 0..1, times 255, rounded; NaN is 0."""
     # A chart head may give anything outside 0..1, and a NaN would be cast to a different byte on every device.
     return (255 * value.nan_to_num().clamp(0, 1)).round().to(torch.uint8)

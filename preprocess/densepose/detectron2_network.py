@@ -19,6 +19,7 @@ import torch
 from densereid.preprocess.densepose.batching import Size
 from densereid.preprocess.densepose.checkpoints import Architecture, check_keys, read_checkpoint
 from densereid.preprocess.densepose.decode import ChartScores
+from densereid.preprocess.densepose.precision import check_finite
 from densereid.preprocess.densepose.weights import Weights
 
 _CENTRE_SPREAD = 0.25
@@ -52,6 +53,8 @@ class Detectron2Network:
     def __init__(self, model: Any) -> None:
         self.model = model.eval()
         self.batch_limits: dict[Size, int] = {}
+        for detector in (model.proposal_generator.rpn_head, model.roi_heads.box_predictor):
+            detector.register_forward_hook(_check_detector)
 
     def features(self, images: torch.Tensor) -> tuple[Any, Any]:
         """Detectron2's ImageList and feature pyramid of float32 BGR images (batch, 3, height, width)."""
@@ -74,7 +77,10 @@ class Detectron2Network:
         return ChartScores(*(torch.cat([getattr(output, name) for output in outputs]) for name in fields))
 
     def detect(self, features: tuple[Any, Any], sizes: Sequence[Size]) -> list[Detection | None]:
-        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds no person."""
+        """The person chosen in each image of (height, width) ``sizes``, or None where the detector finds no person.
+
+        Raises FloatingPointError where anything in the detector is NaN or infinite, of which Detectron2 says nothing.
+        """
         images, pyramid = features
         proposals, _ = self.model.proposal_generator(images, pyramid, None)
         # Boxes alone: of up to 100 detections one gets a dense pose.
@@ -85,24 +91,40 @@ class Detectron2Network:
         ]
 
 
+def _check_detector(_module: Any, _inputs: Any, outputs: Any) -> None:
+    """Detectron2 drops boxes and scores that are not finite, and would find no person."""
+    scores, boxes = outputs
+    for found in (scores, boxes):
+        check_finite(found if isinstance(found, list) else [found], "detector")
+
+
 def choose_person(boxes: torch.Tensor, scores: torch.Tensor, network_size: Size, size: Size) -> Detection | None:
-    """The detection with the largest score x centre prior; the first of equals, None of none.
+    """The detection of the best person, or None of none.
 
     ``boxes``: (detections, 4) x0 y0 x1 y1 in network pixels of an image that is ``network_size`` there and ``size``
-    in its file. The prior is a Gaussian of the distance between the box's centre and the image's, in image widths and
-    heights, of standard deviation 0.25.
+    in its file.
     """
     scale = (size[1] / network_size[1], size[0] / network_size[0])
     border = boxes.new_tensor((size[1], size[0]) * 2)
     scaled = torch.minimum((boxes.float() * boxes.new_tensor(scale * 2)).clamp(min=0), border)
-    usable = (scaled[:, 2] > scaled[:, 0]) & (scaled[:, 3] > scaled[:, 1])
+    best = best_person(scaled, scores, size)
+    return None if best is None else Detection(boxes[best].float(), scaled[best], float(scores[best]))
+
+
+def best_person(boxes: torch.Tensor, scores: torch.Tensor, size: Size) -> int | None:
+    """Which detection has the largest score x centre prior; the first of equals, None where none has an area.
+
+    ``boxes``: (detections, 4) x0 y0 x1 y1 in pixels of an image of ``size``, within it. The prior is a Gaussian of the
+    distance between the box's centre and the image's, in image widths and heights, of standard deviation 0.25.
+    """
+    border = boxes.new_tensor((size[1], size[0]) * 2)
+    usable = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if not usable.any():
         return None
-    centre = (scaled[:, :2] + scaled[:, 2:]) / 2 / border[:2]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / border[:2]
     prior = torch.exp(-((centre - 0.5) ** 2).sum(dim=1) / (2 * _CENTRE_SPREAD**2))
     weighted = torch.where(usable, scores.float() * prior, -1).tolist()
-    best = weighted.index(max(weighted))
-    return Detection(boxes[best].float(), scaled[best], float(scores[best]))
+    return weighted.index(max(weighted))
 
 
 def installed_versions() -> dict[str, str]:

@@ -14,14 +14,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from densereid.preprocess.densepose.backbone import LEVELS, Convolution, Pyramid
-from densereid.preprocess.densepose.batching import Precision, Size, type_of
-from densereid.preprocess.densepose.checkpoints import DETECTOR_KEYS, Architecture, check_keys, read_checkpoint
+from densereid.preprocess.densepose.batching import Size
+from densereid.preprocess.densepose.checkpoints import (
+    DETECTOR_KEYS,
+    PIXEL_MEAN,
+    Architecture,
+    check_keys,
+    read_checkpoint,
+)
 from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.densepose.heads import ChartPredictor, Decoder, dense_pose_head, level_of_whole, pool_whole
+from densereid.preprocess.densepose.precision import Precision, type_of
 from densereid.preprocess.densepose.weights import Weights
-
-_PIXEL_MEAN = (103.53, 116.28, 123.675)
-"""Of the BGR channels (MODEL.PIXEL_MEAN); the models' PIXEL_STD is 1."""
 
 _DIVISIBILITY = 2 ** LEVELS[-1]
 
@@ -46,7 +50,7 @@ class DenseposeNetwork(nn.Module):
             uv_confidence=architecture.uv_confidence,
             segm_confidence=architecture.segm_confidence,
         )
-        mean = torch.tensor(_PIXEL_MEAN, device="cpu").reshape(3, 1, 1)
+        mean = torch.tensor(PIXEL_MEAN, device="cpu").reshape(3, 1, 1)
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.eval()
 

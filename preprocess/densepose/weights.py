@@ -1,67 +1,32 @@
 """DensePose weights: found by name, by path or in the cache, downloaded once, and pinned by their SHA-256.
 
-The first use of a file records its digest under the cache folder; a file that changes afterwards is refused.
+The first use of a file records its digest under the cache folder, once it was read; a file that changes afterwards is
+refused.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import hashlib
 import json
-import os
-import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.atomic import replacing, write_json
+from densereid.data_catalog.files.atomic import write_json
+from densereid.preprocess.densepose.download import download
+from densereid.preprocess.densepose.restricted_reader import UnreadableFile
+from densereid.preprocess.densepose.zoo import (
+    LICENCE,
+    NAMES_IN_WORDS,
+    PublishedWeights,
+    cache_folder,
+    nearest_name,
+    published,
+)
 
-LICENCE = "CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/)"
-"""Of every published DensePose model, as the model zoo's page says (doc/DENSEPOSE_IUV.md, section License)."""
-
-_SERVER = "https://dl.fbaipublicfiles.com/densepose"
-_TIMEOUT = 30.0
-_BLOCK = 2**20
-
-_DOWNLOADING = ".downloading-"
-_ABANDONED_SECONDS = 24 * 3600
-"""How old a folder of an unfinished download is when no process can be at work in it any more."""
-
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """An entry of DensePose's model zoo: its config, where it is published, and its published SHA-256 if known."""
-
-    config: str
-    url: str
-    sha256: str | None = None
-
-    @property
-    def cached(self) -> Path:
-        """Where the file belongs in the cache, whether or not it is there."""
-        return cache_folder() / self.config / self.url.rsplit("/", 1)[1]
-
-
-def _published(name: str, file: str) -> PublishedWeights:
-    config = f"densepose_rcnn_{name}"
-    return PublishedWeights(config, f"{_SERVER}/{config}/{file}")
-
-
-# Source of the addresses: DensePose's doc/DENSEPOSE_IUV.md. It publishes no digests, so none stand here.
-ZOO: dict[str, PublishedWeights] = {
-    name: _published(name, file)
-    for name, file in {
-        "R_50_FPN_s1x": "165712039/model_final_162be9.pkl",
-        "R_50_FPN_DL_s1x": "165712097/model_final_0ed407.pkl",
-        "R_101_FPN_s1x": "165712084/model_final_c6ab63.pkl",
-        "R_101_FPN_DL_s1x": "165712116/model_final_844d15.pkl",
-    }.items()
-}
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -72,31 +37,29 @@ class Weights:
     sha256: str
 
 
-def cache_folder() -> Path:
-    """DENSEREID_CACHE, or ``~/.cache/densereid``."""
-    given = os.environ.get("DENSEREID_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "densereid"
-
-
-def find_weights(name: str, notify: Callable[[str], None]) -> Weights:
-    """The weights called ``name`` in :data:`ZOO`, or the file at the path ``name``, pinned.
+def find_weights(name: str, read: Callable[[Path], _Read], notify: Callable[[str], None]) -> tuple[Path, _Read]:
+    """The path of the weights called ``name`` in the zoo, or of the file ``name``, and what ``read`` makes of it.
 
     Published weights are looked for in the cache first and downloaded where they are not there; ``notify`` gets
-    the address and the licence before. Raises UserError with the address and the target path where they cannot be
-    had, and for an unknown name, a missing file or one that changed since its first use.
+    the address and the licence before. A file in the cache that cannot be read is set aside. Raises UserError with
+    the address and the target path where the weights cannot be had, for an unknown name, and where ``read`` does.
     """
-    entry = ZOO.get(name.removeprefix("densepose_rcnn_"))
+    entry = published(name)
     if entry is None:
-        return pin(_file_at(name))
-    if not entry.cached.is_file():
-        notify(f"downloading {entry.url} to {entry.cached}; licence: {LICENCE}")
-        _download(entry)
-    return pin(entry.cached, published=entry.sha256)
+        path = _file_at(name)
+        return path, read(path)
+    if entry.cached.is_file():
+        try:
+            return entry.cached, read(entry.cached)
+        except UnreadableFile as error:
+            _set_aside(entry.cached, error, notify)
+    notify(f"downloading {entry.url} to {entry.cached}; licence: {LICENCE}")
+    return entry.cached, _downloaded(entry, read, notify)
 
 
 def first_use(name: str) -> str | None:
-    """What :func:`find_weights` would write to this machine, in words; None where it would only read."""
-    entry = ZOO.get(name.removeprefix("densepose_rcnn_"))
+    """What :func:`find_weights` and :func:`pin` would write to this machine, in words; None where only read."""
+    entry = published(name)
     path = _file_at(name) if entry is None else entry.cached
     if not path.is_file():
         return f"the weights would be downloaded to {path}"
@@ -107,64 +70,49 @@ def _file_at(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path.resolve()
-    if path.suffix or len(path.parts) > 1:
-        raise UserError(f"WEIGHTS={name} is not a file", f"expected a .pkl or .pth file, or one of {', '.join(ZOO)}")
-    near = difflib.get_close_matches(name, ZOO, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(
-        f"WEIGHTS={name} is neither a file nor a published name{hint}",
-        f"published are {', '.join(ZOO)}; or give the path of a .pkl or .pth file",
-    )
+    remedy = f"{NAMES_IN_WORDS}; or give the path of a .pkl or .pth file"
+    if path.is_dir():
+        raise UserError(f"WEIGHTS={name} is a folder, not a file", remedy)
+    near = nearest_name(name)
+    hint = f"; did you mean WEIGHTS={near}?" if near else ""
+    raise UserError(f"WEIGHTS={name} is neither a file nor a published name{hint}", remedy)
 
 
-def _download(entry: PublishedWeights) -> None:
-    """Fetch ``entry`` into the cache, with a bar on a terminal; the file appears whole or not at all.
-
-    It does not continue one that broke off: pooch starts every download from scratch.
-    """
-    import pooch  # takes a tenth of a second, and most often the weights are in the cache
-
-    folder = entry.cached.parent
-    pooch.get_logger().setLevel("WARNING")  # it would repeat what ``notify`` said
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_BLOCK, timeout=_TIMEOUT)
+def _set_aside(path: Path, error: UnreadableFile, notify: Callable[[str], None]) -> None:
+    aside = path.with_name(f"{path.name}.unreadable")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        with tempfile.TemporaryDirectory(prefix=_DOWNLOADING, dir=folder) as temporary:
-            fetched = pooch.retrieve(entry.url, entry.sha256, entry.cached.name, temporary, downloader=fetch)
-            with replacing(entry.cached) as target:
-                Path(fetched).replace(target)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's, of a wrong digest, is a ValueError
+        path.replace(aside)
+        _pin_of(path).unlink(missing_ok=True)
+    except FileNotFoundError:
+        return  # another process was first
+    except OSError:
+        raise error from None  # of a cache that may not be written to
+    notify(f"{error.problem}; it is now {aside}, and the file is fetched again")
+
+
+def _downloaded(entry: PublishedWeights, read: Callable[[Path], _Read], notify: Callable[[str], None]) -> _Read:
+    try:
+        return download(entry.url, entry.cached, read=read, notify=notify)
+    except OSError as error:  # requests' errors are OSErrors too
         raise UserError(
             f"the weights {entry.config} are not on this machine, and downloading them failed: {_reason(error)}",
-            f"get {entry.url} elsewhere and put it at {entry.cached}\n"
+            "run the same command again, which continues what broke off where the server can; or get\n"
+            f"{entry.url} elsewhere and put it at {entry.cached}\n"
             "(DENSEREID_CACHE names another cache folder; WEIGHTS=FILE uses a file where it lies)",
         ) from error
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed downloads left behind; a younger one may be at work in another process."""
-    for left in folder.glob(f"{_DOWNLOADING}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process's, finished meanwhile
-            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _reason(error: OSError | ValueError) -> object:
+def _reason(error: OSError) -> object:
     """What requests wraps into "Max retries exceeded", where it does."""
     return getattr(error.args[0] if error.args else None, "reason", error)
 
 
-def pin(path: Path, *, published: str | None = None) -> Weights:
-    """The file with its digest: compared with the published one where that is known, and with its first use's.
+def pin(weights: Weights) -> None:
+    """Record the digest as that of the file's first use, once the file was read; or compare it with that.
 
     Raises UserError with both digests where they differ.
     """
-    digest = file_digest(path)
-    if published is not None and digest != published:
-        raise UserError(
-            f"{path} is not the published file: its SHA-256 is {digest}, published is {published}", "delete it"
-        )
+    path, digest = weights.path, weights.sha256
     record = _pin_of(path)
     pinned = _pinned(record)
     if pinned is None:
@@ -180,20 +128,10 @@ def pin(path: Path, *, published: str | None = None) -> Weights:
             f"{path} has changed: its SHA-256 is {digest}, at its first use it was {pinned}",
             f"if you replaced it on purpose, delete {record}; stores made with the old file keep its digest",
         )
-    return Weights(path, digest)
 
 
 def _pin_of(path: Path) -> Path:
     return cache_folder() / "pins" / f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.json"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal. Raises UserError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"the weights {path} cannot be read: {error.strerror}") from error
 
 
 def _pinned(record: Path) -> str | None:

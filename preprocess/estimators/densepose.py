@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.densepose.batching import Precision, Size, network_input
+from densereid.preprocess.densepose.batching import Size, network_input
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.network import InferenceNetwork, load_densepose
+from densereid.preprocess.densepose.precision import Precision, check_finite
+from densereid.preprocess.densepose.weights import Weights, pin
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
 from densereid.preprocess.images import Crop
@@ -38,7 +40,9 @@ class DenseposeEstimator(NetworkEstimator[InferenceNetwork]):
     @torch.inference_mode()
     def charts(self, network: InferenceNetwork, crops: Sequence[Crop], network_size: Size, size: Size) -> Charts:
         """Charts of crops of one input size."""
-        iuv, score = decode_charts(network.scores(network_input(crops, network_size, self.device)), size)
+        scores = network.scores(network_input(crops, network_size, self.device))
+        check_finite(scores.all(), "charts")
+        iuv, score = decode_charts(scores, size)
         return Charts(iuv, score.cpu().numpy(), whole_images(crops))
 
 
@@ -52,7 +56,7 @@ def open_densepose(
     compiled: bool,
     notify: Callable[[str], None],
 ) -> DenseposeEstimator:
-    """The estimator with the weights of that name or path, which are found, pinned and loaded once to be sure of them.
+    """The estimator with the weights of that name or path, which are found, loaded to be sure of them, and pinned.
 
     Raises UserError where a detector is asked for, and for everything that is wrong with the weights.
     """
@@ -63,7 +67,10 @@ def open_densepose(
         )
     if compiled and torch.device(device).type == "cpu":
         raise UserError("COMPILED=1 was asked for on a CPU", "leave it out; it is for a GPU")
-    pinned, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
-    estimator = DenseposeEstimator(pinned, architecture, device, short_edge, precision, compiled)
+    path, found = open_weights(weights, device=device, precision=precision, short_edge=short_edge, notify=notify)
+    estimator = DenseposeEstimator(
+        Weights(path, found.sha256), found.architecture, device, short_edge, precision, compiled
+    )
     estimator.network()
+    pin(estimator.weights)
     return estimator

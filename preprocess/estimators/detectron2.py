@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.densepose.batching import Precision, Size, network_input, type_of
+from densereid.preprocess.densepose.batching import Size, network_input
 from densereid.preprocess.densepose.decode import ChartScores, decode_box, decode_charts
 from densereid.preprocess.densepose.detectron2_network import (
     Detection,
@@ -19,6 +19,8 @@ from densereid.preprocess.densepose.detectron2_network import (
     load_detectron2,
     missing,
 )
+from densereid.preprocess.densepose.precision import Precision, check_finite, type_of
+from densereid.preprocess.densepose.weights import Weights, pin
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
 from densereid.preprocess.images import Crop
@@ -62,6 +64,7 @@ class Detectron2Estimator(NetworkEstimator[Detectron2Network]):
             detections = network.detect(features, sizes) if self.mode == "detect" else [None] * len(crops)
             boxes = [None if detection is None else detection.network_box for detection in detections]
             scores = network.scores(features, boxes)
+        check_finite(scores.all(), "charts")
         iuv, score = decode_charts(scores, size)
         charts = Charts(iuv, score.cpu().numpy(), whole_images(crops))
         if self.mode != "detect":
@@ -94,7 +97,7 @@ def open_detectron2(
     fallback: bool,
     notify: Callable[[str], None],
 ) -> Detectron2Estimator:
-    """The estimator with the weights of that name or path, which are found, pinned and read once to be sure of them.
+    """The estimator with the weights of that name or path, which are found, loaded to be sure of them, and pinned.
 
     Raises UserError where Detectron2 or DensePose is missing, and for everything that is wrong with the weights.
     """
@@ -104,6 +107,11 @@ def open_detectron2(
             f"ESTIMATOR=detectron2 needs Detectron2 and DensePose: {reason}",
             f"Detectron2's own guide: {GUIDE}\nDensePose, a separate package of the same repository: {DENSEPOSE_GUIDE}",
         )
-    pinned, architecture = open_weights(weights, short_edge=short_edge, notify=notify)
-    versions = installed_versions()
-    return Detectron2Estimator(pinned, architecture, device, short_edge, precision, mode, fallback, versions)
+    path, found = open_weights(weights, device=device, precision=precision, short_edge=short_edge, notify=notify)
+    estimator = Detectron2Estimator(
+        Weights(path, found.sha256), found.architecture, device, short_edge, precision, mode, fallback,
+        installed_versions(),
+    )  # fmt: skip
+    estimator.network()
+    pin(estimator.weights)
+    return estimator

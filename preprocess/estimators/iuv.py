@@ -17,10 +17,14 @@ from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
-from densereid.preprocess.images import Crop, resize_iuv
+from densereid.preprocess.estimators.blending import is_blended
+from densereid.preprocess.estimators.dump import DumpEstimator, open_dump
+from densereid.preprocess.images import Crop, paste_iuv, resize_iuv
 
 ChannelOrder = Literal["vui", "iuv"]
 """Channels of an IUV file as Pillow reads it: ``vui`` is what OpenCV and DensePose write (B=I, G=U, R=V)."""
+
+_BLENDED = "was resized by mixing pixels, or compressed with loss: parts lie between those of their neighbours"
 
 BOXES_FILE = "boxes.csv"
 _DETECTION_FILES = 64
@@ -72,10 +76,16 @@ class IuvEstimator:
                 f"{path}: the part channel goes up to {iuv[..., 0].max()}, expected 0..{NUM_BODY_PARTS} "
                 f"(channel order {self.order})"
             )
+        if is_blended(iuv):
+            raise UserError(
+                f"{path} {_BLENDED}; it is no map of DensePose any more: resize maps by the nearest pixel "
+                "(cv2.INTER_NEAREST), and keep them as PNG"
+            )
         height, width = crop.size
         corner = self.boxes.get(crop.record.path)
         if corner is not None:
-            return _paste(iuv, corner, (height, width))
+            (x0, y0), (tall, wide) = corner, iuv.shape[:2]
+            return paste_iuv(iuv, corner, (height, width)), (x0, y0, x0 + wide, y0 + tall)
         if iuv.shape[:2] != (height, width):
             raise UserError(
                 f"{path} is {iuv.shape[0]}x{iuv.shape[1]}, its image {crop.record.path} is {height}x{width}; a map of "
@@ -84,36 +94,34 @@ class IuvEstimator:
         return np.ascontiguousarray(iuv), (0, 0, width, height)
 
 
-def _paste(
-    iuv: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
-) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A box's map pasted into an image of (height, width); what hangs over the border is cut off."""
-    (x0, y0), (height, width) = corner, size
-    full = np.zeros((height, width, 3), np.uint8)
-    left, top = max(x0, 0), max(y0, 0)
-    right, bottom = min(x0 + iuv.shape[1], width), min(y0 + iuv.shape[0], height)
-    if left < right and top < bottom:
-        full[top:bottom, left:right] = iuv[top - y0 : bottom - y0, left - x0 : right - x0]
-    return full, (x0, y0, x0 + iuv.shape[1], y0 + iuv.shape[0])
-
-
 def _read_png(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image)
+            kind, mode, pixels = image.format, image.mode, np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise UserError(f"{path} has shape {pixels.shape} and type {pixels.dtype}; an IUV map has three 8-bit channels")
+    if kind == "JPEG":
+        raise UserError(f"{path} is a JPEG, whatever its name: that changes part numbers; an IUV map is a PNG")
+    if mode == "RGBA" and (pixels[..., 3] == pixels[0, 0, 3]).all():
+        return pixels[..., :3]
+    if mode != "RGB" or pixels.dtype != np.uint8:
+        alpha = ", whose fourth, alpha, is not the same everywhere" if mode == "RGBA" else ""
+        raise UserError(
+            f"{path} is {mode} of {pixels.dtype}{alpha}; an IUV map has three 8-bit channels, I, U and V (RGB), and an "
+            "alpha that is the same everywhere is left out"
+        )
     return pixels
 
 
-def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
+def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator | DumpEstimator:
     """The IUV maps that belong to ``dataset``, with their channel order recognised where ``order`` is ``auto``.
 
-    Raises UserError where there are no maps at all, or where their order cannot be recognised.
+    Its folder of maps may be a file: a dump of ``apply_net.py``. Raises UserError where there are no maps at all, or
+    where their order cannot be recognised.
     """
     root = dataset.iuv_root
+    if root is not None and root.is_file():
+        return open_dump(dataset, root)
     paths = [iuv_path(root, record.path) for record in dataset.records] if root else []
     present = [path for path in paths if path is not None]
     if root is None or not present:
@@ -121,7 +129,7 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
         raise UserError(
             f"{dataset.name} at {dataset.root} has no IUV maps: {looked}",
             "ESTIMATOR=iuv reads maps that exist: put NAME.png or NAME_IUV.png into the folder `iuv` beside the "
-            "images, or set IUV_ROOT",
+            "images, or set IUV_ROOT to their folder, or to a dump of apply_net.py (a .pkl file)",
         )
     if order == "auto":
         order = detect_order(present)
@@ -133,24 +141,42 @@ def open_iuv(dataset: Dataset, order: str = "auto") -> IuvEstimator:
 def detect_order(paths: Sequence[Path]) -> ChannelOrder:
     """Which channel holds the parts: the one that never exceeds 24 while the other end does.
 
-    Looks at maps spread over the list. Raises UserError when both or neither could be the part channel.
+    Looks at maps spread over the list. Raises UserError when both or neither could be the part channel, or when none
+    of the maps can be read.
     """
     step = max(1, len(paths) // _DETECTION_FILES)
-    highest = np.zeros(3, int)
+    highest, unreadable, blended = np.zeros(3, int), [], []
     for path in paths[::step]:
         try:
-            highest = np.maximum(highest, _read_png(path).reshape(-1, 3).max(axis=0))
-        except UserError:
-            continue  # an unreadable map is reported with its image, later
+            pixels = _read_png(path)
+        except UserError as error:  # reported with its image, where others can be read
+            unreadable.append(error)
+            continue
+        highest = np.maximum(highest, pixels.reshape(-1, 3).max(axis=0))
+        blended += [path] * (is_blended(pixels) or is_blended(pixels[..., ::-1]))
+    if len(unreadable) == len(paths[::step]):
+        raise UserError(
+            f"none of the IUV maps in {paths[0].parent} that were looked at ({len(unreadable)}) can be used; the "
+            f"first: {unreadable[0].problem}"
+        )
     first, last = bool(highest[0] <= NUM_BODY_PARTS), bool(highest[2] <= NUM_BODY_PARTS)
     if first == last:
-        raise UserError(
-            f"the channel order of the IUV maps in {paths[0].parent} cannot be recognised: the highest values of the "
-            f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
-            f"that stays within {NUM_BODY_PARTS}",
-            "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",
-        )
+        raise _unknown_order(paths[0].parent, highest, blended)
     return "iuv" if first else "vui"
+
+
+def _unknown_order(folder: Path, highest: np.ndarray, blended: Sequence[Path]) -> UserError:
+    if blended:
+        return UserError(
+            f"the channel order of the IUV maps in {folder} cannot be recognised: {blended[0]} {_BLENDED}",
+            "use the maps as DensePose wrote them, or resize them by the nearest pixel (cv2.INTER_NEAREST)",
+        )
+    return UserError(
+        f"the channel order of the IUV maps in {folder} cannot be recognised: the highest values of the "
+        f"channels (as Pillow reads them) are {highest.tolist()}, and the part channel must be the only end "
+        f"that stays within {NUM_BODY_PARTS}",
+        "set IUV_ORDER=vui (as OpenCV and DensePose write them) or IUV_ORDER=iuv",
+    )
 
 
 def _read_boxes(path: Path) -> dict[str, tuple[int, int]]:

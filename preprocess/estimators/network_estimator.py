@@ -5,15 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.densepose.batching import Precision, Size, group_by_network_size, run_in_batches
-from densereid.preprocess.densepose.checkpoints import Architecture, architecture_of, read_checkpoint
+from densereid.preprocess.densepose.batching import Size, group_by_network_size, run_in_batches
+from densereid.preprocess.densepose.checkpoints import Architecture, OpenedCheckpoint, open_checkpoint
+from densereid.preprocess.densepose.precision import Precision, check_precision
+from densereid.preprocess.densepose.restricted_reader import UnreadableFile
 from densereid.preprocess.densepose.weights import Weights, find_weights
+from densereid.preprocess.densepose.zoo import published
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.images import Crop
 
@@ -67,7 +71,11 @@ class NetworkEstimator(ABC, Generic[_Network]):
         )
 
         def compute(batch: list[int], network_size: Size) -> Charts:
-            return self.charts(network, [crops[index] for index in batch], network_size, size)
+            chosen = [crops[index] for index in batch]
+            try:
+                return self.charts(network, chosen, network_size, size)
+            except FloatingPointError as error:
+                raise self._overflow(chosen, error) from error
 
         groups = group_by_network_size(crops, self.short_edge)
         for batch, charts in run_in_batches(compute, groups, device=self.device, limits=network.batch_limits):
@@ -76,6 +84,18 @@ class NetworkEstimator(ABC, Generic[_Network]):
                 is_fallback = np.zeros(len(crops), bool) if is_fallback is None else is_fallback
                 is_fallback[batch] = charts.is_fallback
         return replace(result, is_fallback=is_fallback)
+
+    def _overflow(self, crops: Sequence[Crop], where: FloatingPointError) -> UserError:
+        first = crops[0].record.path
+        image = first if len(crops) == 1 else f"one of {len(crops)} images from {first} on"
+        other = {"fp32": "", "bf16": "PRECISION=fp32", "fp16": "PRECISION=fp32, or bf16, whose range is as wide"}
+        return UserError(
+            f"DensePose with PRECISION={self.precision} and {self.weights.path} gives NaN or infinity in its {where} "
+            f"for {image}: numbers outside what {self.precision} can hold are no person and no background",
+            f"use {other[self.precision]}"
+            if other[self.precision]
+            else "the weights are damaged or of a training that diverged: use others",
+        )
 
     @abstractmethod
     def network(self) -> _Network:
@@ -86,15 +106,29 @@ class NetworkEstimator(ABC, Generic[_Network]):
         """Charts at the canonical ``size`` of crops that all enter the network at ``network_size``; from any thread."""
 
 
-def open_weights(name: str, *, short_edge: int, notify: Callable[[str], None]) -> tuple[Weights, Architecture]:
-    """The weights of that name or path, pinned, and what they are: they are read once to be sure of them.
+def open_weights(
+    name: str, *, device: str, precision: Precision, short_edge: int, notify: Callable[[str], None]
+) -> tuple[Path, OpenedCheckpoint]:
+    """The path of the weights of that name or path, and what they are: they are read once to be sure of them.
 
-    Raises UserError for everything that is wrong with them, and for a short edge without pixels.
+    They are to be pinned once a network has them. Raises UserError for everything that is wrong with them, for a
+    published file of another network than its name says, and for what the device should not be asked.
     """
     if short_edge < 1:
         raise UserError(f"SHORT_EDGE is {short_edge}", "expected pixels, for example 256 (Detectron2's own is 800)")
-    weights = find_weights(name, notify)
-    return weights, architecture_of(read_checkpoint(weights), weights.path)
+    check_precision(device, precision, notify)
+    entry = published(name)
+
+    def read(path: Path) -> OpenedCheckpoint:
+        checkpoint = open_checkpoint(path)
+        if entry is not None and checkpoint.architecture.name != entry.config:
+            raise UnreadableFile(
+                f"{path} holds {checkpoint.architecture.name}, and {entry.config} is published there",
+                "delete it and get it again, or use WEIGHTS=FILE",
+            )
+        return checkpoint
+
+    return find_weights(name, read, notify)
 
 
 def whole_images(crops: Sequence[Crop]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError, why_not_loaded
 from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_labels
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=not tensors)
     except Exception as error:  # torch raises many types for a truncated or foreign file
         raise UserError(
-            f"checkpoint {path} cannot be read: {first_line(error)}", "It is damaged: remove it and train again."
+            f"checkpoint {path} cannot be read: {why_not_loaded(error)}", "It is damaged: remove it and train again."
         ) from error
     if not isinstance(values, dict) or "checkpoint_version" not in values:
         raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError, why_not_loaded
 from densereid.data_catalog.files.atomic import replacing
 from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
 from densereid.train.engine.checkpoint import Checkpoint
@@ -65,7 +65,7 @@ def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist", "Write it with `densereid export RUN`.") from error
     except Exception as error:  # torch raises many types for a truncated or foreign file
-        raise UserError(f"{path} cannot be read: {first_line(error)}", "Export the run again.") from error
+        raise UserError(f"{path} cannot be read: {why_not_loaded(error)}", "Export the run again.") from error
     if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
         raise UserError(f"{path} is no exported network", "Write one with `densereid export RUN`.")
     if values["version"] not in _READ:

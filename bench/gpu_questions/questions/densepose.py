@@ -25,10 +25,10 @@ from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.store.store import open_store, write_shard
 from densereid.preprocess.densepose.batching import network_input, network_size
-from densereid.preprocess.densepose.checkpoints import Architecture
+from densereid.preprocess.densepose.checkpoints import Architecture, open_checkpoint
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork
-from densereid.preprocess.densepose.weights import Weights, file_digest
+from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.images import Crop
 from densereid.preprocess.semantics.derive import derive
@@ -202,7 +202,7 @@ def random_estimator(context: Context, precision: Precision, *, compiled: bool) 
             if key.endswith("conv3.norm.weight"):
                 value *= 0.2  # otherwise every residual block doubles what goes through it
         torch.save({"model": state}, path)
-    weights = Weights(path, file_digest(path))
+    weights = Weights(path, open_checkpoint(path).sha256)
     edge = context.scale.short_edge
     return DenseposeEstimator(weights, architecture, context.device, edge, precision, compiled)
 
