@@ -17,7 +17,8 @@ class FileServer:
 
     ``etag`` and ``last_modified`` are sent where they are set. ``ranges``: whether a part can be had; ``part``: the
     status for one, and how far from what was asked it begins. ``most``: bytes after which every answer breaks off.
-    ``length``: the Content-Length that is said, instead of the true one; -1 for none. ``moved``: redirect there first.
+    ``length``: the Content-Length that is said, instead of the true one; -1 for none. ``encoding``: what the content is
+    said to be packed by. ``moved``: redirect there first.
     ``held``: what waits before the last byte is sent, while it is not set.
     """
 
@@ -28,6 +29,7 @@ class FileServer:
     part: tuple[int, int] = (206, 0)
     most: int | None = None
     length: int | None = None
+    encoding: str = ""
     moved: str = ""
     held: threading.Event | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -67,7 +69,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _headers(self, status: int, start: int) -> dict[str, str]:
         files = self.server.files
         size = len(files.content)
-        headers = {"ETag": files.etag, "Last-Modified": files.last_modified}
+        headers = {"ETag": files.etag, "Last-Modified": files.last_modified, "Content-Encoding": files.encoding}
         if files.length != -1:
             headers["Content-Length"] = str(size - start if files.length is None else files.length)
         if status == 206:

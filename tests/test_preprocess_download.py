@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ def fetch(files: FileServer, target: Path, told: list[str] | None = None) -> byt
 
 
 def test_a_file_arrives_whole_and_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new" / ".downloading-x").mkdir(parents=True)  # an earlier version's, which was killed
     with serving(FileServer(CONTENT)) as files:
         assert fetch(files, tmp_path / "new" / "model.pkl") == CONTENT
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.pkl"]
@@ -124,6 +126,27 @@ def test_a_server_that_sends_another_part_or_none_is_asked_for_all(tmp_path: Pat
         files.most = None
         assert fetch(files, target) == CONTENT
     assert ["Range" in headers for headers in files.asked] == [False, True, False]
+
+
+def test_a_file_that_a_server_packs_on_its_way_is_unpacked_and_never_continued(tmp_path: Path) -> None:
+    with serving(FileServer(gzip.compress(CONTENT), encoding="gzip", most=200)) as files:
+        with pytest.raises(requests.RequestException):
+            fetch(files, tmp_path / "model.pkl")
+        assert list(tmp_path.iterdir()) == []
+        files.most = None
+        assert fetch(files, tmp_path / "model.pkl") == CONTENT
+
+
+def test_an_answer_of_no_file_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
+    with serving(FileServer(CONTENT, most=900)) as files:
+        with pytest.raises(requests.RequestException):
+            fetch(files, tmp_path / "model.pkl")
+        files.part, files.most = (503, 0), None
+        with pytest.raises(requests.HTTPError, match="503"):
+            fetch(files, tmp_path / "model.pkl")
+        files.part = (206, 0)
+        assert fetch(files, tmp_path / "model.pkl") == CONTENT
+    assert files.asked[-1]["Range"] == "bytes=900-"
 
 
 def test_a_whole_file_that_was_not_renamed_yet_is_used(tmp_path: Path) -> None:

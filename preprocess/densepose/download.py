@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ def download(url: str, target: Path, *, read: Callable[[Path], _Read], notify: C
     OSError where it cannot be fetched, requests' own included.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".downloading-*"):  # by versions that could not continue what was killed
+        shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{target.name}.partial")
     with _alone(partial, notify):
         if target.is_file():  # another process was first
@@ -124,7 +127,8 @@ def _write_record(partial: Path, url: str, answer: Response) -> None:
     _discard(partial, keep=True)
     tag, length = answer.headers.get("ETag", "W/"), answer.headers.get("Content-Length", "")
     validator = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag
-    if validator and length.isdecimal():
+    as_it_is = "Content-Encoding" not in answer.headers  # or the length would be another than the file's
+    if validator and length.isdecimal() and as_it_is:
         write_json(_record_of(partial), {"url": url, "validator": validator, "bytes": int(length)})
 
 
