@@ -25,10 +25,10 @@ from densereid.train.data.sampler import PKSampler
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
-from densereid.train.engine.processes import by_the_first
+from densereid.train.engine.processes import by_the_first, only_training
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from densereid.train.engine.schedule import log_stages, rate_at
-from densereid.train.engine.tracking import Tracker
+from densereid.train.engine.tracking import SCORES, Tracker
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.evaluation.metrics import Scores, ScoringError
 from densereid.train.families import draw_regions_of_batch, loss_of
@@ -75,17 +75,17 @@ def fit(
     read ahead, 0 reads in this one. Under torchrun each process trains on its share of every batch, and the first one
     evaluates and writes. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
     Where nothing can be scored or an evaluation fails, the log says so and training goes on. Raises UserError for wrong
-    config or store, another run's folder, a lost store, too little memory or disk, and a loss that is not a number.
+    config or store, a folder of another run or in use, a lost store, too little memory or disk, a loss that is NaN.
     """
     started = perf_counter()
     keep_freed_memory()
-    run = prepare_run(
-        config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen,
-        on_event=on_event or _nothing,
-    )  # fmt: skip
-    with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
-        run.on_event = on_event or report
-        _train(run, feed, workers)
+    with only_training(run_folder):
+        run = prepare_run(
+            config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen, on_event=_nothing
+        )
+        with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
+            run.on_event = on_event or report
+            _train(run, feed, workers)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     return _result(run, perf_counter() - started)
 
@@ -116,7 +116,9 @@ def _train(run: Run, feed: str, workers: int) -> None:
     )
     log_repeated_identities(run.dataset, config.sampling.images)
     log_stages(config)
-    tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
+    tracker = (
+        Tracker(run.folder, step=run.step, scored=run.scores_epoch == run.epoch) if run.fabric.is_global_zero else None
+    )
     feeder: Feeder | None = None
     try:
         while True:
@@ -249,7 +251,7 @@ def _evaluate(run: Run, tracker: Tracker | None) -> None:
         return
     run.scores, run.scores_epoch = asdict(scores), run.epoch
     if tracker is not None:
-        named = {f"scores/{name}": value for name, value in run.scores.items()}
+        named = {f"{SCORES}{name}": value for name, value in run.scores.items()}
         tracker.write(named, step=run.step, epoch=run.epoch)
     if scores.mean_average_precision > run.best:
         run.best = scores.mean_average_precision
