@@ -19,9 +19,10 @@ from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import augment, draw_augmentation
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreReader, log_repeated_identities
-from densereid.train.data.loading import Feeder, choose_feed, make_feeder
+from densereid.train.data.loading import Feeder, choose_feed, decoded_bytes, make_feeder
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
+from densereid.train.data.workers import choose_workers, lost_worker
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
@@ -131,8 +132,8 @@ def _train(run: Run, feed: str, workers: int) -> None:
             _train_epoch(run, feeder, tracker)
             save_run(run, LAST)
     except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(run, error) from error
+        if explained := out_of_memory(run, error) if is_out_of_memory(error) else lost_worker(error):
+            raise explained from error
         raise
     finally:
         if tracker is not None:
@@ -140,10 +141,15 @@ def _train(run: Run, feed: str, workers: int) -> None:
 
 
 def _feeder(run: Run, sampler: PKSampler, feed: str, workers: int) -> Feeder:
-    device = run.fabric.device
-    chosen = choose_feed(feed, run.dataset, device, processes=run.fabric.world_size)
+    device, processes = run.fabric.device, run.fabric.world_size
+    chosen = choose_feed(feed, run.dataset, device, processes=processes)
     log.info("Feeding: %s (%s).", chosen.mode, chosen.reason)
-    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=workers, seed=run.seed)
+    split, sampling = decoded_bytes(run.dataset), run.config.sampling
+    batch = split // len(run.dataset) * sampling.identities * sampling.images // processes
+    ahead = choose_workers(chosen.mode, workers, batch_bytes=batch, split_bytes=split, processes=processes)
+    if ahead.reason:
+        log.warning("Reading ahead with %s.", ahead.reason)
+    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=ahead.workers, seed=run.seed)
 
 
 def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
