@@ -23,6 +23,8 @@ from densereid.train.engine import checkpoint as checkpoint_module
 from densereid.train.engine.checkpoint import load_checkpoint
 from densereid.train.engine.events import Event, StepsDone
 from densereid.train.engine.loop import fit
+from densereid.train.engine.run import save_run
+from densereid.train.engine.tracking import METRICS_FILE, read_metrics
 
 
 def _config(**changes: object) -> TrainConfig:
@@ -105,7 +107,7 @@ def test_a_disk_that_is_full_at_checkpoint_time_keeps_the_last_checkpoint(tmp_pa
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
     try:
-        with pytest.raises(UserError, match=r"last.pt could not be written: .*\nFree some space"):
+        with pytest.raises(UserError, match=r"last.pt could not be written: .*File too large\nFree some space"):
             _fit(store, run, _config(epochs=2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -145,7 +147,7 @@ def test_a_run_of_an_older_version_is_refused_and_left_alone(tmp_path: Path, mon
     _fit(store, tmp_path, _config(epochs=1))
     monkeypatch.undo()
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(UserError, match=r"config version 0; this code reads 1 and 1\nUse the release that wrote it"):
+    with pytest.raises(UserError, match=r"config version 0; this code reads 2 and 1\nUse the release that wrote it"):
         _fit(store, tmp_path, _config(epochs=2))
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -158,7 +160,8 @@ def test_a_config_of_before_the_variants_still_means_dsa_reid(tmp_path: Path) ->
     for name in ("streams", "branches", "fusion", "part_images", "conv5", "initial"):
         del values["config"]["model"][name]
     del values["config"]["evaluate"], values["config"]["compile"], values["config"]["augmentation"]["blank_parts"]
-    torch.save(values, tmp_path / "last.pt")
+    del values["checksums"]
+    torch.save({**values, "checkpoint_version": 1}, tmp_path / "last.pt")
     _fit(store, tmp_path, _config(epochs=2))
     assert load_checkpoint(tmp_path / "last.pt").epoch == 2
 
@@ -180,3 +183,67 @@ def test_compiled_training_keeps_the_names_of_the_weights(tmp_path: Path, monkey
     left, right = (load_checkpoint(tmp_path / name / "last.pt").model for name in ("compiled", "plain"))
     assert set(left) == set(right)
     assert all(np.allclose(left[name], right[name], atol=1e-4) for name in left)
+
+
+def test_a_second_training_in_a_folder_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
+    store, run, refusals = random_store(), tmp_path / "run", []
+
+    def train_again() -> None:
+        writing = run / ".last.pt.1.partial"  # of the first one, at this moment
+        writing.write_bytes(b"half")
+        for fresh in (True, False):
+            with pytest.raises(
+                UserError, match=rf"the run {run} is being written by another run \(process \d+"
+            ) as error:
+                _fit(store, run, _config(epochs=2), resume=not fresh)
+            refusals.append(error)
+        assert writing.exists()
+        assert load_checkpoint(run / "last.pt").epoch == 1  # whoever only reads is let in
+
+    _fit(store, run, _config(epochs=2), on_event=_in_second_epoch(train_again))
+    assert len(refusals) == 2
+    assert load_checkpoint(run / "last.pt").epoch == 2
+
+
+class _KilledError(BaseException):
+    pass
+
+
+def _killed() -> None:
+    raise _KilledError
+
+
+def test_scores_are_not_repeated_after_a_kill_before_they_are_in_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """metrics.csv has the scores of step S, or some of them, and ``last.pt`` of step S has none."""
+    store, config = random_store(), _config(epochs=2, evaluate_every=1)
+    _fit(store, tmp_path / "whole", config)
+    run, expected = tmp_path / "run", read_metrics(tmp_path / "whole")
+    for torn in (None, -4):
+        shutil.rmtree(run, ignore_errors=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop_module, "save_run", lambda run, name: _killed() if run.scores else save_run(run, name))
+            with pytest.raises(_KilledError):
+                _fit(store, run, config)
+        content = (run / METRICS_FILE).read_text()
+        assert "scores/" in content
+        (run / METRICS_FILE).write_text(content[:torn])
+        _fit(store, run, config)
+        timed = ("images_per_second", "data_wait")
+        rows = [[row for row in each if row["name"] not in timed] for each in (read_metrics(run), expected)]
+        assert rows[0] == rows[1]
+
+
+def test_another_number_of_threads_is_recorded_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = random_store()
+    _fit(store, tmp_path, _config(epochs=1))
+    assert load_checkpoint(tmp_path / "last.pt").versions["threads"] == str(torch.get_num_threads())
+    _fit(store, tmp_path, _config(epochs=2))
+    assert "threads what" not in caplog.text
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    _fit(store, tmp_path, _config(epochs=3))
+    assert "Continuing with 7 threads what 1 began: sums are taken in another order" in caplog.text
+    assert "OMP_NUM_THREADS=1 gives the same number" in caplog.text

@@ -190,7 +190,7 @@ def test_a_run_says_what_it_takes_on_disk_and_does_not_begin_where_that_is_not_t
     monkeypatch.setattr(checks_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
     with pytest.raises(UserError, match=r"do not fit: last.pt .*, best.pt .*; 1\.0 MB are free there\nMake room"):
         _fit(tmp_path / "full" / "run", _config(epochs=1))
-    assert not (tmp_path / "full").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == [".locks"]
 
 
 # Finite numbers

@@ -24,6 +24,7 @@ from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
+from densereid.train.data.workers import PATIENCE
 
 FEEDS = ("auto", "disk", "memory", "device")
 
@@ -92,6 +93,7 @@ def make_feeder(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
+        timeout=PATIENCE if workers else 0,
         pin_memory=device.type == "cuda",
         # Its own generator: the loader draws one number per epoch, which must not move dropout's.
         generator=generator(seed, Purpose.LOADER),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError, why_not_loaded
-from densereid.data_catalog.files.atomic import replacing
+from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_labels
 from densereid.train.families import build_empty_network
 from densereid.train.networks.finite import not_finite
+from densereid.train.networks.tensor_file import CHECKSUMS, check_tensors, load_tensor_file, save_tensor_file
 
-CHECKPOINT_VERSION = 1
+log = logging.getLogger(__name__)
+
+CHECKPOINT_VERSION = 2
+"""Version 1 has no checksums."""
+
+_REMEDY = (
+    "Bring a copy of it back, or use another checkpoint of the run. FRESH=1 (--fresh) trains again and discards those "
+    "that there are."
+)
+
 LAST, BEST = "last.pt", "best.pt"
 
 
@@ -64,51 +74,97 @@ def library_versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``path`` so that a crash at any moment leaves the old file or the new one.
+    """Write ``path`` with its checksums, so that a crash at any moment leaves the old file or the new one.
 
     Raises UserError where the disk is full or the folder cannot be written; the old file stays.
     """
     values = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     values |= {"config": to_dict(checkpoint.config), "checkpoint_version": CHECKPOINT_VERSION}
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            torch.save(values, file)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
-        raise UserError(
-            f"checkpoint {path} could not be written: {error}",
-            "Free some space or make the folder writable, then run the same command again: it continues.",
-        ) from error
+    values["model"] = dict(checkpoint.model)  # torch's own dictionary carries versions of modules that nothing checks
+    again = "Free some space or make the folder writable, then run the same command again: it continues."
+    save_tensor_file(path, values, what="checkpoint", remedy=again)
 
 
 def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
     """The checkpoint at ``path``, on the CPU; without ``tensors`` theirs stay on disk until they are looked at.
 
-    Raises UserError where it is missing, damaged, of another version, or (with ``tensors``) holds values that are not
-    finite.
+    Raises UserError where it is missing, is not what was written, is of another version, or (with ``tensors``) holds
+    values that are not finite.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist", "Train first, or give the folder of a run.")
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True, mmap=not tensors)
-    except Exception as error:  # torch raises many types for a truncated or foreign file
-        raise UserError(
-            f"checkpoint {path} cannot be read: {why_not_loaded(error)}", "It is damaged: remove it and train again."
-        ) from error
+    values = load_tensor_file(path, what="checkpoint", remedy=_REMEDY, mapped=not tensors)
     if not isinstance(values, dict) or "checkpoint_version" not in values:
         raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
-    version = values.pop("checkpoint_version")
-    if version != CHECKPOINT_VERSION or values["versions"]["config"] != str(CONFIG_VERSION):
-        raise UserError(
-            f"checkpoint {path} has version {version}, config version {values['versions']['config']}; "
-            f"this code reads {CHECKPOINT_VERSION} and {CONFIG_VERSION}",
-            "Use the release that wrote it, or train again.",
-        )
+    version = _checked_version(path, values)
+    check_tensors(path, values, what="checkpoint", remedy=_REMEDY, mapped=not tensors)
+    if version < CHECKPOINT_VERSION and tensors:
+        log.info("%s has checkpoint version %d, without checksums: not all damage to it is noticed.", path, version)
+    _check_fields(path, values)
     if tensors and (problem := checkpoint_problem(values["model"], values["optimiser"])):
         raise UserError(
             f"checkpoint {path}: {problem}",
             "Its training has diverged. Take another checkpoint of the run, or train again with FRESH=1 (--fresh).",
         )
-    return Checkpoint(**{**values, "config": from_dict(values["config"])})
+    fields = {name: value for name, value in values.items() if name not in ("checkpoint_version", CHECKSUMS)}
+    return Checkpoint(**{**fields, "config": _config(path, values["config"])})
+
+
+def _checked_version(path: Path, values: dict[str, Any]) -> int:
+    """The version of a checkpoint's format; raises UserError for one that this code does not read."""
+    version, versions = values["checkpoint_version"], values.get("versions")
+    config = versions.get("config") if isinstance(versions, dict) else None
+    known = isinstance(version, int) and 1 <= version <= CHECKPOINT_VERSION
+    if not known or (isinstance(config, str) and config.isdigit() and config != str(CONFIG_VERSION)):
+        raise UserError(
+            f"checkpoint {path} has version {version}, config version {config}; "
+            f"this code reads {CHECKPOINT_VERSION} and {CONFIG_VERSION}",
+            "Use the release that wrote it, or train again.",
+        )
+    return int(version)
+
+
+def _check_fields(path: Path, values: dict[str, Any]) -> None:
+    """Raise UserError where a checkpoint has not exactly the fields of its version, each of its type."""
+    kinds: dict[str, Any] = {
+        name: {"int": int, "float": (int, float)}.get(str(field.type), dict)
+        for name, field in Checkpoint.__dataclass_fields__.items()
+    }
+    kinds |= {"checkpoint_version": int}
+    kinds |= {CHECKSUMS: dict} if values["checkpoint_version"] > 1 else {}
+    wrong = [f"{name} is missing" for name in kinds if name not in values]
+    wrong += [f"{name!r} does not belong there" for name in values if name not in kinds]
+    wrong += [
+        f"{name} is of type {type(values[name]).__name__}"
+        for name, kind in kinds.items()
+        if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool))
+    ]
+    wrong = wrong or _wrong_entries(values)
+    if wrong:
+        raise UserError(f"checkpoint {path} is damaged: {', '.join(wrong[:3])}", _REMEDY)
+
+
+def _wrong_entries(values: dict[str, Any]) -> list[str]:
+    """What is wrong inside the fields, in words."""
+    wrong = [f"{name} is negative" for name in ("epoch", "step") if values[name] < 0]
+    wrong += ["num_identities is not positive"] if values["num_identities"] < 1 else []
+    texts = {"store": ("dataset", "path", "digest"), "versions": ("torch", "numpy", "config")}
+    for field, names in texts.items():
+        wrong += [f"{field} has no {name}" for name in names if not isinstance(values[field].get(name), str)]
+    wrong += [
+        f"{field}: {name!r} is of type {type(value).__name__}"
+        for field, kind in (("model", torch.Tensor), ("scores", (int, float)))
+        for name, value in values[field].items()
+        if not isinstance(name, str) or not isinstance(value, kind)
+    ]
+    return wrong
+
+
+def _config(path: Path, values: Any) -> TrainConfig:
+    try:
+        return from_dict(values)
+    except UserError as error:
+        raise UserError(f"checkpoint {path} is damaged: its config has {error.problem}", _REMEDY) from error
 
 
 def checkpoint_problem(model: Mapping[str, Any], optimiser: Mapping[str, Any]) -> str:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from densereid.data_catalog.errors import UserError, why_not_loaded
-from densereid.data_catalog.files.atomic import replacing
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
 from densereid.train.engine.checkpoint import Checkpoint
 from densereid.train.families import as_reid, build_empty_network, inference_feature
 from densereid.train.networks.finite import not_finite
+from densereid.train.networks.tensor_file import CHECKSUMS, check_tensors, load_tensor_file, save_tensor_file
+
+log = logging.getLogger(__name__)
 
 EXPORT_FORMAT = "densereid-embedding"
-EXPORT_VERSION = 2
-_READ = (1, EXPORT_VERSION)
-"""Version 1 has no ``feature``: its network gives f, whichever feature its scores are of."""
+EXPORT_VERSION = 3
+"""Version 1 has no ``feature``: its network gives f, whichever feature its scores are of. Version 2 has no checksum."""
+
+_KINDS: dict[str, type] = {
+    "format": str, "version": int, "config": dict, "weights": dict, "feature": str, "trained_on": str, "epoch": int,
+    "scores": dict, CHECKSUMS: dict,
+}  # fmt: skip
+_REMEDY = "Export the run again: `densereid export RUN`."
 
 
 def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> dict[str, float]:
@@ -26,8 +36,8 @@ def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> di
     It gives the feature that the config ranks, or f where that is z, which needs part images. ``scores`` are those of
     that feature and of these weights on the query and gallery of ``trained_on``, not re-ranked; empty where they were
     never measured. The file is read by :func:`load_exported`, or with torch.load(path, weights_only=True) as plain
-    tensors and values. It appears whole or not at all. Raises UserError where weights are not finite, and where the
-    file cannot be written.
+    tensors and values. It appears whole or not at all, has checksums, and equal content gives equal bytes. Raises
+    UserError where weights are not finite, and where the file cannot be written.
     """
     config, feature = checkpoint.config, inference_feature(checkpoint.config)
     measured = feature == config.evaluate.feature and checkpoint.scores_epoch == checkpoint.epoch
@@ -39,18 +49,22 @@ def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> di
         "format": EXPORT_FORMAT,
         "version": EXPORT_VERSION,
         "config": to_dict(config),
-        "weights": weights,
         "feature": feature,
         "trained_on": checkpoint.store["dataset"],
         "epoch": checkpoint.epoch,
         "scores": scores,
+        "weights": dict.fromkeys(sorted(weights)),
     }
-    try:
-        with replacing(path) as temporary:
-            torch.save(values, temporary)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
-        raise UserError(f"{path} could not be written: {error}", "Free some space, or choose another file.") from error
+    plain = json.loads(json.dumps(values, sort_keys=True))  # pickle writes a text that occurs twice once if it is one
+    plain["weights"] = {name: _laid_out(weights[name]) for name in plain["weights"]}
+    remedy = "Free some space, or choose another file."
+    save_tensor_file(path, plain, what="exported network", remedy=remedy)
     return scores
+
+
+def _laid_out(weight: Tensor) -> Tensor:
+    """The weight in the order of its dimensions, in memory of its own: a file would have all that it is a view of."""
+    return torch.empty(weight.shape, dtype=weight.dtype).copy_(weight.detach())  # contiguous() keeps odd strides of 1
 
 
 def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
@@ -60,21 +74,37 @@ def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
     (:func:`densereid.train.data.augmentation.normalise_image`), and gives L2-normalised embeddings (B, D): the feature
     that the file names. Raises UserError where the file is missing, damaged, something else, or not finite.
     """
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist", "Write it with `densereid export RUN`.") from error
-    except Exception as error:  # torch raises many types for a truncated or foreign file
-        raise UserError(f"{path} cannot be read: {why_not_loaded(error)}", "Export the run again.") from error
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "Write it with `densereid export RUN`.")
+    values = load_tensor_file(path, what="exported network", remedy=_REMEDY)
     if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
         raise UserError(f"{path} is no exported network", "Write one with `densereid export RUN`.")
-    if values["version"] not in _READ:
-        raise UserError(
-            f"{path} has version {values['version']}, this code reads {EXPORT_VERSION}", "Export the run again."
-        )
+    version = values.get("version")
+    if not isinstance(version, int) or not 1 <= version <= EXPORT_VERSION:
+        raise UserError(f"{path} has version {version}, this code reads {EXPORT_VERSION}", "Export the run again.")
+    check_tensors(path, values, what="exported network", remedy=_REMEDY)
+    if version < EXPORT_VERSION:
+        log.info("%s has version %d, without checksums: not all damage to it is noticed.", path, version)
+    _check_entries(path, values, version)
     if problem := not_finite(values["weights"]):
         raise UserError(f"{path}: {problem}", "Export another checkpoint of the run.")
-    config = from_dict(values["config"])
-    network = as_reid(build_empty_network(config, num_identities=1)).inference_network(values.get("feature", "f"))
-    network.load_state_dict(values["weights"])
+    try:
+        config = from_dict(values["config"])
+        network = as_reid(build_empty_network(config, num_identities=1)).inference_network(values.get("feature", "f"))
+        network.load_state_dict(values["weights"])
+    except (UserError, RuntimeError, ValueError, KeyError, AssertionError) as error:
+        problem = f"its weights and its config do not belong together: {first_line(error)}"
+        raise UserError(f"exported network {path} is damaged: {problem}", _REMEDY) from error
     return network.eval(), config
+
+
+def _check_entries(path: Path, values: dict[str, Any], version: int) -> None:
+    """Raise UserError where an export has not exactly the entries of its version, each of its type."""
+    newer = {"feature": 2, CHECKSUMS: 3}
+    kinds = {name: kind for name, kind in _KINDS.items() if newer.get(name, 1) <= version}
+    wrong = [f"{name} is missing or of another type" for name in kinds if not isinstance(values.get(name), kinds[name])]
+    wrong += [f"{name!r} does not belong there" for name in values if name not in kinds]
+    if not wrong and not all(isinstance(value, Tensor) for value in values["weights"].values()):
+        wrong = ["its weights are no tensors"]
+    if wrong:
+        raise UserError(f"exported network {path} is damaged: {', '.join(wrong[:3])}", _REMEDY)

@@ -19,16 +19,17 @@ from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import augment, draw_augmentation
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreReader, log_repeated_identities
-from densereid.train.data.loading import Feeder, choose_feed, make_feeder
+from densereid.train.data.loading import Feeder, choose_feed, decoded_bytes, make_feeder
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
+from densereid.train.data.workers import choose_workers, lost_worker
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
-from densereid.train.engine.processes import by_the_first
+from densereid.train.engine.processes import by_the_first, only_training
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from densereid.train.engine.schedule import log_stages, rate_at
-from densereid.train.engine.tracking import Tracker
+from densereid.train.engine.tracking import SCORES, Tracker
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.evaluation.metrics import Scores, ScoringError
 from densereid.train.families import draw_regions_of_batch, loss_of
@@ -75,17 +76,17 @@ def fit(
     read ahead, 0 reads in this one. Under torchrun each process trains on its share of every batch, and the first one
     evaluates and writes. Events go to ``on_event``, or to the console. Ctrl-C loses at most the epoch in progress.
     Where nothing can be scored or an evaluation fails, the log says so and training goes on. Raises UserError for wrong
-    config or store, another run's folder, a lost store, too little memory or disk, and a loss that is not a number.
+    config or store, a folder of another run or in use, a lost store, too little memory or disk, a loss that is NaN.
     """
     started = perf_counter()
     keep_freed_memory()
-    run = prepare_run(
-        config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen,
-        on_event=on_event or _nothing,
-    )  # fmt: skip
-    with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
-        run.on_event = on_event or report
-        _train(run, feed, workers)
+    with only_training(run_folder):
+        run = prepare_run(
+            config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen, on_event=_nothing
+        )
+        with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
+            run.on_event = on_event or report
+            _train(run, feed, workers)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     return _result(run, perf_counter() - started)
 
@@ -116,7 +117,9 @@ def _train(run: Run, feed: str, workers: int) -> None:
     )
     log_repeated_identities(run.dataset, config.sampling.images)
     log_stages(config)
-    tracker = Tracker(run.folder, step=run.step) if run.fabric.is_global_zero else None
+    tracker = (
+        Tracker(run.folder, step=run.step, scored=run.scores_epoch == run.epoch) if run.fabric.is_global_zero else None
+    )
     feeder: Feeder | None = None
     try:
         while True:
@@ -129,8 +132,8 @@ def _train(run: Run, feed: str, workers: int) -> None:
             _train_epoch(run, feeder, tracker)
             save_run(run, LAST)
     except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(run, error) from error
+        if explained := out_of_memory(run, error) if is_out_of_memory(error) else lost_worker(error):
+            raise explained from error
         raise
     finally:
         if tracker is not None:
@@ -138,10 +141,15 @@ def _train(run: Run, feed: str, workers: int) -> None:
 
 
 def _feeder(run: Run, sampler: PKSampler, feed: str, workers: int) -> Feeder:
-    device = run.fabric.device
-    chosen = choose_feed(feed, run.dataset, device, processes=run.fabric.world_size)
+    device, processes = run.fabric.device, run.fabric.world_size
+    chosen = choose_feed(feed, run.dataset, device, processes=processes)
     log.info("Feeding: %s (%s).", chosen.mode, chosen.reason)
-    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=workers, seed=run.seed)
+    split, sampling = decoded_bytes(run.dataset), run.config.sampling
+    batch = split // len(run.dataset) * sampling.identities * sampling.images // processes
+    ahead = choose_workers(chosen.mode, workers, batch_bytes=batch, split_bytes=split, processes=processes)
+    if ahead.reason:
+        log.warning("Reading ahead with %s.", ahead.reason)
+    return make_feeder(chosen.mode, run.dataset, sampler, device=device, workers=ahead.workers, seed=run.seed)
 
 
 def _train_epoch(run: Run, feeder: Feeder, tracker: Tracker | None) -> None:
@@ -249,7 +257,7 @@ def _evaluate(run: Run, tracker: Tracker | None) -> None:
         return
     run.scores, run.scores_epoch = asdict(scores), run.epoch
     if tracker is not None:
-        named = {f"scores/{name}": value for name, value in run.scores.items()}
+        named = {f"{SCORES}{name}": value for name, value in run.scores.items()}
         tracker.write(named, step=run.step, epoch=run.epoch)
     if scores.mean_average_precision > run.best:
         run.best = scores.mean_average_precision

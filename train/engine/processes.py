@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+
+from densereid.data_catalog.files.writer_lock import only_writer
 
 _Result = TypeVar("_Result")
 
@@ -32,6 +36,17 @@ def start_fabric(device: torch.device | str, *, precision: str) -> Fabric:
     fabric = Fabric(accelerator=chosen.type, precision=precision, **several)  # type: ignore[arg-type]
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def only_training(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder in the first process of a training, for all of them.
+
+    Raises UserError that names the holder where another training writes there.
+    """
+    first = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+    with only_writer(folder, "the run") if first else nullcontext():
+        yield
 
 
 def by_the_first(fabric: Fabric, work: Callable[[], _Result]) -> _Result:

@@ -140,14 +140,31 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer) -> None:
         store=run.described_store,
         num_identities=run.dataset.num_identities,
     )
-    here = str(run.fabric.world_size)
-    if (processes := checkpoint.versions.get("processes", here)) != here:
-        log.warning(
-            "Continuing with %s processes what %s began: batch norm and the triplet loss see other shares of a batch.",
-            here, processes,
-        )  # fmt: skip
+    _warn_of_other_sums(run, checkpoint.versions)
     run.epoch, run.step, run.best = checkpoint.epoch, checkpoint.step, checkpoint.best
     run.scores, run.scores_epoch = checkpoint.scores, checkpoint.scores_epoch
+
+
+def _parallelism(run: Run) -> dict[str, str]:
+    """What changes the order in which sums are taken, and so the last digits: processes, and threads on a CPU."""
+    return {"processes": str(run.fabric.world_size), "threads": str(torch.get_num_threads())}
+
+
+def _warn_of_other_sums(run: Run, before: dict[str, str]) -> None:
+    """Say what a run that continues has of another number than it had; an older checkpoint does not say."""
+    here = _parallelism(run)
+    if (processes := before.get("processes", here["processes"])) != here["processes"]:
+        log.warning(
+            "Continuing with %s processes what %s began: batch norm and the triplet loss see other shares of a batch.",
+            here["processes"], processes,
+        )  # fmt: skip
+    threads = before.get("threads", here["threads"])
+    if threads != here["threads"] and run.fabric.device.type == "cpu":
+        log.warning(
+            "Continuing with %s threads what %s began: sums are taken in another order, and the weights will not be "
+            "those of a run in one go, bit for bit. OMP_NUM_THREADS=%s gives the same number.",
+            here["threads"], threads, threads,
+        )  # fmt: skip
 
 
 def _prepare_folder(run: Run, before: TrainConfig | None) -> None:
@@ -195,7 +212,7 @@ def save_run(run: Run, name: str) -> None:
         config=run.config,
         num_identities=run.dataset.num_identities,
         store=run.described_store,
-        versions=library_versions() | {"processes": str(run.fabric.world_size)},
+        versions=library_versions() | _parallelism(run),
     )
     save_checkpoint(run.folder / name, checkpoint)
 

@@ -12,21 +12,25 @@ from torch.utils.tensorboard import SummaryWriter
 from densereid.data_catalog.files.atomic import replacing
 
 METRICS_FILE, EVENTS_FOLDER = "metrics.csv", "tensorboard"
+SCORES = "scores/"
+"""How the names of scores begin."""
+
 _COLUMNS = ("step", "epoch", "name", "value")
 
 
 class Tracker:
     """Appends scalars to a run's ``metrics.csv`` (one row a value) and to its TensorBoard events.
 
-    A resumed run drops what was written after the step it resumes from, so no step appears twice; a
-    new run (step 0) drops everything.
+    A resumed run drops what was written after the step it resumes from, and the scores of that step where its
+    checkpoint has none (``scored``) and they will come again, so nothing appears twice; a new run (step 0) drops
+    everything.
     """
 
-    def __init__(self, run_folder: Path, *, step: int) -> None:
+    def __init__(self, run_folder: Path, *, step: int, scored: bool) -> None:
         path, events = run_folder / METRICS_FILE, run_folder / EVENTS_FOLDER
         if not step:
             shutil.rmtree(events, ignore_errors=True)
-        _rewrite(path, [row for row in read_metrics(run_folder) if int(row["step"]) <= step] if step else [])
+        _rewrite(path, _kept(read_metrics(run_folder), step, scored) if step else [])
         self._file = path.open("a", newline="", encoding="utf-8")
         self._rows = csv.DictWriter(self._file, _COLUMNS)
         self._events = SummaryWriter(str(events), purge_step=step + 1 if step else None)
@@ -44,6 +48,14 @@ class Tracker:
         self._events.close()
 
 
+def _kept(rows: list[dict[str, str]], step: int, scored: bool) -> list[dict[str, str]]:
+    """Each value once (older releases wrote some twice), up to ``step``, whose scores count where it is ``scored``."""
+    once = {(int(row["step"]), row["name"]): row for row in rows}
+    return [
+        row for (at, name), row in once.items() if at < step or (at == step and (scored or not name.startswith(SCORES)))
+    ]
+
+
 def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
     """Replace the file at once: a crash keeps the old rows or has the new ones."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -53,9 +65,10 @@ def _rewrite(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def read_metrics(run_folder: Path) -> list[dict[str, str]]:
-    """Rows of ``metrics.csv`` (step, epoch, name, value as text); a torn last row is left out."""
+    """Rows of ``metrics.csv`` (step, epoch, name, value as text); a torn last row is left out, and what is no row."""
     path = run_folder / METRICS_FILE
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if all(row.get(name) for name in _COLUMNS)]
+    whole, _, _torn = path.read_bytes().decode(errors="replace").replace("\0", "").rpartition("\n")
+    rows = csv.DictReader(whole.splitlines())
+    return [row for row in rows if all(row.get(name) for name in _COLUMNS) and row["step"].isdecimal()]
