@@ -23,6 +23,7 @@ from densereid.data_catalog.files.atomic import (
     write_bytes,
     write_json,
 )
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.files.sealed_json import sealed
 from densereid.data_catalog.store import hdf5_format, zarr_format
@@ -276,6 +277,9 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
         ) from error
     _check_version(path, attributes)
     check_metadata(path, attributes["format_version"])
+    for key in {"dataset", "collision"} & set(attributes):  # they name other stores, and runs
+        if not is_name(attributes[key]):
+            raise UserError(f"{path} says that its {key} is {attributes[key]!r}", f"expected {EXPECTED}")
     return format, attributes
 
 
