@@ -94,7 +94,7 @@ def write_shard(
     One process writes a shard, whole. Afterwards the shard survives anything; before, it does not count.
     """
     format, attributes = _recognise(path)
-    geometry = Geometry(**attributes["geometry"])
+    geometry = _geometry(path, attributes)
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
     FORMATS[format].write_shard_arrays(path, shard, rows)
@@ -253,6 +253,8 @@ def _marker_path(path: AnyPath, shard: int) -> AnyPath:
 def _geometry(path: AnyPath, attributes: Mapping[str, Any]) -> Geometry:
     try:
         return Geometry(**attributes["geometry"])
+    except UserError as error:
+        raise UserError(f"{path}: {error.problem}", error.remedy) from None
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path} does not say its sizes: {attributes.get('geometry')!r} is no geometry",
