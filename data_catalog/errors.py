@@ -7,6 +7,14 @@ import re
 _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but line breaks and tabs, changes of direction, and what stands for bytes that are no text."""
 
+_URL = re.compile(r"\S+://\S+")
+_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:]*:\S+|[^\s/@:]{16,})@")
+"""Name and password, or a key; a short name alone is none. Keys may hold a slash, so it reaches to the last @."""
+
+_QUERY = re.compile(r"([?&;#][\w.%~-]+=)[^&;#\s'\",)]+")
+_SECRET_QUERY = re.compile(r"(?i)([?&;][\w.%-]*(?:token|secret|passw|sig|key|credential)[\w.%-]*=)[^&;#\s'\",)]+")
+"""Of an address whose beginning stands elsewhere, as libraries quote it."""
+
 _ASKED = re.compile(r"(?:GLOBAL |instance of )(?:<class ')?([\w.]+)")
 """What torch says of a name that a file may not have."""
 
@@ -27,8 +35,15 @@ class UserError(Exception):
         return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
 
 
+def masked(text: str) -> str:
+    """The text with ``***`` for the secrets in its URLs: passwords, keys, and the values after a question mark."""
+    text = _URL.sub(lambda found: _QUERY.sub(r"\1***", _LOGIN.sub("***@", found[0])), text)
+    return _SECRET_QUERY.sub(r"\1***", text)
+
+
 def printable(text: str) -> str:
-    """The text with control characters spelt out: names and contents of files end in messages, on a terminal."""
+    """The text with control characters spelt out, and no secrets: names of files and URLs end on a terminal."""
+    text = masked(text)
     return _NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -3,6 +3,9 @@
 Local workers share the machine: each has a GPU of its own where there are GPUs, else its share of the cores. A worker
 with a GPU has two threads, of which one writes a shard while the other computes the next
 (:mod:`densereid.preprocess.writing.shard_pipeline`); workers that share the cores keep them busy without that.
+
+Whoever reaches a Dask worker can have it run code, and every user of a machine reaches its local ports. So scheduler
+and workers talk by TLS with a certificate of their own, which lives in their memory alone, and serve no HTTP.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-from distributed import Client, LocalCluster, Nanny
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
+from distributed.system import MEMORY_LIMIT
 
 from densereid.data_catalog.errors import UserError
 
@@ -45,6 +50,20 @@ def worker_environments(workers: int, *, gpus: Sequence[str], cores: int) -> lis
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class QuietScheduler(Scheduler):
+    """Has no HTTP server, which would tell every user of the machine what is computed."""
+
+    def start_http_server(self, *_arguments: Any, **_options: Any) -> None:
+        """Nothing."""
+
+
+class QuietWorker(Worker):
+    """Has no HTTP server either."""
+
+    def start_http_server(self, *_arguments: Any, **_options: Any) -> None:
+        """Nothing."""
 
 
 class PinnedNanny(Nanny):
@@ -88,23 +107,43 @@ def shard_executor(
 @contextmanager
 def _cluster(
     environments: Sequence[Mapping[str, str]], scheduler: str | None, threads: int
-) -> Iterator[LocalCluster | str]:
+) -> Iterator[SpecCluster | str]:
     if scheduler is not None:
         yield scheduler
         return
-    with LocalCluster(
-        n_workers=len(environments),
-        threads_per_worker=threads,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-        worker_class=PinnedNanny,
-        environments=environments,
-    ) as cluster:
-        yield cluster
+    reach = {"host": "127.0.0.1", "protocol": "tls://", "security": _own_security(), "dashboard": False}
+    with tempfile.TemporaryDirectory(prefix="densereid-workers-") as private:  # what a worker spills is code, too
+        options = {
+            **reach,
+            "nthreads": threads,
+            "memory_limit": MEMORY_LIMIT // len(environments),
+            "silence_logs": logging.CRITICAL,
+            "environments": environments,
+            "worker_class": QuietWorker,
+            "local_directory": private,
+        }
+        with SpecCluster(
+            workers={number: {"cls": PinnedNanny, "options": options} for number in range(len(environments))},
+            scheduler={"cls": QuietScheduler, "options": {**reach, "port": 0}},
+            security=reach["security"],
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            yield cluster
+
+
+def _own_security() -> Security:
+    """Keys that are made for one run, and are written nowhere."""
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise UserError(
+            "local workers need the package cryptography, by which they talk to this process alone",
+            "install it (pip install cryptography), or leave out WORKERS: this process computes by itself",
+        ) from error
 
 
 @contextmanager
-def _client(cluster: LocalCluster | str) -> Iterator[Client]:
+def _client(cluster: SpecCluster | str) -> Iterator[Client]:
     try:
         client = Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

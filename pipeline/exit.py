@@ -35,7 +35,7 @@ def explained(error: OSError) -> tuple[str, str]:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return problem, (
             "you have no permission to write or read there: change that (`ls -ld` shows who has), or choose another "
-            "folder with STORE_ROOT, RUN_ROOT or DATA_ROOT; what is finished is kept"
+            "folder with STORE_ROOT, RUN_ROOT or DATA_ROOT; what is finished is kept, and the same command continues"
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return problem, "make room on that disk, then run the same command again; what is finished is kept"

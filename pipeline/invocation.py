@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from densereid.data_catalog.errors import masked
+
 TARGETS = {"check": "catalog check", "extract": "catalog extract", "catalog": "catalog list"}
 """The commands whose target for make has another name, by that name."""
 
@@ -68,7 +70,14 @@ def make_variables() -> list[str]:
 
 
 def this_command() -> str:
-    """The command line as the user typed it: make's, where make was asked; with what only stood in the environment."""
+    """The command line as the user typed it: make's, where make was asked; with what only stood in the environment.
+
+    It is shown and recorded: secrets in URLs are masked.
+    """
+    return masked(_this_command())
+
+
+def _this_command() -> str:
     if by_make():
         values = {name: os.environ.get(f"DENSEREID_{name}", "") for name in make_variables()}
         return " ".join((f"make {os.environ['DENSEREID_MAKE_GOALS']}", *_assignments({**values, **_make_own()})))
@@ -118,10 +127,10 @@ def next_command(command: str, /, *, without: Collection[str] = (), **named: obj
         if given is not None and parameter.variable not in left | _ONLY_ONCE:
             texts.setdefault(parameter.variable, given)
     if not by_make():
-        return " ".join((program(), command, *_words(command, texts)))
+        return masked(" ".join((program(), command, *_words(command, texts))))
     target = next((target for target, name in TARGETS.items() if name == command), command)
     joined = {name: " ".join(values) for name, values in texts.items()}
-    return " ".join((f"make {target}", *_assignments({**joined, **_make_own()})))
+    return masked(" ".join((f"make {target}", *_assignments({**joined, **_make_own()}))))
 
 
 def _words(command: str, texts: Mapping[str, tuple[str, ...]]) -> list[str]:

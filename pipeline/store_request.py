@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from densereid.data_catalog.datasets.lookup import FOLDER
+from densereid.data_catalog.datasets.lookup import FOLDER, folder_name
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.store import FORMATS
@@ -56,20 +58,20 @@ class StoreRequest:
     @property
     def dataset_name(self) -> str:
         """What the dataset is called in the store: its own name, or of a folder of crops ``folder-`` and its name."""
-        return f"{FOLDER}-{self.data_root.resolve().name}" if self.dataset == FOLDER else self.dataset
+        return folder_name(self.data_root) if self.dataset == FOLDER else self.dataset
 
     def path(self, dataset: str | None = None) -> AnyPath:
         """Where the store lives, or will: its name says dataset, size and, where it is not the usual, the DSAP images.
 
         For example ``market-256x128.zarr``, ``market-256x128-dsap64-mean.zarr``. ``dataset`` is what a store calls its
-        dataset, the request's own unless given.
+        dataset, the request's own unless given. Raises UserError where that makes no name: it may be a file's word.
         """
         unusual = f"-dsap{self.dsap_size}" if self.dsap_size != defaults().dsap_size else ""
         unusual += f"-{self.collision}" if self.collision != defaults().collision else ""
-        return (
-            self.store_root
-            / f"{dataset or self.dataset_name}-{size_text(self.size)}{unusual}{FORMATS[self.store].SUFFIX}"
-        )
+        name = f"{dataset or self.dataset_name}-{size_text(self.size)}{unusual}"
+        if not is_name(name):
+            raise UserError(f"{name!r} cannot name a store", f"expected {EXPECTED}")
+        return self.store_root / f"{name}{FORMATS[self.store].SUFFIX}"
 
     def usual(self) -> StoreRequest:
         """The same store with the usual DSAP images."""

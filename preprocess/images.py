@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from densereid.data_catalog.datasets.records import ImageRecord
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.image_files import open_image
 
 BEHIND = (255, 255, 255)
 """What lies behind transparent pixels: white, as viewers of images show them."""
@@ -18,16 +18,14 @@ BEHIND = (255, 255, 255)
 KEPT_PIXELS = 2**21
 """A larger image is reduced while it is read: no network takes more, and a batch of photographs fills no memory."""
 
-_MOST_PIXELS = 2**26
-"""More than 67 million pixels is no crop of a person: a mistake, or a file made to fill the memory."""
-
 
 def read_image(path: Path) -> np.ndarray:
     """The file's pixels as uint8 (height, width, 3) RGB, turned upright by its EXIF orientation.
 
     16-bit values are cut to their upper 8 bits, CMYK and palettes are converted by Pillow, transparent pixels lie
     over white, and of several frames or pages the first is taken. Raises UserError naming the file when it is
-    missing, empty, truncated, no image, of more than 67 million pixels, or of 32-bit numbers.
+    a link to nothing, empty, truncated, no image, of more than 67 million pixels, or of 32-bit numbers; and OSError
+    where it is gone, or cannot be read for the moment.
     """
     return _read(path, None)[0]
 
@@ -41,31 +39,13 @@ def read_reduced(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _read(path: Path, most: int | None) -> tuple[np.ndarray, tuple[int, int]]:
-    try:
-        with Image.open(path) as image:
-            return _decode(image, most or image.width * image.height)
-    except FileNotFoundError:
-        raise UserError(f"{path} is a link to nothing" if path.is_symlink() else f"{path} is gone") from None
-    except MemoryError:
-        raise  # the machine's fault, not the file's: the shard is computed again
-    except Exception as error:  # Pillow's readers raise many types for a broken file
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from error
-        raise UserError(f"{path} cannot be read as an image{_file_size(path)}: {error}") from error
-
-
-def _file_size(path: Path) -> str:
-    try:
-        return f" ({path.stat().st_size} bytes)"
-    except OSError:
-        return ""
+    with open_image(path) as image:
+        return _decode(image, most or image.width * image.height)
 
 
 def _decode(image: Image.Image, most: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Upright RGB pixels, at most ``most`` of them, and the upright (height, width) of the file."""
     width, height = image.size
-    if width * height > _MOST_PIXELS:
-        raise ValueError(f"{width}x{height} pixels are no crop of a person; at most {_MOST_PIXELS} are read")
     factor = _factor(image, most)
     image.draft(None, (width // factor, height // factor))  # a JPEG is decoded at a half, a quarter or an eighth
     lying = image.size

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from cluster_estimators import FailsOn, KillsItsWorkerOnce, seat
+from distributed import Client
 from helpers import contents
 
 from densereid.data_catalog.errors import UserError
@@ -52,8 +53,6 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
         for command in commands
     ]
     try:
-        from distributed import Client
-
         with Client(scheduler_file=str(file), timeout=60, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
             address = client.scheduler.address
@@ -225,7 +224,6 @@ def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
         parse_workers(text)
 
 
-@pytest.mark.filterwarnings("ignore:(?s)Port 8787 is already in use")  # by the other workers of this file
 @pytest.mark.usefixtures("_no_threads_asked_for")
 def test_a_worker_process_has_its_threads_and_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before torch is imported there, or it would not look."""

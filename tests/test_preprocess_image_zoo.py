@@ -120,15 +120,16 @@ def test_what_cannot_be_read_is_told_with_its_reason(zoo: Zoo, name: str) -> Non
     assert not store.read("image", row).any()
 
 
-def test_a_file_deleted_between_listing_and_reading_is_told(
+def test_a_file_deleted_between_listing_and_reading_stops_the_run_and_the_next_one_goes_on_without_it(
     crops: Path, tmp_path: Path, make_plan: Callable[..., Plan], fill: Callable[[Plan, str], None]
 ) -> None:
     plan = make_plan(crops, tmp_path / "store", "folder")
     (crops / "0002_c2.png").unlink()
-    fill(plan, "zarr")
-    store = open_store(tmp_path / "store")
-    assert store.read("status").tolist() == [Status.OK, Status.FAILED, Status.OK, Status.OK, Status.OK]
-    assert "0002_c2.png is gone" in (store.path / "failures.csv").read_text(encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"0002_c2\.png"):
+        fill(plan, "zarr")
+    assert open_store(tmp_path / "store", incomplete=True).missing_shards() == [0]
+    fill(make_plan(crops, tmp_path / "store", "folder"), "zarr")
+    assert open_store(tmp_path / "store").read("status").tolist() == [Status.OK] * 4
 
 
 def test_a_folder_in_place_of_a_file_is_told(
@@ -172,27 +173,25 @@ def open_folder(tmp_path: Path) -> Iterator[Path]:
         parent.chmod(mode)
 
 
-def test_files_without_read_permission_are_told_and_the_others_go_on(
+def test_a_file_without_read_permission_stops_the_run_and_is_read_once_it_may_be(
     crops: Path, open_folder: Path, make_plan: Callable[..., Plan], fill: Callable[[Plan, str], None]
 ) -> None:
     fill(make_plan(crops, open_folder / "readable", "folder"), "zarr")  # everything is imported before root steps down
-    (crops / "0002_c2.png").chmod(0)
     (crops / "inner").mkdir()
     (crops / "0004_c2.png").rename(crops / "inner" / "0004_c2.png")
-    plan = make_plan(crops, open_folder / "store", "folder")
-    (crops / "inner").chmod(0)
-    try:
-        with without_privileges():
-            fill(plan, "zarr")
-            with pytest.raises(UserError, match=r"the folder .*inner cannot be listed: Permission denied"):
-                find_dataset("folder", crops)
-    finally:
-        (crops / "inner").chmod(0o755)
-    store = open_store(open_folder / "store")
-    paths = store.read("path")
-    assert paths[store.read("status") == Status.FAILED].tolist() == ["0002_c2.png", "inner/0004_c2.png"]
-    told = (store.path / "failures.csv").read_text(encoding="utf-8")
-    assert told.count("cannot be read: Permission denied") == 2
+    for closed in (crops / "0002_c2.png", crops / "inner"):
+        plan, mode = make_plan(crops, open_folder / "store", "folder"), closed.stat().st_mode
+        closed.chmod(0)
+        try:
+            with without_privileges(), pytest.raises(PermissionError, match=r"0002_c2\.png|0004_c2\.png"):
+                fill(plan, "zarr")
+            if closed.is_dir():
+                with without_privileges(), pytest.raises(UserError, match=r"inner cannot be listed: Permission denied"):
+                    find_dataset("folder", crops)
+        finally:
+            closed.chmod(mode)
+    fill(make_plan(crops, open_folder / "store", "folder"), "zarr")
+    assert open_store(open_folder / "store").read("status").tolist() == [Status.OK] * 5
 
 
 def test_names_that_are_no_text_are_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, LARGEST_ID
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import remove_partial, replacing
+from densereid.data_catalog.files.image_files import open_image
 from densereid.data_catalog.files.matlab import open_matlab, read_matlab
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
@@ -199,10 +200,10 @@ def _name_differences(wanted: Mapping[str, str], root: Path, protocol: Path) -> 
 def _pixel_difference(path: Path, expected: np.ndarray, images: Path) -> list[str]:
     """The sentence about one image whose pixels are not ``expected``'s, with the usual mistake where it is one."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        return [f"{path} cannot be read: {error}"]
+    except UserError as error:
+        return [error.problem]
     if np.array_equal(pixels, expected):
         return []
     mistakes = {

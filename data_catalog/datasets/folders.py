@@ -10,7 +10,8 @@ from pathlib import Path
 
 from densereid.data_catalog.datasets.iuv_files import is_iuv_file
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, UNKNOWN, ImageRecord
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.files.time_limit import MATCHING_SECONDS, time_limit
 from densereid.data_catalog.store.schema import Split
 
 log = logging.getLogger(__name__)
@@ -71,9 +72,20 @@ def _check_text(root: Path, paths: list[str]) -> None:
 
 def _match_all(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
     try:
+        with time_limit(MATCHING_SECONDS):
+            return _match_each(paths, pattern)
+    except TimeoutError:
+        raise UserError(
+            f"PATTERN={pattern!r} was not done with {len(paths)} names after {MATCHING_SECONDS:g} seconds",
+            "it can match a name in too many ways: repeat nothing that repeats, as in (a+)+; [^_]+ is better than .*",
+        ) from None
+
+
+def _match_each(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
+    try:
         expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"PATTERN={pattern!r} is not a regular expression: {error}") from error
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(f"PATTERN={pattern!r} is not a regular expression: {first_line(error)}") from error
     unknown = set(expression.groupindex) - {"person", "camera", "split"}
     if unknown or not expression.groupindex:
         raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, ImageRecord
 from densereid.data_catalog.datasets.specs import DatasetSpec, ListFile
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.time_limit import MATCHING_SECONDS, time_limit
 from densereid.data_catalog.store.schema import Split
 
 
@@ -27,7 +28,15 @@ def read_layout(spec: DatasetSpec, root: Path) -> tuple[ImageRecord, ...]:
         reader = _read_lists
     else:
         reader = _read_halves
-    return tuple(sorted(reader(spec, root), key=ImageRecord.sort_key))
+    try:
+        with time_limit(MATCHING_SECONDS):
+            return tuple(sorted(reader(spec, root), key=ImageRecord.sort_key))
+    except TimeoutError:
+        raise UserError(
+            f"the names of {spec.title}'s images in {root} were not read after {MATCHING_SECONDS:g} seconds: "
+            f"file_name is {spec.file_name.pattern!r}",
+            f"let it match a name in one way alone, in the catalog's entry {spec.name}",
+        ) from None
 
 
 def _check_entries(spec: DatasetSpec, root: Path) -> None:

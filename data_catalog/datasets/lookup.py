@@ -13,6 +13,7 @@ from densereid.data_catalog.datasets.layouts import read_layout
 from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.datasets.specs import DatasetSpec, known_datasets
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.store.schema import Split
 
 FOLDER = "folder"
@@ -57,13 +58,21 @@ def find_dataset(
     if name == FOLDER:
         iuv_root = iuv_root or (data_root / "iuv" if (data_root / "iuv").is_dir() else None)
         records = read_folder(data_root, pattern=pattern, iuv_root=iuv_root)
-        return Dataset(f"{FOLDER}-{data_root.resolve().name}", data_root, records, iuv_root)
+        return Dataset(folder_name(data_root), data_root, records, iuv_root)
     spec = find_spec(name, catalog)
     root = locate(spec, data_root)
     if root is None:
         raise UserError(*_absent(spec, data_root))
     own_iuv = root / spec.iuv if spec.iuv else None
     return Dataset(name, root, read_layout(spec, root), iuv_root or own_iuv, spec)
+
+
+def folder_name(root: Path) -> str:
+    """What a folder of crops is called in a store. Raises UserError where its own name cannot be part of another."""
+    name = f"{FOLDER}-{root.resolve().name}"
+    if not is_name(name):
+        raise UserError(f"DATA_ROOT={root} cannot name a store: {name!r} is no name", f"rename it; expected {EXPECTED}")
+    return name
 
 
 def find_spec(name: str, catalog: Path | None = None) -> DatasetSpec:

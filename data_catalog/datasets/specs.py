@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.store.schema import Split
 
 _OWN = Path(__file__).parent / "catalog.yaml"
@@ -121,6 +122,8 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _parse(path: Path, name: str, entry: Any) -> DatasetSpec:
+    if not is_name(name):
+        raise UserError(f"catalog {path} names a dataset {name!r}", f"expected {EXPECTED}")
     keys = set(entry) if isinstance(entry, dict) else set()
     missing, unknown = _REQUIRED - keys, keys - _REQUIRED - _LAYOUTS - _OPTIONAL
     if missing or unknown or len(keys & _LAYOUTS) != 1:

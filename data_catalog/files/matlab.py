@@ -14,6 +14,7 @@ import numpy as np
 import scipy.io
 
 from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.files.hdf5_storage import check_own, own_dataset
 
 
 def read_matlab(path: Path) -> dict[str, Any]:
@@ -63,9 +64,10 @@ def open_matlab(path: Path) -> Iterator[Callable[..., np.ndarray]]:
 
 def _matlab_value(file: h5py.File, name: str, *cells: tuple[int, int]) -> np.ndarray:
     try:
-        value = file[name]
+        value = own_dataset(file, name)
         for row, column in cells:
             value = file[value[column, row]]
+            check_own(value)
         return np.empty(0) if value.attrs.get("MATLAB_empty", 0) else value[()].T
     except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
         cell = "".join(f"{{{row + 1}, {column + 1}}}" for row, column in cells)

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, masked
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """The package that fsspec wants for each protocol of an object store; none is a requirement of ours."""
@@ -48,7 +48,11 @@ class UrlPath:
     url: str
 
     def __str__(self) -> str:
-        return self.url
+        """The URL as it may be shown and recorded: without the secrets that it holds."""
+        return masked(self.url)
+
+    def __repr__(self) -> str:
+        return f"UrlPath({str(self)!r})"
 
     def __truediv__(self, name: str) -> UrlPath:
         return UrlPath(f"{self.url.rstrip('/')}/{name}")

@@ -18,9 +18,11 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import remove_partial, write_bytes
+from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sources
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
+from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
 MARKER = "index.h5"
@@ -77,6 +79,21 @@ def read_attributes(path: AnyPath) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in index.attrs.items()}
 
 
+def _index_array(index: h5py.File, spec: ArraySpec) -> h5py.Dataset:
+    """An array of the index: of a shard's array, which the shard files next to it hold, one after the other."""
+    if spec.written != "shard":
+        return own_dataset(index, spec.name)
+    link = index.get(spec.name, getlink=True)
+    dataset = index[spec.name] if isinstance(link, h5py.HardLink) else None
+    if dataset is None or not getattr(dataset, "is_virtual", False):
+        raise UserError(f"{index.filename}: {spec.name} is not made of the store's shards", REPLACED)
+    found = sources(dataset)
+    if found != [(_shard_name(shard), spec.name) for shard in range(len(found))]:
+        other = next(pair for shard, pair in enumerate(found) if pair != (_shard_name(shard), spec.name))
+        raise UserError(f"{index.filename}: {spec.name} is made of {' of '.join(other[::-1])}", REPLACED)
+    return dataset
+
+
 def write_shard_arrays(path: AnyPath, shard: int, rows: Mapping[str, np.ndarray]) -> None:
     """Write one shard's file, whole or not at all.
 
@@ -115,7 +132,13 @@ def remove_partial_files(path: Path) -> None:
 
 
 def open_reader(path: AnyPath, geometry: Geometry) -> Hdf5Reader:
-    """A reader of the store's arrays."""
+    """A reader of the store's arrays. Raises UserError where one of them lies in other files than the store's own."""
+    try:
+        with h5py.File(_local(path) / MARKER, "r") as index:
+            for spec in ARRAYS:
+                _index_array(index, spec)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path / MARKER} cannot be read: {first_line(error)}", "restore it from a copy") from error
     return Hdf5Reader(_local(path), geometry)
 
 
@@ -133,13 +156,14 @@ class Hdf5Reader:
 
     def array(self, name: str) -> h5py.Dataset:
         """The index's dataset, which stays open as long as it is referred to."""
-        return h5py.File(self._path / MARKER, "r")[name]
+        return _index_array(h5py.File(self._path / MARKER, "r"), ARRAY_BY_NAME[name])
 
     def read(self, spec: ArraySpec, rows: slice | np.ndarray) -> np.ndarray:
         """Rows of one array, in the order given."""
         if spec.written != "shard":
             with h5py.File(self._path / MARKER, "r") as index:
-                values = index[spec.name].asstr()[...] if spec.dtype == "str" else index[spec.name][...]
+                dataset = own_dataset(index, spec.name)
+                values = dataset.asstr()[...] if spec.dtype == "str" else dataset[...]
             return values[rows]
         wanted = np.arange(self._geometry.num_samples)[rows] if isinstance(rows, slice) else np.asarray(rows)
         result = np.empty((len(wanted), *spec.shape(self._geometry)[1:]), spec.dtype)
@@ -155,7 +179,10 @@ class Hdf5Reader:
                 file.close()
             self._files, self._process = {}, os.getpid()
         if shard not in self._files:
-            self._files[shard] = h5py.File(self._path / _shard_name(shard), "r")
+            file = h5py.File(self._path / _shard_name(shard), "r")
+            for spec in arrays_written("shard"):
+                own_dataset(file, spec.name)
+            self._files[shard] = file
         return self._files[shard]
 
 

@@ -45,6 +45,10 @@ class Status(IntEnum):
     has the reason, and training and evaluation leave the image out."""
 
 
+_MOST = {"num_samples": 2**27, "height": 2**13, "width": 2**13, "dsap_size": 2**12, "shard_rows": 2**20}
+"""The largest of each size: a file may say anything, and arrays are made as large as it says."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The sizes that fix every array's shape: rows, canonical image size, DSAP size, rows per shard."""
@@ -57,6 +61,9 @@ class Geometry:
     """Rows of a shard; 1024 wherever nothing else is asked for."""
 
     def __post_init__(self) -> None:
+        for name, number in asdict(self).items():
+            if type(number) is not int or number > _MOST[name]:
+                raise UserError(f"{name} is {number!r}; a store has a whole number of at most {_MOST[name]} there")
         if min(self.num_samples, self.height, self.width) < 1:
             raise UserError(f"a store needs at least one image of at least 1x1 pixels, got {self}")
         if self.dsap_size < 8 or self.dsap_size % 8:

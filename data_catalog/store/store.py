@@ -23,6 +23,7 @@ from densereid.data_catalog.files.atomic import (
     write_bytes,
     write_json,
 )
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.files.sealed_json import sealed
 from densereid.data_catalog.store import hdf5_format, zarr_format
@@ -93,7 +94,7 @@ def write_shard(
     One process writes a shard, whole. Afterwards the shard survives anything; before, it does not count.
     """
     format, attributes = _recognise(path)
-    geometry = Geometry(**attributes["geometry"])
+    geometry = _geometry(path, attributes)
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
     FORMATS[format].write_shard_arrays(path, shard, rows)
@@ -252,6 +253,8 @@ def _marker_path(path: AnyPath, shard: int) -> AnyPath:
 def _geometry(path: AnyPath, attributes: Mapping[str, Any]) -> Geometry:
     try:
         return Geometry(**attributes["geometry"])
+    except UserError as error:
+        raise UserError(f"{path}: {error.problem}", error.remedy) from None
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path} does not say its sizes: {attributes.get('geometry')!r} is no geometry",
@@ -276,6 +279,9 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
         ) from error
     _check_version(path, attributes)
     check_metadata(path, attributes["format_version"])
+    for key in {"dataset", "collision"} & set(attributes):  # they name other stores, and runs
+        if not is_name(attributes[key]):
+            raise UserError(f"{path} says that its {key} is {attributes[key]!r}", f"expected {EXPECTED}")
     return format, attributes
 
 

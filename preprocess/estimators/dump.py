@@ -48,6 +48,7 @@ class DumpEstimator:
         iuv = np.zeros((len(crops), *size, 3), np.uint8)
         score, box = np.zeros(len(crops), np.float32), np.zeros((len(crops), 4), np.float32)
         failures: dict[int, str] = {}
+        _index(self.path, self.sha256)  # a dump that cannot be read for the moment is not the fault of an image
         for index, crop in enumerate(crops):
             box[index] = (0, 0, *crop.size[::-1])
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.image_files import decoding
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.densepose.decode import to_byte
 from densereid.preprocess.densepose.restricted_reader import PickledArray, read_restricted
@@ -132,10 +131,10 @@ def _of_png(text: Any) -> np.ndarray:
     if not isinstance(text, str):
         raise ValueError("it is no result of a chart model")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
+        with decoding(base64.b64decode(text), ["PNG"]) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"its PNG cannot be read: {first_line(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"its PNG cannot be read: {error}") from error
 
 
 def _checked(iuv: np.ndarray) -> np.ndarray:

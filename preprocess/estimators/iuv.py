@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from densereid.data_catalog.datasets.iuv_files import iuv_path
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.image_files import open_image
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.blending import is_blended
@@ -68,6 +68,7 @@ class IuvEstimator:
     def _read(self, crop: Crop) -> tuple[np.ndarray, tuple[int, int, int, int]]:
         path = iuv_path(self.root, crop.record.path)
         if path is None:
+            self.root.stat()  # without the folder, every image would be a failed one
             raise UserError(f"no IUV map for {crop.record.path} under {self.root}")
         stored = _read_png(path)
         iuv = stored[..., ::-1] if self.order == "vui" else stored
@@ -95,12 +96,9 @@ class IuvEstimator:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            kind, mode, pixels = image.format, image.mode, np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if kind == "JPEG":
+    with open_image(path, ("PNG", "JPEG")) as image:
+        kind, mode, pixels = image.format, image.mode, np.asarray(image)
+    if kind != "PNG":
         raise UserError(f"{path} is a JPEG, whatever its name: that changes part numbers; an IUV map is a PNG")
     if mode == "RGBA" and (pixels[..., 3] == pixels[0, 0, 3]).all():
         return pixels[..., :3]

@@ -48,17 +48,24 @@ class EstimatedBatch:
     """Paths of the images that are used whole because a detector found no person in them, by position."""
 
 
-def read_record(root: Path, record: ImageRecord, size: tuple[int, int], inputs: EstimatorInputs) -> DecodedImage:
+def read_record(
+    root: Path, record: ImageRecord, size: tuple[int, int], inputs: EstimatorInputs, *, is_absent: bool = False
+) -> DecodedImage:
     """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read.
 
     ``inputs`` is what else its dense pose is read from. The digest comes before the pixels: a file that changes in
-    between is taken as changed the next time.
+    between is taken as changed the next time. Raises OSError where the file is gone, unless it never was there
+    (``is_absent``), or where it cannot be read for the moment: that is no fault of the image.
     """
     digest = digest_of(root / record.path, inputs)
     try:
         pixels, file_size = read_reduced(root / record.path)
     except UserError as error:
         return DecodedImage(record, digest, reason=error.problem)
+    except FileNotFoundError:
+        if not is_absent:
+            raise
+        return DecodedImage(record, digest, reason=f"{root / record.path} is not there")
     return DecodedImage(record, digest, Crop(record, pixels, file_size), resize_image(pixels, size))
 
 

@@ -176,7 +176,10 @@ def _readable(plan: Plan, paths: Collection[str]) -> frozenset[str]:
     readable: set[str] = set()
     for start in range(0, len(records), plan.config.batch_size):
         batch = records[start : start + plan.config.batch_size]
-        images = [read_record(root, record, size, estimator.inputs(record.path)) for record in batch]
+        images = [
+            read_record(root, record, size, estimator.inputs(record.path), is_absent=record.path in plan.absent)
+            for record in batch
+        ]
         failures = estimate(estimator, size, images).failures
         readable |= {record.path for index, record in enumerate(batch) if index not in failures}
     return frozenset(readable)

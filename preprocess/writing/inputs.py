@@ -8,6 +8,7 @@ from.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -15,14 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.image_files import is_of_the_file, read_content
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.sealed_json import is_sealed, sealed
 from densereid.data_catalog.store.store import INPUTS
 from densereid.preprocess.estimators.base import EstimatorInputs
 
 ABSENT = "-"
-"""Digest or stamp of a file that is not there or cannot be read."""
+"""Digest or stamp of a file that is not there, or that is none: a link to nothing, a folder."""
 
 UNKNOWN = ""
 """Digest of a row whose files nobody recorded: stores that were made before they were."""
@@ -32,7 +35,10 @@ _Item = TypeVar("_Item")
 
 
 def digest_of(image: Path, inputs: EstimatorInputs) -> str:
-    """What the files hold: 32 hexadecimal digits (BLAKE2b) of the image, and of what else there is."""
+    """What the files hold: 32 hexadecimal digits (BLAKE2b) of the image, and of what else there is.
+
+    Raises OSError where a file that is there cannot be read for the moment.
+    """
     return _joined(_digest, image, inputs)
 
 
@@ -53,16 +59,18 @@ def _joined(identify: Callable[[Path], str], image: Path, inputs: EstimatorInput
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+        return hashlib.blake2b(read_content(file), digest_size=16).hexdigest()
+    except (UserError, FileNotFoundError):
         return ABSENT
 
 
 def _stamp(file: Path) -> str:
     try:
         status = file.stat()
-    except OSError:
-        return ABSENT
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) or is_of_the_file(error):
+            return ABSENT
+        raise
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 

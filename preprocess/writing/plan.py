@@ -20,7 +20,7 @@ from densereid.data_catalog.store.store import Store, create_store, exists, open
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
-from densereid.preprocess.writing.inputs import in_threads, stamp_of, write_inputs
+from densereid.preprocess.writing.inputs import ABSENT, image_of, in_threads, stamp_of, write_inputs
 
 DERIVED_FROM = "derived_from"
 """Attribute of a store that was made from another one, and which; it is not compared, because the rows are equal."""
@@ -145,6 +145,21 @@ class Plan:
         root, inputs = self.dataset.root, self.estimator.inputs
         return in_threads(lambda record: stamp_of(root / record.path, inputs(record.path)), self.dataset.records)
 
+    @cached_property
+    def absent(self) -> frozenset[str]:
+        """Paths of the images that only a list names: an incomplete copy of a dataset does not have them.
+
+        Every other image was seen in its folder. Raises FileNotFoundError where the folder of the images is gone.
+        """
+        spec, root = self.dataset.spec, self.dataset.root
+        if spec is None or not spec.split_lists:
+            return frozenset()
+        pairs = zip(self.dataset.records, self.stamps, strict=True)
+        absent = frozenset(record.path for record, stamp in pairs if image_of(stamp) == ABSENT)
+        for folder in {Path(path).parts[0] for path in absent}:
+            (root / folder).stat()
+        return absent
+
     def record_inputs(self) -> None:
         """Write the dataset's folders, and the stamp of every image."""
         root, iuv_root = self.dataset.root.resolve(), self.dataset.iuv_root
@@ -162,6 +177,7 @@ class Plan:
             geometry,
             self.estimator,
             self.config,
+            self.absent,
         )
 
 
@@ -176,6 +192,8 @@ class PreprocessTask:
     geometry: Geometry
     estimator: Estimator
     config: PreprocessConfig
+    absent: frozenset[str] = frozenset()
+    """Paths that need not be there; any other that is not stops the run."""
 
     def read(self, rows: slice, readers: Executor) -> list[Future[DecodedImage]]:
         """Begin to read the images of ``rows`` (of this shard), each a job of ``readers``."""
@@ -183,7 +201,8 @@ class PreprocessTask:
 
     def read_one(self, record: ImageRecord, readers: Executor) -> Future[DecodedImage]:
         """Begin to read one image as a job of ``readers``."""
-        return readers.submit(read_record, self.root, record, self.config.size, self.estimator.inputs(record.path))
+        inputs, is_absent = self.estimator.inputs(record.path), record.path in self.absent
+        return readers.submit(read_record, self.root, record, self.config.size, inputs, is_absent=is_absent)
 
     def estimate(self, reading: Sequence[Future[DecodedImage]]) -> EstimatedBatch:
         """The images that :meth:`read` began to read, with their dense pose."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.train.config.experiment import experiments, with_bases
 from densereid.train.config.magnifiernet import MagnifierConfig, StagesConfig
 from densereid.train.config.sections import (
@@ -69,6 +70,11 @@ class TrainConfig:
     def has_facilitator(self) -> bool:
         """Whether the network is a MagnifierNet with an attribute facilitator."""
         return self.model.family == "magnifiernet" and self.magnifier.has_facilitator
+
+    @model_validator(mode="after")
+    def _check_name(self) -> TrainConfig:
+        require(is_name(self.name), "name", self.name, EXPECTED)
+        return self
 
     @model_validator(mode="after")
     def _check_family(self) -> TrainConfig:
