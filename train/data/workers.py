@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +72,14 @@ def shared_memory_free() -> int | None:
         return None
 
 
-def lost_worker(error: RuntimeError) -> UserError | None:
-    """The UserError for a worker that was killed, found no memory or gave nothing; None for any other error."""
-    if not _LOST.search(str(error)):
+def lost_worker(error: Exception) -> UserError | None:
+    """The UserError for a worker that was killed, found no memory or gave nothing; None for any other error.
+
+    A worker that dies after it has announced a batch, and before that is fetched, closes a connection.
+    """
+    is_connection = isinstance(error, (ConnectionError, EOFError))
+    is_socket_gone = isinstance(error, FileNotFoundError) and error.filename is None
+    if not (is_connection or is_socket_gone or _LOST.search(str(error))):
         return None
     free = shared_memory_free()
     found = "" if free is None else f"; {filesize.decimal(free)} are free in {SHARED_MEMORY}"
@@ -81,3 +88,12 @@ def lost_worker(error: RuntimeError) -> UserError | None:
         "Something killed it, memory ran out, or the store gives nothing. Use fewer WORKERS, or WORKERS=0 with "
         "FEED=memory; in a container give more --shm-size. Finished epochs are kept: the same command continues.",
     )
+
+
+def hear_no_more_of_workers() -> None:
+    """Let torch tell of a killed worker no second time: it does so by a signal, in whatever is under way by then.
+
+    For the rest of the process; a DataLoader that is made later notices a lost worker by :data:`PATIENCE`.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -22,7 +22,7 @@ from densereid.train.data.dataset import StoreReader, log_repeated_identities
 from densereid.train.data.loading import Feeder, choose_feed, decoded_bytes, make_feeder
 from densereid.train.data.randomness import Purpose, generator
 from densereid.train.data.sampler import PKSampler
-from densereid.train.data.workers import choose_workers, lost_worker
+from densereid.train.data.workers import choose_workers, hear_no_more_of_workers, lost_worker
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
 from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
@@ -84,11 +84,31 @@ def fit(
         run = prepare_run(
             config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen, on_event=_nothing
         )
-        with console_progress() if on_event is None and run.fabric.is_global_zero else nullcontext(_nothing) as report:
-            run.on_event = on_event or report
-            _train(run, feed, workers)
+        _train_and_report(run, feed, workers, on_event)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     return _result(run, perf_counter() - started)
+
+
+def _train_and_report(run: Run, feed: str, workers: int, on_event: OnEvent | None) -> None:
+    speaks = on_event is None and run.fabric.is_global_zero
+    with _in_words(run), console_progress() if speaks else nullcontext(_nothing) as report:
+        run.on_event = on_event or report
+        _train(run, feed, workers)
+
+
+@contextmanager
+def _in_words(run: Run) -> Iterator[None]:
+    """Say what became of memory or workers where torch's error says little.
+
+    Around all that a training leaves: of a worker that was killed torch tells by a signal, in whatever is under way.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        if explained := out_of_memory(run, error) if is_out_of_memory(error) else lost_worker(error):
+            hear_no_more_of_workers()
+            raise explained from error
+        raise
 
 
 def _nothing(_event: Event) -> None:
@@ -131,10 +151,6 @@ def _train(run: Run, feed: str, workers: int) -> None:
             sampler.set_epoch(run.epoch)
             _train_epoch(run, feeder, tracker)
             save_run(run, LAST)
-    except RuntimeError as error:
-        if explained := out_of_memory(run, error) if is_out_of_memory(error) else lost_worker(error):
-            raise explained from error
-        raise
     finally:
         if tracker is not None:
             tracker.close()

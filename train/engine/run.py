@@ -225,7 +225,7 @@ def stop_not_finite(run: Run, problem: str) -> NoReturn:
     )
 
 
-def out_of_memory(run: Run, error: RuntimeError) -> UserError:
+def out_of_memory(run: Run, error: Exception) -> UserError:
     """The UserError for a device that ran out of memory."""
     sampling, config = run.config.sampling, run.config
     return UserError(
