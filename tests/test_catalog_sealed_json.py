@@ -13,6 +13,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.sealed_json import is_sealed, load_yaml, parsed_json, sealed
 from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.shard_markers import read_marker
+from densereid.data_catalog.store.store import open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.preprocess.densepose.download import _record
@@ -90,3 +91,10 @@ def test_json_that_nests_without_end_is_no_json(tmp_path: Path) -> None:
     assert read_inputs(write(tmp_path / "inputs.json").parent)["stamps"] == []
     write(tmp_path / "a.json")
     assert _record(tmp_path / "a", "url") == {}
+
+
+def test_a_store_whose_metadata_nest_without_end_is_named(tmp_path: Path) -> None:
+    write = file_with('{"a":' * 10**5 + "1" + "}" * 10**5)
+    write(tmp_path / "a.zarr" / "zarr.json")
+    with pytest.raises(UserError, match=r"a\.zarr/zarr\.json cannot be read: "):
+        open_store(tmp_path / "a.zarr")
