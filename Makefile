@@ -3,7 +3,7 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema train evaluate describe export ablation activations test docs lint format clean-env
+        convert schema train evaluate describe export ablation activations test docs lint audit format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -100,6 +100,9 @@ lint: $(VENV) ## Formatting, lint, types and the import contract
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@PYTHONPATH=. $(VENV)/bin/lint-imports
+
+audit: $(VENV) ## Dependencies: declared, in their bounds, licences, known vulnerabilities where a network is at hand
+	@$(VENV)/bin/python .ci/audit.py
 
 format: $(VENV) ## Format the code
 	@$(VENV)/bin/ruff format .

@@ -22,6 +22,7 @@ from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import remove_partial, write_bytes
 from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sources
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -76,7 +77,7 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
 def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The index's attributes."""
     with h5py.File(_local(path) / MARKER, "r") as index:
-        return {key: json.loads(value) for key, value in index.attrs.items()}
+        return {key: parsed_json(value) for key, value in index.attrs.items()}
 
 
 def _index_array(index: h5py.File, spec: ArraySpec) -> h5py.Dataset:

@@ -6,7 +6,6 @@ markers. Stores of version 1 have no manifest.
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath
-from densereid.data_catalog.files.sealed_json import is_sealed, sealed
+from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 
 MANIFEST = "manifest.json"
 
@@ -63,7 +62,7 @@ def _read(file: AnyPath) -> Any:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parsed_json(file.read_text(encoding="utf-8"))
     except ValueError:
         return {}
 

@@ -273,7 +273,7 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
     _check_url(path, format)
     try:
         attributes = FORMATS[format].read_attributes(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise UserError(
             f"{path / FORMATS[format].MARKER} cannot be read: {error}", "delete the store and create it again"
         ) from error

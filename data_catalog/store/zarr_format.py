@@ -12,7 +12,6 @@ used it. Such a process (a worker of torch's DataLoader, which forks unless told
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
@@ -30,6 +29,7 @@ from zarr.storage import FsspecStore
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 from densereid.data_catalog.store.zarr_shards import PlainShards
 
@@ -247,7 +247,7 @@ def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
 
 def _says_checksums(array_path: AnyPath) -> bool:
     """As :func:`has_checksums`, of an array that zarr-python has not opened: that takes longer than reading rows."""
-    codecs = json.loads((array_path / "zarr.json").read_text(encoding="utf-8"))["codecs"]
+    codecs = parsed_json((array_path / "zarr.json").read_text(encoding="utf-8"))["codecs"]
     sharding = [codec["configuration"]["codecs"] for codec in codecs if codec["name"] == "sharding_indexed"]
     return any(codec["name"] == "crc32c" for codec in (sharding[0] if sharding else codecs))
 

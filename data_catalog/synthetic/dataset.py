@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.synthetic.attributes import write_attributes
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -184,7 +185,7 @@ def _is_complete(root: Path, config: SyntheticConfig) -> bool:
 
 def _check_same_plan(path: Path, config: SyntheticConfig) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError:
         found = None
     if not isinstance(found, dict):

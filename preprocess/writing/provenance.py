@@ -5,7 +5,6 @@ It stands beside the arrays and their attributes, which are equal for two runs t
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 from dataclasses import asdict
@@ -19,7 +18,7 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.files.sealed_json import is_sealed, sealed
+from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 from densereid.data_catalog.store.store import PROVENANCE
 from densereid.preprocess.writing.plan import StorePlan
 
@@ -51,7 +50,7 @@ def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed_json(file.read_text(encoding="utf-8"))
     except ValueError:  # no JSON, or no UTF-8
         content = None
     if isinstance(content, list):

@@ -12,6 +12,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line, why_not_loaded
+from densereid.data_catalog.files.pickle_limits import check_torch_file
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
 from densereid.train.networks.finite import not_finite
 
@@ -104,6 +105,8 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist", "Set model.pretrained to auto, never or a file.")
     try:
+        with path.open("rb") as file:
+            check_torch_file(file)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged or unsafe file
         raise UserError(
