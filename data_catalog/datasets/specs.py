@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.names import EXPECTED, is_name
+from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.store.schema import Split
 
 _OWN = Path(__file__).parent / "catalog.yaml"
@@ -111,10 +112,10 @@ def known_datasets(own: Path | None = None) -> dict[str, DatasetSpec]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(path, "catalog"))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that is none
         raise UserError(
-            f"catalog {path} cannot be read: {error}", f"{_OWN.name} of the project shows the form"
+            f"catalog {path} cannot be read: {first_line(error)}", f"{_OWN.name} of the project shows the form"
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"catalog {path} holds no datasets", f"{_OWN.name} of the project shows the form")

@@ -15,6 +15,7 @@ import scipy.io
 
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.hdf5_storage import check_own, own_dataset
+from densereid.data_catalog.files.refusals import unreadable
 
 
 def read_matlab(path: Path) -> dict[str, Any]:
@@ -28,9 +29,8 @@ def read_matlab(path: Path) -> dict[str, Any]:
     try:
         variables = scipy.io.loadmat(path, simplify_cells=True, appendmat=False)
     except Exception as error:  # scipy raises many types for a cut or foreign file
-        raise UserError(
-            f"{path} cannot be read as a MATLAB 5 file: {first_line(error)}", "get the file again"
-        ) from error
+        problem = f"{path} cannot be read as a MATLAB 5 file: {first_line(error)}"
+        raise unreadable(path, error) or UserError(problem, "get the file again") from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 
@@ -54,10 +54,13 @@ def open_matlab(path: Path) -> Iterator[Callable[..., np.ndarray]]:
     ``read("labeled", (0, 0), (5, 3))`` is MATLAB's ``labeled{1, 1}{6, 4}``; arrays come with MATLAB's dimensions, which
     HDF5 holds in reverse; an empty one has size 0. Raises UserError where the file cannot be read or does not hold it.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not there, or no file")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path} cannot be read as a MATLAB 7.3 file: {error}", "get the file again") from error
+        problem = f"{path} cannot be read as a MATLAB 7.3 file: {error}"
+        raise unreadable(path, error) or UserError(problem, "get the file again") from error
     with file:
         yield partial(_matlab_value, file)
 
@@ -71,4 +74,5 @@ def _matlab_value(file: h5py.File, name: str, *cells: tuple[int, int]) -> np.nda
         return np.empty(0) if value.attrs.get("MATLAB_empty", 0) else value[()].T
     except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
         cell = "".join(f"{{{row + 1}, {column + 1}}}" for row, column in cells)
-        raise UserError(f"{file.filename}: {name}{cell} cannot be read: {error}") from error
+        problem = f"{file.filename}: {name}{cell} cannot be read: {error}"
+        raise unreadable(file.filename, error) or UserError(problem) from error

@@ -30,6 +30,7 @@ from zarr.storage import FsspecStore
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
+from densereid.data_catalog.files.refusals import parse_json, read_whole
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 from densereid.data_catalog.store.zarr_shards import PlainShards
 
@@ -79,6 +80,10 @@ def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]
 
 def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The group's attributes."""
+    if isinstance(path, Path):  # zarr waits for ever for JSON that is nested too deeply
+        group = parse_json(read_whole(path / MARKER) or b"")
+        if not isinstance(group, dict) or group.get("node_type") != "group":
+            raise ValueError("it is no group of zarr")
     with url_errors_as_user_errors(path):
         return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError, asked_for, first_line, why_not_loaded
+from densereid.data_catalog.files.refusals import unreadable
 
 Names = Mapping[tuple[str, str], Any]
 """What stands for a name (module, name) that a file asks for."""
@@ -70,10 +71,12 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
             else "use a file from a source you trust, or one written by torch.save(model.state_dict(), FILE)",
         ) from None
     except Exception as error:  # a broken file can raise anything
+        if not_now := unreadable(path, error):
+            raise not_now from error
         size = file.seek(0, io.SEEK_END)
         raise UnreadableFile(
             f"{path} ({size} bytes) cannot be read as {what}: {_reason(error)}",
-            "if it was cut off or is not what it should be, delete it and get it again",
+            "if it was cut off or is not what it should be, get it again",
         ) from error
 
 

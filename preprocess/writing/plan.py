@@ -233,7 +233,7 @@ def check_same(plan: StorePlan, store: Store) -> None:
     if not same_rows(plan, store):
         raise UserError(
             f"{plan.path} was created from other images than there are now",
-            "delete it to create it again, or choose another folder with STORE_ROOT",
+            "choose another folder with STORE_ROOT, or move it away to create it again",
         )
 
 
@@ -243,7 +243,7 @@ def check_settings(plan: StorePlan, store: Store) -> None:
     if different:
         raise UserError(
             f"{plan.path} was created with different settings: {'; '.join(different)}",
-            "delete it to create it again, or choose another folder with STORE_ROOT",
+            "choose another folder with STORE_ROOT, or move it away to create it again",
         )
 
 
