@@ -19,6 +19,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.refusals import parse_json, read_text, read_whole, refusal
 from densereid.data_catalog.store.schema import Geometry
 from densereid.data_catalog.store.store import FORMATS, open_store
+from densereid.pipeline.commands.convert import convert_by_suffix
 from densereid.pipeline.commands.status import find_stores, verify_store
 from densereid.preprocess.writing.fill import write_failures
 from densereid.preprocess.writing.inputs import read_inputs
@@ -219,3 +220,19 @@ def test_verify_says_what_makes_only_the_damaged_again(store: Path) -> None:
     (store / "failures.csv").unlink()
     content = json.loads((store / "shards" / "00000.json").read_text())
     assert content["shard"] == 0
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_store_may_lie_in_a_folder_whose_name_is_no_text(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "\udcff" / "store"
+    values = write_random_store(path, format, SMALL)
+    opened = open_store(path)
+    for name in ("image", "dsap", "person_id", "path", "score"):
+        np.testing.assert_array_equal(opened.read(name), values[name])
+
+
+def test_a_copy_needs_a_name_that_leaves_room_for_what_is_added(tmp_path: Path) -> None:
+    write_random_store(tmp_path / "store.zarr", "zarr", SMALL)
+    with pytest.raises(UserError, match="cannot name a store\nexpected a name of at most 200 bytes"):
+        convert_by_suffix(open_store(tmp_path / "store.zarr"), tmp_path / f"{'n' * 245}.hdf5")
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]

@@ -203,9 +203,9 @@ class ZarrReader:
         return strings
 
     def _open(self, spec: ArraySpec) -> Any:
-        if not _tensorstore_works():
-            return self._open_without_tensorstore(spec)
         array_path = self._path / spec.name
+        if not _tensorstore_works() or not _is_text(array_path):
+            return self._open_without_tensorstore(spec)
         where = (
             {"driver": "file", "path": str(array_path.absolute())}
             if isinstance(array_path, Path)
@@ -227,6 +227,11 @@ class ZarrReader:
             return PlainShards(folder, array, has_checksums=has_checksums(array))
         log.info("%s: a process made by a fork; zarr-python reads, slowly where rows are scattered", folder)
         return array
+
+
+def _is_text(path: AnyPath) -> bool:
+    """Whether a path is UTF-8, as tensorstore needs it; a folder's name can be any bytes."""
+    return isinstance(path, UrlPath) or str(path).encode("utf-8", "replace") == bytes(path)
 
 
 def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
