@@ -223,8 +223,13 @@ def prepare(plan: StorePlan, *, format: str) -> list[int]:
     store = open_store(plan.path, incomplete=True)
     plan.check(store)
     remove_leftovers(plan.path)
-    plan.record_inputs()
-    return store.missing_shards()
+    missing = store.missing_shards()
+    try:
+        plan.record_inputs()
+    except OSError:
+        if missing:  # a finished store may lie where nothing can be written: what is recorded only spares reading
+            raise
+    return missing
 
 
 def check_same(plan: StorePlan, store: Store) -> None:
