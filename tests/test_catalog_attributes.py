@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from densereid.data_catalog.files.matlab.variables import write_matlab
 
 from densereid.data_catalog.datasets.attributes import (
     AttributeTable,
@@ -17,7 +18,6 @@ from densereid.data_catalog.datasets.attributes import (
     read_person_attributes,
 )
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import write_matlab
 from densereid.data_catalog.synthetic.body import Bag, Hair
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.sample import identity_appearance

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from densereid.data_catalog.files.matlab.variables import _decoded, open_matlab, read_matlab
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files import matlab_process
-from densereid.data_catalog.files.matlab import _decoded, open_matlab, read_matlab
-from densereid.data_catalog.files.matlab_process import encoded
+from densereid.data_catalog.files.matlab import reading_process
+from densereid.data_catalog.files.matlab.reading_process import encoded
 
 
 def test_structs_come_as_dictionaries_and_vectors_flat(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_whatever_becomes_of_the_process_is_said(
 ) -> None:
     (tmp_path / "process.py").write_text(script)
     (tmp_path / "a.mat").touch()
-    monkeypatch.setattr(matlab_process, "__file__", str(tmp_path / "process.py"))
-    monkeypatch.setattr(matlab_process, "SECONDS", 0.5 if "sleep" in script else 60)
+    monkeypatch.setattr(reading_process, "__file__", str(tmp_path / "process.py"))
+    monkeypatch.setattr(reading_process, "SECONDS", 0.5 if "sleep" in script else 60)
     with pytest.raises(UserError, match=rf"a\.mat cannot be read as a MATLAB 5 file: {words}"):
         read_matlab(tmp_path / "a.mat")
 
@@ -106,10 +106,10 @@ def test_whatever_becomes_of_the_process_is_said(
 def test_memory_and_answer_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"a": np.zeros(1000, np.uint8)}, do_compression=True)
-    monkeypatch.setattr(matlab_process, "_LONGEST_ANSWER", 100)
-    assert json.loads(matlab_process._answer(buffer.getvalue())) == {"error": "it holds more than a dataset has"}
+    monkeypatch.setattr(reading_process, "_LONGEST_ANSWER", 100)
+    assert json.loads(reading_process._answer(buffer.getvalue())) == {"error": "it holds more than a dataset has"}
     monkeypatch.setattr(scipy.io, "loadmat", lambda *_, **__: np.zeros(2**50))
-    assert "memory" in json.loads(matlab_process._answer(b""))["error"]
+    assert "memory" in json.loads(reading_process._answer(b""))["error"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_catalog_whose_numbers_or_kinds_are_wrong_is_explained(
         ("0001_c1.png ²\n".encode(), "line 1: '0001_c1.png ²' is not"),
         (b"0001_c1.png " + b"9" * 5000, "line 1: "),
         (b"0001_c1.png -3\n", "line 1: "),
-        (b"\xff\xfe", "is no list of images"),
+        (b"\xff\xfe", "is no UTF-8 text"),
     ],
 )
 def test_a_list_whose_labels_are_wrong_is_explained(tmp_path: Path, line: bytes, words: str) -> None:

@@ -41,7 +41,6 @@ HOSTILE = {
     "Exceeds the limit": "a: " + "9" * 5000,
     "month must be in": "a: 2001-99-99",
     "could not find expected": "a: b\nc",
-    "codec can't decode": b"\xff\xfe\xff",
 }
 
 
@@ -55,11 +54,12 @@ def test_a_hostile_yaml_file_is_named(tmp_path: Path, words: str, content: str |
         known_datasets(path)
 
 
-def test_aliases_in_reason_are_read(tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: [*a, *a]}\n")
-    assert load_yaml(tmp_path / "own.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": [{"x": 1}, {"x": 1}]}}
-    (tmp_path / "own.yaml").write_text("")
-    assert load_yaml(tmp_path / "own.yaml") is None
+def test_aliases_in_reason_are_read() -> None:
+    assert load_yaml("a: &a {x: 1}\nb: {<<: *a, y: [*a, *a]}\n") == {
+        "a": {"x": 1},
+        "b": {"x": 1, "y": [{"x": 1}, {"x": 1}]},
+    }
+    assert load_yaml("") is None
 
 
 def file_with(content: str) -> Callable[[Path], Path]:
@@ -96,5 +96,5 @@ def test_json_that_nests_without_end_is_no_json(tmp_path: Path) -> None:
 def test_a_store_whose_metadata_nest_without_end_is_named(tmp_path: Path) -> None:
     write = file_with('{"a":' * 10**5 + "1" + "}" * 10**5)
     write(tmp_path / "a.zarr" / "zarr.json")
-    with pytest.raises(UserError, match=r"a\.zarr/zarr\.json cannot be read: "):
+    with pytest.raises(UserError, match=r"a\.zarr/zarr\.json is not a store of DenseReID"):
         open_store(tmp_path / "a.zarr")

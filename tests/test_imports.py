@@ -21,7 +21,7 @@ ONE_PACKAGE_EACH = {
     "numcodecs": "data_catalog/store",
     "h5py": "data_catalog",
     "fsspec": "data_catalog/files",
-    "scipy": "data_catalog/files",
+    "scipy": "data_catalog/files/matlab",
     "numba": "preprocess/semantics",
     "requests": "preprocess/densepose",
     "dask": "pipeline/commands",

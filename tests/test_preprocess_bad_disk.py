@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,3 +103,21 @@ def test_a_write_that_fails_ends_in_a_message_and_not_in_a_store(
     failed(ended, "File too large", "0 of ", "run the same command again; it continues")
     store = open_store(next((tmp_path / "stores").glob("[!.]*")), incomplete=True)
     assert store.missing_shards() == list(range(store.geometry.num_shards))
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_finished_store_needs_no_writing_where_its_images_were_moved(
+    synthetic_root: Path, stores: dict[str, Path], tmp_path: Path, make_plan: Callable[..., Plan], format: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    moved = Path(shutil.copytree(synthetic_root, tmp_path / "data"))
+    plan = make_plan(moved, Path(shutil.copytree(stores[format], tmp_path / "store")))
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("densereid.preprocess.writing.inputs.write_json", read_only)
+    assert prepare(plan, format=format) == []
+    next((plan.path / "shards").glob("*.json")).unlink()
+    with pytest.raises(OSError, match="Read-only"):
+        prepare(plan, format=format)

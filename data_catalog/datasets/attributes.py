@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from densereid.data_catalog.files.matlab.variables import read_matlab
 
 from densereid.data_catalog.datasets.records import LARGEST_ID
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import read_matlab
 
 GENERAL, HEAD, UPPER, LOWER = GROUPS = ("general", "head", "upper", "lower")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.names import EXPECTED, is_name
+from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.files.sealed_json import load_yaml
 from densereid.data_catalog.store.schema import Split
 
@@ -110,8 +111,8 @@ def known_datasets(own: Path | None = None) -> dict[str, DatasetSpec]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = load_yaml(path)
-    except (OSError, ValueError) as error:
+        content = load_yaml(read_text(path, "catalog"))
+    except ValueError as error:
         raise UserError(
             f"catalog {path} cannot be read: {error}", f"{_OWN.name} of the project shows the form"
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +19,7 @@ _MOST_VALUES = 100_000
 def parsed_json(content: str | bytes) -> Any:
     """What JSON says. Raises ValueError where it is none, also for what nests deeper than Python calls."""
     try:
-        return json.loads(content)
+        return json.loads(content if isinstance(content, str) else content.decode("utf-8"))
     except RecursionError:
         raise ValueError("it nests too deeply") from None
 
@@ -43,14 +42,14 @@ def _checksum(content: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(others, sort_keys=True, separators=(",", ":")).encode())
 
 
-def load_yaml(path: Path) -> Any:
-    """The content of a YAML file, of plain types; a few lines of it can stand for a billion values.
+def load_yaml(text: str) -> Any:
+    """What a YAML text says, of plain types; a few lines of it can stand for a billion values.
 
-    Raises OSError, and ValueError in words where it is no YAML, or stands for too much.
+    Raises ValueError in words where it is no YAML, or stands for too much.
     """
     loader = None
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import (
@@ -52,7 +53,7 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
     target = open_store(path, incomplete=True)
     if target.format != format or any(target.attributes.get(key) != value for key, value in own.items()):
         raise UserError(
-            f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
+            f"{path} exists and is not a copy of {source.path}", "choose another target, or move that one away"
         )
     remove_leftovers(path)
     copy_notes(source.path, path)
@@ -62,5 +63,6 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
 def copy_notes(source: AnyPath, path: AnyPath) -> None:
     """Copy what stands beside the arrays and tells where they came from, as far as it is there."""
     for name in (PROVENANCE, INPUTS):
-        if (source / name).is_file():
-            write_bytes(path / name, (source / name).read_text(encoding="utf-8").encode())
+        content = read_whole(source / name)
+        if content is not None:
+            write_bytes(path / name, content)

@@ -22,6 +22,7 @@ from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import remove_partial, write_bytes
 from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sources
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import unreadable
 from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
 
@@ -139,7 +140,8 @@ def open_reader(path: AnyPath, geometry: Geometry) -> Hdf5Reader:
             for spec in ARRAYS:
                 _index_array(index, spec)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path / MARKER} cannot be read: {first_line(error)}", "restore it from a copy") from error
+        problem = f"{path / MARKER} is damaged: {first_line(error)}"
+        raise unreadable(path / MARKER, error) or UserError(problem, "restore it from a copy") from error
     return Hdf5Reader(_local(path), geometry)
 
 

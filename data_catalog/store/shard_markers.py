@@ -7,6 +7,7 @@ from typing import Any
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.sealed_json import SEAL, is_sealed, parsed_json
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 
@@ -15,10 +16,10 @@ def read_marker(file: AnyPath, geometry: Geometry, version: int) -> dict[str, An
     """A marker's content: ``shard``, ``rows``, ``crc32`` and the notes of its run.
 
     ``version`` is the store's: markers of version 1 have no checksum of their own. Raises UserError that names the
-    file and what is wrong with it where it is damaged.
+    file and what is wrong with it where it is damaged, gone, or cannot be read.
     """
     try:
-        marker = parsed_json(file.read_text(encoding="utf-8"))
+        marker = parsed_json(read_whole(file) or b"")
         problem = _problem(marker, int(file.stem), geometry)
         if not problem and version > 1 and not is_sealed(marker):
             problem = "it is not as it was written"

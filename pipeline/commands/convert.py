@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.store import FORMATS, Store
@@ -17,6 +18,8 @@ def convert_by_suffix(store: Store, target: AnyPath) -> None:
     suffixes = {module.SUFFIX: name for name, module in FORMATS.items()}
     if target.suffix not in suffixes:
         raise UserError(f"the target {target} ends in '{target.suffix}'", f"expected one of {', '.join(suffixes)}")
+    if not is_name(target.name):
+        raise UserError(f"the target's name {target.name!r} cannot name a store", f"expected {EXPECTED}")
     with ProgressReport("converting", store.geometry.num_samples) as report:
 
         def on_shard(shard: int) -> None:

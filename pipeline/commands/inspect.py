@@ -18,7 +18,9 @@ from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
 def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
     sheet = write_sheet(store, folder, images=images, seed=seed)
-    print_table(visibility_table(store))
+    with store.library_errors_as_user_errors("mask"):
+        table = visibility_table(store)
+    print_table(table)
     click.echo(f"contact sheet: {sheet}")
     return sheet
 

@@ -23,6 +23,7 @@ import torch
 
 from densereid.data_catalog.errors import UserError, asked_for, first_line, why_not_loaded
 from densereid.data_catalog.files.pickle_limits import check_pickle, check_torch_file
+from densereid.data_catalog.files.refusals import unreadable
 
 Names = Mapping[tuple[str, str], Any]
 """What stands for a name (module, name) that a file asks for."""
@@ -76,9 +77,9 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
         ) from None
     except Exception as error:  # a broken file can raise anything
         size = file.seek(0, io.SEEK_END)
-        raise UnreadableFile(
+        raise unreadable(path, error) or UnreadableFile(
             f"{path} ({size} bytes) cannot be read as {what}: {_reason(error)}",
-            "if it was cut off or is not what it should be, delete it and get it again",
+            "if it was cut off or is not what it should be, get it again",
         ) from error
 
 

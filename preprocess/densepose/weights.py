@@ -140,4 +140,4 @@ def _pinned(record: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{record} is no record of a digest", "delete it") from error
+        raise UserError(f"{record} is no record of a digest", "move it away") from error

@@ -124,7 +124,7 @@ def open_weights(
         if entry is not None and checkpoint.architecture.name != entry.config:
             raise UnreadableFile(
                 f"{path} holds {checkpoint.architecture.name}, and {entry.config} is published there",
-                "delete it and get it again, or use WEIGHTS=FILE",
+                "move it away and get it again, or use WEIGHTS=FILE",
             )
         return checkpoint
 

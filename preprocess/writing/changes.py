@@ -154,14 +154,14 @@ def check_same_dataset(stored: StoredImages, dataset: Dataset, changes: Changes)
         raise UserError(
             f"{store.path} was made from the images in {recorded}; {len(others)} of its {len(stored.rows)} are not "
             f"those in {root}, for example {others[0]}",
-            "these are two datasets: give this one's store another folder with STORE_ROOT, or delete the store",
+            "these are two datasets: give this one's store another folder with STORE_ROOT, or move the store away",
         )
     differing = _differing_pixels(stored, root, changes.unknown)
     if differing:
         raise UserError(
             f"{store.path} holds other images than {root}: of {min(_SAMPLE, len(changes.unknown))} that were compared, "
             f"{len(differing)} differ, for example {differing[0]}",
-            "give these images' store another folder with STORE_ROOT, or delete the store",
+            "give these images' store another folder with STORE_ROOT, or move the store away",
         )
 
 

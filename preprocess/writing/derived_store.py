@@ -76,7 +76,7 @@ class DerivedPlan:
         if other:
             raise UserError(
                 f"{self.path} was made from other images or IUV maps than {self.source.path} holds: shards {other}",
-                "delete it to create it again",
+                "move it away to create it again",
             )
 
     def unchanged_shards(self, store: Store) -> list[int]:

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import recover_folder, write_bytes
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.writing.derived_store import DerivedPlan, find_derived_update
@@ -146,5 +147,5 @@ def failures_table(store: Store) -> str:
 def write_failures(store: Store) -> None:
     """Collect the failures of all finished shards into ``failures.csv`` in the store's folder."""
     file, content = store.path / FAILURES, failures_table(store).encode()
-    if not file.is_file() or file.read_bytes() != content:  # a finished store may be read-only
+    if read_whole(file) != content:  # a finished store may be read-only
         write_bytes(file, content)

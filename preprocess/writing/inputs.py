@@ -19,6 +19,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.image_files import is_of_the_file, read_content
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 from densereid.data_catalog.store.store import INPUTS
 from densereid.preprocess.estimators.base import EstimatorInputs
@@ -96,8 +97,9 @@ def write_inputs(store: AnyPath, inputs: RecordedInputs) -> None:
 def read_inputs(store: AnyPath) -> RecordedInputs:
     """What :func:`write_inputs` recorded; everything is empty where nothing was."""
     file = store / INPUTS
+    stored = read_whole(file)
     try:
-        content = parsed_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        content = parsed_json(stored or b"{}")
         if not is_sealed(content):
             raise ValueError(f"{file} is not as it was written")
         root, iuv_root = str(content["root"]), str(content["iuv_root"])

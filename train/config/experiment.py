@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.files.sealed_json import load_yaml
 from densereid.train.config.validation import flatten
 
@@ -96,8 +97,8 @@ def with_bases(
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file; raises UserError where it cannot be read or holds something else."""
     try:
-        values = load_yaml(path) or {}
-    except (OSError, ValueError) as error:
+        values = load_yaml(read_text(path, "config file")) or {}
+    except ValueError as error:
         raise UserError(f"{path} cannot be read as YAML: {error}", "Correct the file.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}; expected keys with values", "Correct the file.")

@@ -14,18 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from densereid.data_catalog.datasets.records import UNKNOWN
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.store.recognition import LOST
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
 from densereid.train.data.batch import Batch
 from densereid.train.data.part_crops import crop_parts
 
 log = logging.getLogger(__name__)
-
-_REMEDY = (
-    "The store was moved or deleted, or a file in it is damaged: bring it back, or delete it and run "
-    "`make preprocess` again. Finished epochs are kept; the same command continues."
-)
 
 
 class StoreReader(Protocol):
@@ -44,7 +40,7 @@ class StoreReader(Protocol):
         """Number of samples, image size, DSAP size."""
 
     def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
-        """Rows of one array, in the given order."""
+        """Rows of one array, in the given order. Raises UserError where they cannot be read."""
 
     def missing_shards(self) -> list[int]:
         """Shards that are not there; none in a whole store."""
@@ -172,7 +168,7 @@ def _check_present(store: StoreReader) -> None:
     """Raise UserError where shards are missing since the store was opened: zarr reads what is absent as fill values."""
     missing = store.missing_shards()
     if missing:
-        raise UserError(f"{store.path} is not complete any more: {len(missing)} of its shards are missing", _REMEDY)
+        raise UserError(f"{store.path} is not complete any more: {len(missing)} of its shards are missing", LOST)
 
 
 def _read_mask(store: StoreReader, rows: slice | np.ndarray, height: int, width: int) -> Tensor:
@@ -199,13 +195,7 @@ def read_labels(store: StoreReader) -> LabelColumns:
 
 
 def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.ndarray:
-    """``store.read``; raises UserError where the store cannot be read any more."""
-    try:
-        values = store.read(name, rows)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats' libraries raise
-        where = f"{rows.start}..{rows.stop}" if isinstance(rows, slice) else f"{rows.min()}..{rows.max()}"
-        raise UserError(
-            f"'{name}' of {store.path} cannot be read (rows {where}): {first_line(error)}", _REMEDY
-        ) from error
+    """``store.read``; raises UserError where the store cannot be read, or is not complete, any more."""
+    values = store.read(name, rows)
     _check_present(store)
     return values

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, config_diff, setting_values
 from densereid.train.config.validation import setting_text
 from densereid.train.data.randomness import restore_random_states
 from densereid.train.engine.checkpoint import (
     BEST,
+    DAMAGED,
     LAST,
     Checkpoint,
     checkpoint_path,
@@ -98,13 +99,36 @@ def resume_run(
             "Bring the run's own file back, or start another run from these weights: INITIAL=FILE.",
         )
     attributes = network.state_dict().get("attribute_targets")
-    if attributes is not None and not torch.equal(attributes.cpu(), checkpoint.model["attribute_targets"]):
+    before = checkpoint.model.get("attribute_targets")
+    if attributes is not None and (before is None or not torch.equal(attributes.cpu(), before)):
         raise UserError(f"{path} was trained with other attributes than those of magnifier.attributes", _REMEDY)
     load_weights(network, checkpoint, path)
-    optimiser.load_state_dict(checkpoint.optimiser)
-    restore_random_states(checkpoint.random)
+    _restore_states(path, optimiser, checkpoint)
     log.info("Continuing %s after epoch %d of %d.", path.parent, checkpoint.epoch, epochs)
     return checkpoint
+
+
+def _restore_states(path: Path, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """The optimiser's state and the random states. Raises UserError where they are not those of such a network.
+
+    The optimiser's options follow from the config, and stay as they are.
+    """
+    own = optimiser.state_dict()["param_groups"]
+    parameters = dict(enumerate(parameter for group in optimiser.param_groups for parameter in group["params"]))
+    state = checkpoint.optimiser["state"]
+    strange = [
+        number
+        for number, values in state.items()
+        if number not in parameters
+        or any(values[name].shape != parameters[number].shape for name in ("exp_avg", "exp_avg_sq"))
+    ]
+    try:
+        if strange:
+            raise ValueError(f"the optimiser's state of parameter {strange[0]} is of another shape, or of none")
+        optimiser.load_state_dict({"state": state, "param_groups": own})
+        restore_random_states(checkpoint.random)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {first_line(error)}", DAMAGED) from error
 
 
 def _other_store(before: dict[str, str], store: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line, why_not_loaded
 from densereid.data_catalog.files.pickle_limits import check_torch_file
+from densereid.data_catalog.files.refusals import unreadable
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
 from densereid.train.networks.finite import not_finite
 
@@ -109,9 +110,8 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
             check_torch_file(file)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged or unsafe file
-        raise UserError(
-            f"weights file {path} cannot be read: {why_not_loaded(error)}", "Save it as a plain state dict."
-        ) from error
+        problem = f"weights file {path} cannot be read: {why_not_loaded(error)}"
+        raise unreadable(path, error) or UserError(problem, "Save it as a plain state dict.") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights file {path} holds no state dict", "Save model.state_dict() of a ResNet-50.")
     return state

@@ -19,8 +19,9 @@ import numpy as np
 import scipy.io
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files import matlab_process
 from densereid.data_catalog.files.hdf5_storage import check_own, own_dataset
+from densereid.data_catalog.files.matlab import reading_process
+from densereid.data_catalog.files.refusals import unreadable
 
 
 def read_matlab(path: Path) -> dict[str, Any]:
@@ -39,19 +40,18 @@ def read_matlab(path: Path) -> dict[str, Any]:
 
 
 def _answer_of_a_process(path: Path) -> dict[str, Any]:
-    """What :mod:`.matlab_process` says of a file, with ``variables`` or an ``error``."""
-    command = [sys.executable, "-P", matlab_process.__file__]
+    """What :mod:`.reading_process` says of a file, with ``variables`` or an ``error``."""
+    command = [sys.executable, "-P", reading_process.__file__]
     alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread takes memory of the process's limit
     try:
         with path.open("rb") as file:
             done = subprocess.run(
-                command, stdin=file, capture_output=True, env=alone, timeout=matlab_process.SECONDS, check=False
+                command, stdin=file, capture_output=True, env=alone, timeout=reading_process.SECONDS, check=False
             )
     except subprocess.TimeoutExpired:
-        return {"error": f"reading it took more than {matlab_process.SECONDS} seconds"}
+        return {"error": f"reading it took more than {reading_process.SECONDS} seconds"}
     except OSError as error:
-        looked = "The system does not let us: look at its permissions and its disk."
-        raise UserError(f"{path} cannot be read: {error.strerror or error}", looked) from error
+        raise unreadable(path, error) or UserError(f"{path} cannot be read: {error.strerror or error}") from error
     if done.returncode < 0:
         return {"error": f"it ends the process that reads it ({signal.Signals(-done.returncode).name})"}
     if done.returncode:
@@ -62,7 +62,7 @@ def _answer_of_a_process(path: Path) -> dict[str, Any]:
 
 
 def _decoded(value: Any) -> Any:
-    """What :func:`.matlab_process.encoded` encoded."""
+    """What :func:`.reading_process.encoded` encoded."""
     if isinstance(value, str):
         return value
     if "struct" in value:
@@ -100,10 +100,13 @@ def open_matlab(path: Path) -> Iterator[Callable[..., np.ndarray]]:
     ``read("labeled", (0, 0), (5, 3))`` is MATLAB's ``labeled{1, 1}{6, 4}``; arrays come with MATLAB's dimensions, which
     HDF5 holds in reverse; an empty one has size 0. Raises UserError where the file cannot be read or does not hold it.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not there, or no file")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path} cannot be read as a MATLAB 7.3 file: {error}", "get the file again") from error
+        problem = f"{path} cannot be read as a MATLAB 7.3 file: {error}"
+        raise unreadable(path, error) or UserError(problem, "get the file again") from error
     with file:
         yield partial(_matlab_value, file)
 
@@ -122,7 +125,8 @@ def _matlab_value(file: h5py.File, name: str, *cells: tuple[int, int]) -> np.nda
         raise
     except Exception as error:  # h5py raises many types for a damaged file
         cell = "".join(f"{{{row + 1}, {column + 1}}}" for row, column in cells)
-        raise UserError(f"{file.filename}: {name}{cell} cannot be read: {error}") from error
+        problem = f"{file.filename}: {name}{cell} cannot be read: {error}"
+        raise unreadable(file.filename, error) or UserError(problem) from error
 
 
 def _check_picture(value: h5py.Dataset) -> None:

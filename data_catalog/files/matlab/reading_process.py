@@ -1,7 +1,7 @@
 """A process that reads one MATLAB 5 file, its standard input: scipy's reader lets a damaged file end the process.
 
-:func:`densereid.data_catalog.files.matlab.read_matlab` starts it and reads its answer: JSON with ``variables``, or
-with an ``error`` in words. It imports nothing of ours, because that would take longer than reading.
+:func:`densereid.data_catalog.files.matlab.variables.read_matlab` starts it and reads its answer: JSON with
+``variables``, or with an ``error`` in words. It imports nothing of ours, because that would take longer than reading.
 """
 
 from __future__ import annotations
