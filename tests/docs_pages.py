@@ -27,7 +27,8 @@ PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in (
         "quickstart", "datasets", "estimators", "preprocessing", "store", "models", "training", "commands",
-        "troubleshooting", "papers", "results", "architecture",
+        "troubleshooting", "papers", "results", "reliability",
+        "architecture",
     )),
     "CONTRIBUTING.md",
 )  # fmt: skip

@@ -109,9 +109,12 @@ def _not_installed(error: ModuleNotFoundError) -> int:
 
 def _as_typed(text: str) -> str:
     """A message with the options of all commands as they were typed."""
-    from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
+    try:
+        from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
 
-    return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+        return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+    except OSError:  # the mistake is one that no file can be opened after, as without a free file number
+        return text
 
 
 def _misused(error: click.ClickException) -> int:
