@@ -345,7 +345,7 @@ TARGETS: dict[str, Target] = {
         _json_file(read_metrics), (b"step,epoch,name,value\n1,0.5,loss,2.5\n2,1,loss,2\n",), 15_000, METRICS_FILE
     ),
     "tensor files": Target(_path(_tensors), (_tensor_bytes(),), 5_000, "last.pt"),
-    "pickles": Target(_restricted, (pickle.dumps(_ARRAYS, 2), pickle.dumps(_ARRAYS, 4), pickle.dumps([1], 0)), 40_000),
+    "pickles": Target(_restricted, (pickle.dumps(_ARRAYS, 2), pickle.dumps(_ARRAYS, 4), pickle.dumps([1], 0)), 10_000),
     "dumps": Target(_path(_dump), _dump_bytes(), 5_000, "dump.pkl"),
     "IUV maps": Target(_path(_iuv_map), (_image_bytes("PNG"),), 12_000, "a.png"),
     "images": Target(
