@@ -63,10 +63,11 @@ def read_store(path: Path, scratch: Path) -> Found:
     found["attributes"] = repr(sorted(store.attributes.items()))
     found["labels"] = _tried(lambda: repr(plain(vars(read_labels(store)))))
     found["failures"] = _tried(lambda: failures_table(store))
-    found["provenance"] = _tried(lambda: repr(recorded_runs(path)))
+    found["provenance"] = _tried(lambda: repr(recorded_runs(path) or NOTICED).strip("'"))  # a store may have none
     found["inputs"] = _inputs(path)
     found["verify"] = _tried(lambda: _verified(path))
-    found["converted"] = _tried(lambda: _converted(path, scratch))
+    arrays = {found[spec.name] for spec in arrays_written("shard")}
+    found["converted"] = NOTICED if NOTICED in arrays else _tried(lambda: _converted(path, scratch))
     return found | _plainly(path)
 
 
