@@ -3,7 +3,8 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema train evaluate describe export ablation activations test docs lint audit format clean-env
+        convert schema train evaluate describe export ablation activations test test-faults docs lint audit format \
+        clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -90,6 +91,9 @@ schema: $(VENV) ## The store's schema as a table
 
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-faults: $(VENV) ## The attacks: kills, damage, full disks, mutated and hostile files, double starts; half an hour
+	@FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
 
 docs: $(VENV) ## The pages of docs/ as a site in build/site
 	@$(VENV)/bin/python docs/site/generated.py

@@ -21,7 +21,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from densereid.data_catalog.errors import UserError, first_line
-from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.atomic import remove_partial, write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath
 from densereid.data_catalog.files.sealed_json import parsed_json
 
@@ -61,6 +61,7 @@ def only_writer(path: AnyPath, what: str) -> Iterator[None]:
         yield
         return
     try:
+        remove_partial(folder, f"{name}.json")  # of a writer that was killed while it wrote who it is
         write_json(folder / f"{name}.json", _myself())
         yield
     finally:

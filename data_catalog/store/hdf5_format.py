@@ -8,6 +8,7 @@ import hdf5plugin first: it brings Zstandard.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -38,7 +39,8 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
     """Make the folder and its index: attributes, the arrays known before any shard, virtual datasets for the rest."""
     path.mkdir(parents=True)
     (path / "shards").mkdir()
-    with h5py.File(path / MARKER, "w", libver="latest") as index:
+    image = io.BytesIO()  # as of write_shard_arrays, and for the same reason
+    with h5py.File(image, "w", libver="latest") as index:
         for key, value in attributes.items():
             index.attrs[key] = json.dumps(value)
         for spec in ARRAYS:
@@ -47,6 +49,7 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
             else:
                 dataset = _write_column(index, spec, rows[spec.name])
             _describe(dataset, spec)
+    (path / MARKER).write_bytes(image.getvalue())
 
 
 def _write_column(index: h5py.File, spec: ArraySpec, values: np.ndarray) -> h5py.Dataset:
