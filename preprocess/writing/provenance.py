@@ -57,7 +57,7 @@ def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
         content = None
     if isinstance(content, list):
         return content
-    if not is_sealed(content):
+    if not is_sealed(content) or not isinstance(content.get("runs"), list):
         raise UserError(f"{file} is not as it was written", "move it away; the arrays do not need it")
     return list(content["runs"])
 

@@ -111,9 +111,12 @@ def resume_run(
 def _restore_states(path: Path, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
     """The optimiser's state and the random states. Raises UserError where they are not those of such a network.
 
-    The optimiser's options follow from the config, and stay as they are.
+    The optimiser's options follow from the config, and stay as they are; its rate is that of the last step.
     """
     own = optimiser.state_dict()["param_groups"]
+    for group, before in zip(own, checkpoint.optimiser.get("param_groups") or [], strict=False):
+        if isinstance(before, dict) and isinstance(before.get("lr"), float):
+            group["lr"] = before["lr"]
     parameters = dict(enumerate(parameter for group in optimiser.param_groups for parameter in group["params"]))
     state = checkpoint.optimiser["state"]
     strange = [
