@@ -21,8 +21,8 @@ Generator = np.random.Generator
 DAMAGES = ("flip", "flip", "flip", "zeros", "cut", "empty", "longer", "lost", "swapped", "foreign")
 
 FILES: dict[str, tuple[Read, int, int]] = {
-    "zarr": (read_store, 320, 8), "hdf5": (read_store, 320, 8), "last.pt": (read_checkpoint, 130, 4),
-    "best.pt": (read_checkpoint, 40, 0), "export": (read_export, 100, 4), "stamp": (read_stamp, 50, 2),
+    "zarr": (read_store, 320, 3), "hdf5": (read_store, 320, 3), "last.pt": (read_checkpoint, 130, 2),
+    "best.pt": (read_checkpoint, 40, 0), "export": (read_export, 100, 2), "stamp": (read_stamp, 50, 2),
     "pin": (read_pin, 50, 2),
 }  # fmt: skip
 """Kinds of files: who reads them, cases of a whole run, of the sample."""
