@@ -67,8 +67,8 @@ def test_the_demo_suggests_no_second_demo(running: Callable[..., None], monkeypa
     given_by_make(monkeypatch, "demo", SEED="3", STORE="hdf5", RUN_ROOT="my runs")
     running("/checkout/pipeline/__main__.py", "demo")
     assert next_lines(Path("my runs/demo/x")) == (
-        "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1, or with Market-1501 under data/: "
-        "make preprocess DATASET=market"
+        "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1",
+        "make preprocess DATASET=market",
     )
 
 

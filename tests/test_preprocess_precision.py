@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose import precision as module
 from densereid.preprocess.densepose.network import load_densepose
-from densereid.preprocess.densepose.precision import check_finite, check_precision, processor_has_bf16
+from densereid.preprocess.densepose.precision import check_finite, check_precision, processor_has_bf16, tell_precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.images import Crop
 
@@ -40,12 +40,13 @@ def test_bf16_is_offered_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     for has_bf16 in (True, False):
         monkeypatch.setattr(module, "processor_has_bf16", lambda has=has_bf16: has)
         for precision in ("fp32", "bf16"):
-            check_precision("cpu", precision, told.append)
+            tell_precision("cpu", precision, told.append)
     assert [note.partition(":")[0] for note in told] == [
         "this processor has instructions for bf16", "this processor has no instructions for bf16",
     ]  # fmt: skip
     assert "PRECISION=bf16 is nearly twice as fast" in told[0]
-    check_precision("cuda:0", "fp16", told.append)
+    check_precision("cuda:0", "fp16")
+    tell_precision("cuda:0", "fp16", told.append)
     assert len(told) == 2
 
 

@@ -104,8 +104,12 @@ def inspect_command(request: StoreRequest, store_path: AnyPath | None, run_root:
     """Write a contact sheet of a store, and count how often each body part is seen."""
     from densereid.pipeline.commands.inspect import inspect_store
     from densereid.pipeline.store_choice import find_store
+    from densereid.pipeline.stores import compare_with_dataset
 
-    inspect_store(find_store(request, store_path), run_root / "inspect", images=images, seed=seed)
+    store = find_store(request, store_path)
+    if store_path is None:
+        compare_with_dataset(request, store)
+    inspect_store(store, run_root / "inspect", images=images, seed=seed)
 
 
 @command("status")
@@ -133,8 +137,13 @@ def verify_command(request: StoreRequest, store_path: AnyPath | None, sample: in
     """
     from densereid.pipeline.commands.status import verify_store
     from densereid.pipeline.store_choice import find_store
+    from densereid.pipeline.stores import compare_with_dataset
+    from densereid.preprocess.writing.verify import damaged_records
 
-    verify_store(find_store(request, store_path), sample=sample, seed=seed)
+    store = find_store(request, store_path)
+    if store_path is None and not damaged_records(store):
+        compare_with_dataset(request, store)
+    verify_store(store, sample=sample, seed=seed)
 
 
 @command("convert")
