@@ -150,7 +150,7 @@ def dataset_to_preprocess(request: StoreRequest) -> Dataset:
     _check_is_of(store, dataset)
     maps = read_inputs(path)["iuv_root"]
     raise UserError(
-        f"{path} was made with IUV maps{f' from {maps}' if maps else ''}, and none are there now for {dataset.root}",
+        f"{path} was made with IUV maps from {maps or 'a folder'}, and none are there now for {dataset.root}",
         "give IUV_ROOT=FOLDER, where the maps lie now; for another ESTIMATOR choose another folder with STORE_ROOT, or "
         "delete the store",
     )

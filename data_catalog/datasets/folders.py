@@ -77,9 +77,9 @@ def _match_all(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
         with time_limit(MATCHING_SECONDS):
             return _match_each(paths, pattern)
     except TimeoutError:
-        names = plural(len(paths), "name")
         raise UserError(
-            f"PATTERN={shlex.quote(pattern)} was not done with {names} after {MATCHING_SECONDS:g} seconds",
+            f"PATTERN={shlex.quote(pattern)} was not done with {plural(len(paths), 'name')} after {MATCHING_SECONDS:g} "
+            "seconds",
             "it can match a name in too many ways: repeat nothing that repeats, as in (a+)+; [^_]+ is better than .*",
         ) from None
 
@@ -98,9 +98,9 @@ def _match_each(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
     matches = {path: expression.search(path) for path in paths}
     misses = [path for path, match in matches.items() if match is None]
     if misses:
-        count = f"{len(misses)} of {plural(len(paths), 'image')}"
         raise UserError(
-            f"PATTERN={shlex.quote(pattern)} does not match {count}, e.g. {', '.join(misses[:3])}",
+            f"PATTERN={shlex.quote(pattern)} does not match {len(misses)} of {plural(len(paths), 'image')}, e.g. "
+            f"{', '.join(misses[:3])}",
             "change the pattern, or move those images away",
         )
     return [match.groupdict() for match in matches.values() if match is not None]
