@@ -129,3 +129,14 @@ def test_a_training_says_why_it_has_no_scores(
 def test_settings_of_the_options_are_the_configs() -> None:
     given = chosen_settings([("loss.margin", "0.5"), ("epochs", "9")], (64, 32), 3, Path("runs/a"))
     assert given == {"model.initial": "runs/a", "height": 64, "width": 32, "epochs": "9", "loss.margin": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("command", "follow"), [("evaluate", ["export runs/x", "activations runs/x"]), ("export", ["activations runs/x"])]
+)
+def test_what_is_done_with_a_run_ends_with_what_comes_next(
+    monkeypatch: pytest.MonkeyPatch, command: str, follow: list[str]
+) -> None:
+    monkeypatch.setattr(training, f"{command}_run", lambda *_, **__: "done")
+    shown = CliRunner().invoke(cli, [command, "runs/x"]).stderr
+    assert [line.split("pipeline ")[-1] for line in shown.splitlines()] == follow

@@ -50,6 +50,27 @@ def test_bf16_is_offered_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     assert len(told) == 2
 
 
+def test_bf16_is_offered_only_once_there_is_a_network_to_use_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "processor_has_bf16", lambda: True)
+    told: list[str] = []
+
+    def opened(name: str) -> None:
+        open_densepose(
+            name, device="cpu", mode="crop", short_edge=32, precision="fp32", compiled=False, notify=told.append
+        )
+
+    for name in ("R_50_FPN_WC9", str(tmp_path / "none.pkl"), str(tmp_path / "damaged.pkl")):
+        (tmp_path / "damaged.pkl").write_bytes(b"no pickle")
+        with pytest.raises(UserError):
+            opened(name)
+    assert told == []
+    opened(str(write_zoo_file(tmp_path / "tiny.pkl", random_state(shapes_of(TINY), seed=0))))
+    assert ["instructions for bf16" in line for line in told] == [True]
+
+
 def test_what_torch_says_of_the_processor_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     for capabilities, expected in (
         ({"avx512_bf16": True}, True),

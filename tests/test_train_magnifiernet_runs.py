@@ -226,7 +226,7 @@ def test_attributes_of_a_dataset_that_has_none(tmp_path: Path, attributes: Attri
     ):
         _fit(store, tmp_path, config)
     other = random_store(train_identities=30)
-    with pytest.raises(UserError, match=r"21 persons have no attributes: 14, 15, 16, 17, 18, \.\.\."):
+    with pytest.raises(UserError, match=r"21 persons without attributes: 14, 15, 16, 17, 18, \.\.\."):
         _fit(other, tmp_path, _config(NEED_ATTRIBUTES[0], **{"magnifier.attributes": "market_attribute.mat"}))
     assert not (tmp_path / "last.pt").exists()
 

@@ -123,11 +123,12 @@ def _person_zero(person_ids: list[int], splits: list[Split]) -> list[int]:
     zeros = sum(person == 0 for person in person_ids)
     if not zeros:
         return person_ids
+    images = plural(zeros, "image")
     if all(split == Split.GALLERY for person, split in zip(person_ids, splits, strict=True) if person == 0):
-        log.info("Person 0 is in the gallery alone: its %d images are distractors, which match no query.", zeros)
+        log.info("Person 0 is in the gallery alone: distractors, which match no query (%s).", images)
         return person_ids
     free = max(person_ids) + 1
-    log.info("Person 0 is a person like the others: its %d images are stored under the number %d.", zeros, free)
+    log.info("Person 0 is a person like the others, and is stored under the number %d (%s).", free, images)
     return [person or free for person in person_ids]
 
 
