@@ -143,7 +143,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp
     facts = dict(line.split(maxsplit=1) for line in result.stdout.replace("to do", "to_do").splitlines())
     assert facts.keys() >= {"images", "store", "to_do", "estimator", "memory", "time"}
     assert "77 images (48 train" in facts["images"]
-    assert "synthetic-64x32.zarr: 0 of 3 shards are written" in facts["store"]
+    assert "synthetic-64x32.zarr: 0 of 3 shards written" in facts["store"]
     assert "3 shards, 77 images" in facts["to_do"]
     assert "measured on 32 images" in result.stdout
     assert "images/s on the sample" in facts["time"]
@@ -172,7 +172,7 @@ def test_a_dry_run_counts_what_is_written_already(
     (store / "shards" / "00001.json").unlink()
     before = files_below(tmp_path)
     facts = dry_run_report(request(synthetic_root, tmp_path))
-    assert "2 of 3 shards are written" in facts["store"]
+    assert "2 of 3 shards written" in facts["store"]
     assert facts["to do"] == "1 shard, 32 images"
     with pytest.raises(UserError, match="shard_rows is 32, asked for 64"):
         dry_run_report(request(synthetic_root, tmp_path, shard_rows=64))

@@ -15,8 +15,9 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
-from densereid.pipeline.console import print_dry_run, print_table
+from densereid.pipeline.console import print_dry_run, print_next_commands, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
+from densereid.pipeline.invocation import next_command
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -156,6 +157,7 @@ def convert_command(source: AnyPath, target: AnyPath) -> None:
 
     convert_by_suffix(open_store(source), target)
     click.echo(target)
+    print_next_commands(next_command("verify", store_path=target))
 
 
 @command("schema")

@@ -6,8 +6,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.store.conversion import convert_store
 from densereid.data_catalog.store.store import FORMATS, Store, exists, open_store
-from densereid.pipeline.console import print_next_commands, print_status
-from densereid.pipeline.invocation import next_command
+from densereid.pipeline.console import print_status
 from densereid.pipeline.progress import ProgressReport
 
 
@@ -28,4 +27,3 @@ def convert_by_suffix(store: Store, target: AnyPath) -> None:
         )
     if not images:
         print_status(f"{target} is complete; nothing to do")
-    print_next_commands(next_command("verify", store_path=target))

@@ -53,7 +53,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     written = plan.geometry.num_shards - len(shards)
     facts = {
         "images": f"{counted(dataset)} in {dataset.root}",
-        "store": f"{plan.path}: {written} of {plural(plan.geometry.num_shards, 'shard')} are written",
+        "store": f"{plan.path}: {written} of {plural(plan.geometry.num_shards, 'shard')} written",
         "to do": f"{plural(len(shards), 'shard')}, {plural(images, 'image')}"
         + (f" ({update.reason})" if update else ""),
         "estimator": f"{_name_of(estimator, request, dataset)} ({why}); device {device}",
