@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -211,3 +212,13 @@ def test_a_misspelt_dataset_is_told_before_a_store_is_made(tmp_path: Path) -> No
     wrong = run("train", "--device", "cpu", DATASET="foldr", STORE_ROOT=tmp_path, DATA_ROOT=tmp_path, RUN_ROOT=tmp_path)
     failed(wrong, "unknown dataset 'foldr'", "did you mean DENSEREID_DATASET=folder?")
     assert "making it first" not in wrong.stderr
+
+
+def test_a_moved_folder_is_told_the_pattern_that_its_store_was_made_with(named: StoreRequest) -> None:
+    maps, before = named.data_root.parent / "maps", labels(named.path())
+    (named.data_root.parent / "other").mkdir()
+    moved = replace(named, data_root=named.data_root.rename(named.data_root.parent / "other" / "crops"), iuv_root=maps)
+    with pytest.raises(UserError, match=f"give PATTERN='{re.escape(PATTERN)}' with which the store was made"):
+        make_store(moved)
+    make_store(replace(moved, pattern=PATTERN))
+    assert labels(named.path()) == before
