@@ -13,6 +13,7 @@ from densereid.data_catalog.datasets.specs import DatasetSpec, ListFile
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.files.time_limit import MATCHING_SECONDS, time_limit
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
 
 
@@ -63,7 +64,7 @@ def _images_in(spec: DatasetSpec, folder: Path) -> list[str]:
     strays = [name for name in names if not spec.file_name.fullmatch(name)]
     if strays:
         raise UserError(
-            f"{folder} holds {len(strays)} images that are not named as {spec.title}'s are, e.g. "
+            f"{folder} holds {plural(len(strays), 'image')} not named as {spec.title}'s are, e.g. "
             f"{', '.join(strays[:3])}; expected names like {spec.example}",
             "move them away, or use DATASET=folder with PATTERN=... for a layout of your own",
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath
@@ -55,9 +57,22 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
         raise UserError(
             f"{path} exists and is not a copy of {source.path}", "choose another target, or move that one away"
         )
+    if not _is_current(source, target):
+        raise UserError(
+            f"{path} is a copy of what {source.path} held before it changed", "delete it, or choose another target"
+        )
     remove_leftovers(path)
     copy_notes(source.path, path)
     return target
+
+
+def _is_current(source: Store, target: Store) -> bool:
+    """Whether what a copy holds already is what its source holds today."""
+    now = source.markers()
+    same_shards = all(marker["crc32"] == now[shard]["crc32"] for shard, marker in target.markers().items())
+    return same_shards and all(
+        np.array_equal(source.read(spec.name), target.read(spec.name)) for spec in arrays_written("create")
+    )
 
 
 def copy_notes(source: AnyPath, path: AnyPath) -> None:

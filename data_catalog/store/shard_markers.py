@@ -9,6 +9,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.sealed_json import SEAL, is_sealed, parsed_json
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 
 
@@ -38,7 +39,7 @@ def _problem(marker: Any, shard: int, geometry: Geometry) -> str:
     if not isinstance(marker, dict):
         return f"it holds {type(marker).__name__}; expected keys with values"
     if shard >= geometry.num_shards:
-        return f"the store has {geometry.num_shards} shards"
+        return f"the store has {plural(geometry.num_shards, 'shard')}"
     rows = geometry.shard_slice(shard)
     if [marker.get("shard"), marker.get("rows")] != [shard, [rows.start, rows.stop]]:
         return f"it is of shard {marker.get('shard')}, rows {marker.get('rows')}; expected {rows.start} to {rows.stop}"

@@ -11,6 +11,7 @@ from rich.table import Table
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, folder_bytes
 from densereid.data_catalog.files.refusals import unreadable
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.invocation import next_command
@@ -146,7 +147,8 @@ def verify_store(store: Store, *, sample: int, seed: int) -> None:
             f"{store.path} has store format 1, whose labels, attributes and provenance have no checksums: "
             f"`{next_command('convert', source=store.path, target='NEW_STORE')}` makes a copy that has"
         )
-    print_status(f"{store.path} is whole: {len(store.markers())} shards by checksum, {count} rows computed again")
+    checked = f"{plural(len(store.markers()), 'shard')} by checksum, {plural(count, 'row')} computed again"
+    print_status(f"{store.path} is whole: {checked}")
 
 
 def _damage(store: Store) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ def open_weights(
     """
     if short_edge < 1:
         raise UserError(f"SHORT_EDGE is {short_edge}", "expected pixels, for example 256 (Detectron2's own is 800)")
-    check_precision(device, precision, notify)
+    check_precision(device, precision)
     entry = published(name)
 
     def read(path: Path) -> OpenedCheckpoint:

@@ -81,10 +81,14 @@ def in_threads(identify: Callable[[_Item], str], items: Sequence[_Item]) -> list
 
 
 class RecordedInputs(TypedDict):
-    """Where the images of a store lie, and their IUV maps (empty, where there are none), and the stamp of every row."""
+    """Where the images of a store lie, and their IUV maps (empty, where there are none), and the stamp of every row.
+
+    ``pattern`` is the PATTERN of a folder of crops, which says their labels; empty where there was none.
+    """
 
     root: str
     iuv_root: str
+    pattern: str
     stamps: list[str]
 
 
@@ -102,7 +106,8 @@ def read_inputs(store: AnyPath) -> RecordedInputs:
         content = parsed_json(stored or b"{}")
         if not is_sealed(content):
             raise ValueError(f"{file} is not as it was written")
-        root, iuv_root = str(content["root"]), str(content["iuv_root"])
-        return {"root": root, "iuv_root": iuv_root, "stamps": [str(stamp) for stamp in content["stamps"]]}
+        root, iuv_root, pattern = str(content["root"]), str(content["iuv_root"]), str(content.get("pattern", ""))
+        stamps = [str(stamp) for stamp in content["stamps"]]
+        return {"root": root, "iuv_root": iuv_root, "pattern": pattern, "stamps": stamps}
     except (ValueError, KeyError, TypeError):  # then files are compared by what they hold
-        return {"root": "", "iuv_root": "", "stamps": []}
+        return {"root": "", "iuv_root": "", "pattern": "", "stamps": []}

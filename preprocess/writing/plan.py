@@ -161,10 +161,10 @@ class Plan:
         return absent
 
     def record_inputs(self) -> None:
-        """Write the dataset's folders, and the stamp of every image."""
-        root, iuv_root = self.dataset.root.resolve(), self.dataset.iuv_root
-        folders = {"root": str(root), "iuv_root": "" if iuv_root is None else str(iuv_root.resolve())}
-        write_inputs(self.path, {**folders, "stamps": self.stamps})  # type: ignore[typeddict-item]
+        """Write the dataset's folders and pattern, and the stamp of every image."""
+        root, iuv_root = str(self.dataset.root.resolve()), self.dataset.iuv_root
+        maps, pattern = "" if iuv_root is None else str(iuv_root.resolve()), self.dataset.pattern or ""
+        write_inputs(self.path, {"root": root, "iuv_root": maps, "pattern": pattern, "stamps": self.stamps})
 
     def task(self, shard: int) -> PreprocessTask:
         """The work of one shard."""

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from densereid.data_catalog.datasets.records import UNKNOWN
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.recognition import LOST
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
 from densereid.train.data.batch import Batch
@@ -56,11 +57,12 @@ class LabelColumns:
     status: np.ndarray
 
 
-class StoreDataset(Dataset[Batch]):
-    """The samples of one split that can be used, in the store's order.
+class StoreDataset(Dataset[dict[str, Tensor]]):
+    """The samples of one split that can be used, in the store's order; as they are for torch's own ``DataLoader``.
 
     For training these are the identified persons (``person_id`` > 0; distractors and junk teach
-    nothing) whose image could be read. Raises UserError where nothing is left.
+    nothing) whose image could be read. ``needs`` names the arrays beside identity, camera and row: image, dsap (with
+    its validity), mask. Raises UserError where nothing is left.
     """
 
     def __init__(self, store: StoreReader, split: Split, *, needs: Sequence[str], height: int, width: int) -> None:
@@ -87,11 +89,16 @@ class StoreDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one sample."""
-        return self.__getitems__([index])
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: the fields of a :class:`Batch <densereid.train.data.batch.Batch>` that it has, without B."""
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The samples at ``indices``, each as :meth:`__getitem__` has it; read as one batch."""
+        batch = self.read_batch(indices).tensors()
+        return [{name: values[index] for name, values in batch.items()} for index in range(len(indices))]
+
+    def read_batch(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` (0..len-1) as one Batch; each array is read in one call."""
         index = np.asarray(indices, np.int64)
         rows = self.rows[index]
@@ -109,8 +116,8 @@ class StoreDataset(Dataset[Batch]):
         unidentified = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
         if failed or unidentified:
             log.info(
-                "Left out of the %s split: %d images that could not be read, %d distractors, junk or unknown.",
-                split.name.lower(), failed, unidentified,
+                "Left out of the %s split: %s that could not be read, %d distractors, junk or unknown.",
+                split.name.lower(), plural(failed, "image"), unidentified,
             )  # fmt: skip
 
 
@@ -123,10 +130,12 @@ def _nothing_usable(path: AnyPath, labels: LabelColumns, split: Split) -> UserEr
     if not total:
         return UserError(f"{problem}: the split is empty", f"Preprocess a dataset that has this split. {looked}")
     if not readable.any():
-        return UserError(f"{problem}: none of its {total} images could be read", f"See {path}/failures.csv. {looked}")
+        return UserError(
+            f"{problem}: none of its {plural(total, 'image')} could be read", f"See {path}/failures.csv. {looked}"
+        )
     if (labels.person_id[readable] == UNKNOWN).all():
         return UserError(
-            f"{problem}: no identity is known of its {total} images",
+            f"{problem}: no identity is known of its {plural(total, 'image')}",
             "Preprocess them with PATTERN, whose group person finds the identity in an image's path, for example "
             r"PATTERN='(?P<person>\d+)_c(?P<camera>\d+)'.",
         )
@@ -139,8 +148,8 @@ def log_repeated_identities(dataset: StoreDataset, images: int) -> None:
     few = int((counts < images).sum())
     if few:
         log.info(
-            "%d of %d identities have fewer than %d images (the fewest: %d); their images repeat within a batch.",
-            few, len(counts), images, counts.min(),
+            "%d of %s have fewer than %s (the fewest: %d); their images repeat within a batch.",
+            few, plural(len(counts), "identity"), plural(images, "image"), counts.min(),
         )  # fmt: skip
 
 

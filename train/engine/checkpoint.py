@@ -35,6 +35,9 @@ DAMAGED = (
 
 LAST, BEST = "last.pt", "best.pt"
 
+EXPORT_FORMAT = "densereid-embedding"
+"""What an exported network calls itself (:mod:`densereid.train.engine.export`)."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -97,7 +100,7 @@ def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
         raise UserError(f"checkpoint {path} does not exist", "Train first, or give the folder of a run.")
     values = load_tensor_file(path, what="checkpoint", remedy=DAMAGED, mapped=not tensors)
     if not isinstance(values, dict) or "checkpoint_version" not in values:
-        raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
+        raise _no_checkpoint(path, values)
     version = _checked_version(path, values)
     check_tensors(path, values, what="checkpoint", remedy=DAMAGED, mapped=not tensors)
     if version < CHECKPOINT_VERSION and tensors:
@@ -110,6 +113,17 @@ def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
         )
     fields = {name: value for name, value in values.items() if name not in ("checkpoint_version", CHECKSUMS)}
     return Checkpoint(**{**fields, "config": _config(path, values["config"])})
+
+
+def _no_checkpoint(path: Path, values: Any) -> UserError:
+    """What a file of tensors is that is no checkpoint, as far as it is known."""
+    if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
+        return UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
+    run = f"the run's folder, {path.parent}" if (path.parent / LAST).is_file() else "the folder of the run"
+    return UserError(
+        f"{path} is an exported network, not a checkpoint: it holds what inference needs, and nothing of the run",
+        f"Give {run}, or its best.pt or last.pt. densereid.train.engine.export.load_exported reads the exported file.",
+    )
 
 
 def _checked_version(path: Path, values: dict[str, Any]) -> int:

@@ -62,7 +62,8 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
         values = (
             f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} here)" for key in changed
         )
-        raise UserError(f"{path} was trained with other settings: {', '.join(values)}", _REMEDY)
+        why = _why_not_longer(checkpoint, config) if lengthen and changed == ["epochs"] else ""
+        raise UserError(f"{path} was trained with other settings: {', '.join(values)}{why}", _REMEDY)
     if checkpoint.seed != seed:
         raise UserError(f"{path} was trained with seed {checkpoint.seed}, not {seed}", _REMEDY)
     return checkpoint
@@ -70,10 +71,27 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
 
 def _is_longer(checkpoint: Checkpoint, config: TrainConfig) -> bool:
     """Whether ``config`` has more epochs than a run that is finished, and the same learning rates until there."""
+    return config.epochs > checkpoint.config.epochs == checkpoint.epoch and _same_rates(checkpoint, config)
+
+
+def _same_rates(checkpoint: Checkpoint, config: TrainConfig) -> bool:
     done = checkpoint.config.epochs
     epochs = [done * part / _PARTS for part in range(_PARTS)]
-    same_rates = all(rate_at(checkpoint.config, epoch) == rate_at(config, epoch) for epoch in epochs)
-    return config.epochs > done == checkpoint.epoch and same_rates
+    return all(rate_at(checkpoint.config, epoch) == rate_at(config, epoch) for epoch in epochs)
+
+
+def _why_not_longer(checkpoint: Checkpoint, config: TrainConfig) -> str:
+    """Why a run cannot have the ``config``'s epochs instead of its own, in sentences after its mistake."""
+    done, kind = checkpoint.config.epochs, config.schedule.kind
+    if config.epochs < done:
+        return ". A run does not become shorter"
+    if checkpoint.epoch < done:
+        return f". Only a finished run becomes longer: first let it end, with EPOCHS={done}"
+    return (
+        f". Its learning rates (schedule.kind {kind}) depend on the number of epochs: in a run of {config.epochs} the "
+        f"{done} finished ones would have had other rates, so that it cannot be continued as if it had been one. "
+        "INITIAL=, with this run's folder, starts another run from its weights"
+    )
 
 
 def resume_run(
