@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from densereid.data_catalog.files.matlab.variables import _decoded, open_matlab, read_matlab
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.matlab import reading_process
 from densereid.data_catalog.files.matlab.reading_process import encoded
+from densereid.data_catalog.files.matlab.variables import _decoded, open_matlab, read_matlab
 
 
 def test_structs_come_as_dictionaries_and_vectors_flat(tmp_path: Path) -> None:

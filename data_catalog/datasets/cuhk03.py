@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from densereid.data_catalog.files.matlab.variables import open_matlab, read_matlab
 from PIL import Image
 
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, LARGEST_ID
@@ -22,6 +21,7 @@ from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import remove_partial, replacing
 from densereid.data_catalog.files.image_files import open_image
+from densereid.data_catalog.files.matlab.variables import open_matlab, read_matlab
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
 """The variable of ``cuhk-03.mat`` that each dataset is made of."""
