@@ -47,5 +47,5 @@ def test_the_words_say_what_was_expected() -> None:
     assert parse_size("0256X0128") == (256, 128)
     with pytest.raises(UserError, match=r"WORKERS is '100000'\nexpected a number of processes up to 512"):
         parse_workers("100000")
-    with pytest.raises(UserError, match="SHARD_ROWS is 33; it must be a positive multiple of 32"):
+    with pytest.raises(UserError, match="SHARD_ROWS is 33; expected a multiple of 32"):
         Geometry(1, 8, 8, 8, 33)

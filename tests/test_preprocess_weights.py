@@ -121,8 +121,8 @@ def test_a_download_names_the_licence_first_and_is_pinned(
         assert first_use("near") == f"the weights would be downloaded to {entry.cached}"
         estimator = opened("near", told)
         assert estimator.weights == weights_at(entry.cached)
-        assert "CC BY-SA 3.0" in told[-1]
-        assert entry.url in told[-1]
+        assert "CC BY-SA 3.0" in told[0]
+        assert entry.url in told[0]
         assert first_use("near") is None
         assert opened("near", told) == estimator
     assert len(files.asked) == 1

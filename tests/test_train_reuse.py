@@ -83,7 +83,7 @@ def test_an_exported_network_has_no_guide_and_the_same_embedding(run: Path, tmp_
 def test_files_that_are_no_exported_network_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_exported(tmp_path / "none.pt")
-    with pytest.raises(UserError, match="is no exported network"):
+    with pytest.raises(UserError, match="is a checkpoint, no exported network"):
         load_exported(run / "last.pt")
     (tmp_path / "torn.pt").write_bytes(b"PK")
     with pytest.raises(UserError, match="cannot be read"):
