@@ -173,7 +173,7 @@ AnyPath = Path | UrlPath
 def parse_path(text: str | AnyPath) -> AnyPath:
     """The path that a text names; ``file://`` URLs are local folders.
 
-    Raises UserError for a protocol that fsspec does not know.
+    Raises UserError for a protocol that fsspec does not know, and for what is no URL.
     """
     if not isinstance(text, str):
         return text
@@ -181,7 +181,10 @@ def parse_path(text: str | AnyPath) -> AnyPath:
     if not separator:
         return Path(text)
     if protocol in ("file", "local"):
-        return Path(unquote(urlsplit(text).path))
+        try:
+            return Path(unquote(urlsplit(text).path))
+        except ValueError as error:
+            raise UserError(f"{text} is no URL: {error}", "give the folder without file://") from error
     if protocol not in fsspec.available_protocols():
         raise UserError(
             f"{text}: '{protocol}' is no protocol that fsspec knows",

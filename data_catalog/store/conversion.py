@@ -11,6 +11,7 @@ from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.writer_lock import only_writer
+from densereid.data_catalog.store.manifest import check_records
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import (
     INPUTS,
@@ -49,6 +50,7 @@ def convert_store(source: Store, path: AnyPath, *, format: str, on_shard: Callab
 
 def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
     own = {key: value for key, value in source.attributes.items() if key not in ("format", "format_version")}
+    check_records(source.path)
     if not exists(path):
         rows = {spec.name: source.read(spec.name) for spec in arrays_written("create")}
         create_store(path, format=format, geometry=source.geometry, attributes=own, rows=rows)

@@ -46,11 +46,22 @@ def damaged_files(store: AnyPath, *, metadata_only: bool = False) -> list[str]:
     return [name for name in names if _checksum(store / name) != manifest["files"][name]]
 
 
-def check_metadata(store: AnyPath, version: Any) -> None:
-    """Raise UserError where what says how a store is read is damaged, or a store of version 2 has no manifest."""
-    damaged = damaged_files(store, metadata_only=True)
-    if version != 1 and not (store / MANIFEST).is_file():
-        damaged = [MANIFEST]
+def check_metadata(store: AnyPath) -> None:
+    """Raise UserError where what says how a store is read is damaged, before a library reads it: one may never end."""
+    _refuse(store, damaged_files(store, metadata_only=True))
+
+
+def check_records(store: AnyPath) -> None:
+    """Raise UserError where anything that was written at a store's creation is damaged: for who makes another of it."""
+    _refuse(store, damaged_files(store))
+
+
+def check_manifest(store: AnyPath, version: Any) -> None:
+    """Raise UserError where a store of version 2 has no manifest."""
+    _refuse(store, [] if version == 1 or (store / MANIFEST).is_file() else [MANIFEST])
+
+
+def _refuse(store: AnyPath, damaged: list[str]) -> None:
     if damaged:
         raise UserError(
             f"{store} is damaged: {', '.join(damaged)} is missing or not as it was written",

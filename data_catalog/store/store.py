@@ -28,7 +28,7 @@ from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
 from densereid.data_catalog.files.refusals import read_whole, unreadable
 from densereid.data_catalog.files.sealed_json import sealed
 from densereid.data_catalog.store import hdf5_format, zarr_format
-from densereid.data_catalog.store.manifest import check_metadata, write_manifest
+from densereid.data_catalog.store.manifest import check_manifest, check_metadata, write_manifest
 from densereid.data_catalog.store.recognition import (
     check_description,
     check_free,
@@ -287,6 +287,7 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
             "make one with `make preprocess DATASET=...`, or check the path",
         )
     _check_url(path, format)
+    check_metadata(path)
     try:
         attributes = FORMATS[format].read_attributes(path)
     except UserError:
@@ -294,5 +295,5 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
     except Exception as error:  # zarr and HDF5 raise many types for a file that is damaged or another program's
         raise not_opened(path, path / FORMATS[format].MARKER, error) from error
     check_description(path, attributes)
-    check_metadata(path, attributes["format_version"])
+    check_manifest(path, attributes["format_version"])
     return format, attributes

@@ -14,6 +14,7 @@ import torch
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.store.manifest import check_records
 from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry, arrays_written
 from densereid.data_catalog.store.store import Store, checksum, damaged_shard, exists, open_store, write_shard
 from densereid.preprocess.semantics.derive import Collision
@@ -62,7 +63,8 @@ class DerivedPlan:
         return {**copied, "collision": self.collision, DERIVED_FROM: origin}
 
     def rows(self) -> dict[str, np.ndarray]:
-        """The source's."""
+        """The source's. Raises UserError where they are damaged."""
+        check_records(self.source.path)
         return {spec.name: self.source.read(spec.name) for spec in arrays_written("create")}
 
     def check(self, store: Store) -> None:

@@ -27,6 +27,7 @@ from densereid.data_catalog.files.names import is_name
 from densereid.data_catalog.files.paths import parse_path
 from densereid.data_catalog.files.sealed_json import is_sealed, sealed
 from densereid.data_catalog.store.manifest import MANIFEST, damaged_files
+from densereid.data_catalog.store.recognition import geometry_of
 from densereid.data_catalog.store.schema import Geometry, Split, arrays_written
 from densereid.data_catalog.store.shard_markers import read_marker
 from densereid.data_catalog.store.store import INPUTS, PROVENANCE
@@ -217,7 +218,7 @@ def _geometry(text: str) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(values, dict) and set(values) <= set(Geometry.__dataclass_fields__) and len(values) >= 4:
-        geometry = Geometry(**values)
+        geometry = geometry_of(Path("a store"), {"geometry": values})
         assert geometry.num_shards >= 1
 
 
