@@ -71,5 +71,6 @@ class StagesConfig:
         460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2", le=1_000_000
     )
     second_rate: NonNegativeFloat = setting(
-        0.0, "MagnifierNet: learning rate of the second stage; 0 = the schedule continues"
+        0.0,
+        "MagnifierNet: learning rate of the second stage; 0 = the schedule continues (official code); v2 says 1e-3",
     )
