@@ -32,7 +32,9 @@ class ModelConfig:
     backbone: Literal["resnet50", "small"] = setting(
         "resnet50", "trunk: resnet50 (1024 channels at stride 16) or small (for a CPU)"
     )
-    pretrained: str = setting("auto", "ImageNet weights: auto (download), never, or the path of a weights file")
+    pretrained: str = setting(
+        "auto", "ImageNet weights: auto (download; none for small), never (random), or the path of a weights file"
+    )
     initial: str = setting("", "fine-tuning: the run or checkpoint to start from, but for its classifiers")
     conv5: Literal["random", "imagenet"] = setting(
         "random", "the global branch's conv5_x starts from: random weights, or imagenet"

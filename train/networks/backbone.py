@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +66,10 @@ class Trunk(nn.Module):
 def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bool = True) -> Backbone:
     """``resnet50`` or ``small``, on the CPU.
 
-    ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights, or a logged notice and random ones
-    where they cannot be loaded; the small one has none); or the path of a state dict, for the small one
-    as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random (``conv5_pretrained=False``).
-    Raises UserError for a file that is missing, does not fit, or holds values that are not finite.
+    ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights; the small one has none); or the path of a state dict,
+    for the small one as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random
+    (``conv5_pretrained=False``). Raises UserError where ImageNet weights cannot be loaded, and for a file that is
+    missing, does not fit, or holds values that are not finite.
     """
     small = name == "small"
     network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
@@ -117,17 +119,30 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
     return state
 
 
-def _download() -> dict[str, Tensor] | None:
+def _download() -> dict[str, Tensor]:
     try:
-        network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
+        with _quiet_hub():
+            network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
-        log.warning(
-            "ImageNet weights (%s) could not be loaded: %s. Training starts from RANDOM weights, which costs "
-            "accuracy; give a file as model.pretrained to avoid it.", PRETRAINED_MODEL, first_line(error),
-        )  # fmt: skip
-        return None
+        raise UserError(
+            f"ImageNet weights ({PRETRAINED_MODEL}) could not be loaded: {first_line(error)}",
+            "Give the file of a ResNet-50's state dict: --set model.pretrained=FILE; or ask for random weights, which "
+            "cost accuracy: --set model.pretrained=never.",
+        ) from error
     log.info("ResNet-50 starts from ImageNet weights (%s).", PRETRAINED_MODEL)
     return dict(network.state_dict())
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the hub client's lines about each of its attempts: the error of the last one says the same."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
 
 
 def _load(
