@@ -108,7 +108,7 @@ class ScheduleConfig:
     )
     decay_every: PositiveFloat = setting(40.0, "step: epochs between milestones")
     decay_from: float = setting(
-        0.0, "step: epoch from which milestones count; 0 = 40, 80, ... (SAN), 20 = 60, 100, ...", ge=0
+        20.0, "step: epoch from which milestones count; 20 = 60, 100, ... (SAN), 0 = 40, 80, ...", ge=0
     )
 
     @model_validator(mode="after")
@@ -123,7 +123,14 @@ class AugmentationConfig:
     """Random changes of a training image; see :mod:`densereid.train.data.augmentation`."""
 
     flip: float = setting(0.5, "probability of a horizontal flip (image, mask and DSAP together)", ge=0, le=1)
+    crop: Literal["pad", "enlarge"] = setting(
+        "pad", "random crop: pad (by pad pixels), or enlarge (to 1.125 times the size), then cut the image's size out"
+    )
+    crop_probability: float = setting(1.0, "share of the images that are cropped; 1 = all, SAN has 0.5", ge=0, le=1)
     pad: int = setting(10, "pixels padded on every side before the random crop back to the image size", ge=0, le=1024)
+    pad_colour: Literal["mean", "black"] = setting(
+        "mean", "colour of what is padded: mean (ImageNet's), or black (reid-strong-baseline, MagnifierNet's code)"
+    )
     erase: float = setting(0.5, "probability of random erasing (image only)", ge=0, le=1)
     erase_area_min: float = setting(0.02, "smallest erased share of the image")
     erase_area_max: float = setting(0.4, "largest erased share of the image")

@@ -95,8 +95,9 @@ def _stage(
 class Classifier(nn.Module):
     """Two fully connected layers over each of ``branches`` feature vectors (DSA-reID section 3.2.4).
 
-    Hidden layer, batch norm, LeakyReLU, dropout, logits: what the paper leaves open follows SAN's and
-    BDB's template. Every branch has weights of its own.
+    Hidden layer, batch norm, LeakyReLU, dropout, logits: what the paper leaves open follows the template that BDB's
+    authors and layumi's Person_reID_baseline_pytorch share (the same group's SAN has a single layer). Every branch has
+    weights of its own.
     """
 
     def __init__(
