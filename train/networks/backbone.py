@@ -68,8 +68,9 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
 
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights; the small one has none); or the path of a state dict,
     for the small one as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random
-    (``conv5_pretrained=False``). Raises UserError where ImageNet weights cannot be loaded, and for a file that is
-    missing, does not fit, or holds values that are not finite.
+    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`. Raises
+    UserError where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or holds values that
+    are not finite.
     """
     small = name == "small"
     network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
@@ -77,7 +78,10 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
     if state is not None:
         skip = _HEAD if conv5_pretrained else (*_HEAD, "layer4.")
         _load(network, state, pretrained, "the small backbone" if small else "ResNet-50", skip=skip)
-    return _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
+    backbone = _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
+    if state is None or not conv5_pretrained:
+        initialise(backbone.conv5)
+    return backbone
 
 
 def backbone_state(trunk: nn.Module, conv5: nn.Module) -> dict[str, Tensor]:
