@@ -70,7 +70,7 @@ class LossConfig:
         1.0, "MagnifierNet: weight of the triplet loss on the global and the fusion branch"
     )
     triplet_regularisation: NonNegativeFloat = setting(
-        1.0, "MagnifierNet: weight of the triplet loss on SAB or SRB; the papers have it, the official code has 0"
+        0.0, "MagnifierNet: weight of the triplet loss on SAB or SRB; 0 is the official code's, 1 the papers' letter"
     )
     part: NonNegativeFloat = setting(
         0.0125, "MagnifierNet: weight of the identity loss on each of the 8 parts (official code)"

@@ -68,9 +68,9 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
 
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights; the small one has none); or the path of a state dict,
     for the small one as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random
-    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`. Raises
-    UserError where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or holds values that
-    are not finite.
+    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`.
+    Raises UserError where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or
+    holds values that are not finite.
     """
     small = name == "small"
     network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
