@@ -74,7 +74,7 @@ def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
 
 
 def test_files_of_before_a_setting_mean_what_was_done_before() -> None:
-    """Checkpoints, exports and config.yaml hold all settings of their time; a newer one is what there was no choice of."""
+    """Checkpoints, exports and config.yaml hold all settings of their time; a newer one is what was done then."""
     values = flatten(to_dict(load_config("magnifiernet")))
     newer = {
         "magnifier.test_masks": "hard", "augmentation.crop": "pad", "augmentation.crop_probability": 1.0,
