@@ -128,12 +128,12 @@ def augment(
     height, width = batch.image.shape[2:]
     y, x = _source_positions(draw, height, width, config)
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
-    image = _image_at(batch.image, y, x)
+    image, kept = _image_at(batch.image, y, x), ~_rectangles(draw.erase, height, width)
     if config.pad_colour == "black":
         image = torch.where(inside[:, None], image, _constants(image.device).black)
     else:
-        image = image * inside[:, None]
-    image = image * ~_rectangles(draw.erase, height, width)[:, None]
+        kept = kept & inside
+    image = image * kept[:, None]
     mask = None if batch.mask is None else batch.mask[_pixels(batch.mask, y, x)] * inside
     mirror = mirror_crops if part_images == "crops" else mirror_parts
     return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, draw, dsap_size, mirror), mask)
