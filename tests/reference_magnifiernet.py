@@ -23,6 +23,18 @@ def slow_planes(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return part_maps
 
 
+def slow_bilinear_planes(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(8, height, width): each part's binary plane between the four pixels around the centre of each cell."""
+    part_maps = np.zeros((8, height, width))
+    for row in range(height):
+        for column in range(width):
+            y, x = (row + 0.5) * mask.shape[0] / height - 0.5, (column + 0.5) * mask.shape[1] / width - 0.5
+            for i in (int(y), int(y) + 1):
+                for j in (int(x), int(x) + 1):
+                    part_maps[mask[i, j], row, column] += (1 - abs(y - i)) * (1 - abs(x - j))
+    return part_maps
+
+
 def slow_aligned(features: np.ndarray, part_maps: np.ndarray) -> np.ndarray:
     """Equation 1: x_k = F under mask k, (8, C, h, w) of one image's map (C, h, w) and planes (8, h, w)."""
     aligned = np.zeros((len(part_maps), *features.shape))

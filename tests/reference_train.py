@@ -87,7 +87,9 @@ def random_store(
     return MemoryStore(arrays, Geometry(num_samples, height, width, dsap_size))
 
 
-def slow_augment(sample: dict[str, np.ndarray], draw: dict[str, Any], *, pad: int) -> dict[str, np.ndarray]:
+def slow_augment(
+    sample: dict[str, np.ndarray], draw: dict[str, Any], *, pad: int, colour: str = "mean"
+) -> dict[str, np.ndarray]:
     """One sample: flip, pad, crop, normalise, erase, step by step; arrays channel-first as in a Batch."""
     image, mask = sample["image"], sample["mask"]
     height, width = mask.shape
@@ -95,6 +97,7 @@ def slow_augment(sample: dict[str, np.ndarray], draw: dict[str, Any], *, pad: in
         image, mask = image[:, :, ::-1], mask[:, ::-1]
     normal = (image / 255.0 - MEAN[:, None, None]) / DEVIATION[:, None, None]
     wide = np.zeros((3, height + 2 * pad, width + 2 * pad))
+    wide += (-MEAN / DEVIATION)[:, None, None] if colour == "black" else 0
     wide[:, pad : pad + height, pad : pad + width] = normal
     wide_mask = np.zeros((height + 2 * pad, width + 2 * pad), np.uint8)
     wide_mask[pad : pad + height, pad : pad + width] = mask

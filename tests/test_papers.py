@@ -38,5 +38,5 @@ def test_every_row_names_code_and_a_test() -> None:
 
 
 def test_every_magnifiernet_table_is_in_the_document() -> None:
-    named = set(re.findall(r"TABLE=([\w-]+)", TEXT))
+    named = set(re.findall(r"TABLE=(magnifiernet-[\w-]+)", TEXT))
     assert named == {name for name in known_tables() if name.startswith("magnifiernet")}

@@ -72,6 +72,12 @@ def test_magnifiernet_published_numbers() -> None:
     regions = TABLES["magnifiernet-v1-3"]
     for dataset, label in best.items():
         assert max(regions.rows, key=lambda row: regions.numbers(row, dataset)[0] or 0).label == label
+    for version, last in (("v1", "magnifiernet-v1-4"), ("v2", "magnifiernet-v2-2")):
+        own, rows = TABLES[f"magnifiernet-{version}-1"], TABLES[last].rows
+        plain, reranked = (row.paper for row in own.rows)
+        assert list(plain) == list(reranked) == ["cuhk03-labeled", "cuhk03-detected", "dukemtmc", "market"]
+        assert {name: row.paper[name] for row in rows[-2:] for name in row.paper}.items() & plain.items()
+        assert all(after > before for name in plain for before, after in zip(plain[name], reranked[name], strict=True))  # type: ignore[operator]
     fusion = TABLES["magnifiernet-v1-5"]
     for dataset in best:  # "SFB surpasses the Ablation Branch on all datasets"
         assert fusion.numbers(fusion.rows[1], dataset)[0] > fusion.numbers(fusion.rows[0], dataset)[0]  # type: ignore[operator]
@@ -213,12 +219,12 @@ def test_rows_with_attributes_read_the_datasets_file(synthetic_root: Path, tmp_p
     file = synthetic_root / "synthetic" / "synthetic_attribute.mat"
     assert asked == [{"epochs": 1}, {"epochs": 1, "magnifier.attributes": str(file)}]
     assert list(configs) == ["dsa-reid", "dsa-reid-fusion=add"]
-    assert ablation._possible_rows(table, "synthetic", folders) == rows
+    assert ablation._possible_rows(table, "synthetic", folders, {}) == rows
     (tmp_path / "market" / "query").mkdir(parents=True)
     with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
-        ablation._possible_rows(table, "market", ablation._attribute_folders("market", _store_request(tmp_path)))
+        ablation._possible_rows(table, "market", ablation._attribute_folders("market", _store_request(tmp_path)), {})
     elsewhere = ablation._attribute_folders("market", _store_request(tmp_path / "elsewhere"))
-    assert ablation._possible_rows(table, "market", elsewhere) == rows  # said when the dataset is looked for
+    assert ablation._possible_rows(table, "market", elsewhere, {}) == rows  # said when the dataset is looked for
     with pytest.raises(UserError, match=r"market_attribute\.mat, the attributes of 'market', is not in"):
         ablation._configs(table, rows, SMALL, {}, "market", elsewhere)
 

@@ -5,12 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import plain_inputs
 from reference_train import random_store, slow_augment, slow_flip_parts, slow_pool
 
 from densereid.data_catalog.store.schema import DSAP_FILL, Split
 from densereid.train.config.train_config import AugmentationConfig
-from densereid.train.data.augmentation import augment, draw_augmentation, mirror_parts, normalise_dsap, normalise_image
+from densereid.train.data.augmentation import (
+    Draw,
+    augment,
+    draw_augmentation,
+    mirror_parts,
+    normalise_dsap,
+    normalise_image,
+)
 from densereid.train.data.batch import Batch
 from densereid.train.data.dataset import StoreDataset
 from densereid.train.data.randomness import generator
@@ -25,22 +33,58 @@ def batch() -> Batch:
     return StoreDataset(store, Split.TRAIN, needs=needs, height=HEIGHT, width=WIDTH).read_batch(list(range(12)))
 
 
-def _draw(seed: int, num_samples: int = 12):
-    config = AugmentationConfig(pad=PAD)
-    return draw_augmentation(num_samples, config, height=HEIGHT, width=WIDTH, generator=generator(seed))
+def _draw(seed: int, config: AugmentationConfig | None = None) -> Draw:
+    config = config or AugmentationConfig(pad=PAD)
+    return draw_augmentation(12, config, height=HEIGHT, width=WIDTH, generator=generator(seed))
 
 
-def test_batched_augmentation_equals_the_per_image_reference(batch: Batch) -> None:
-    draw = _draw(0)
-    inputs = augment(batch, draw, pad=PAD)
+@pytest.mark.parametrize("colour", ["mean", "black"])
+def test_batched_augmentation_equals_the_per_image_reference(batch: Batch, colour: str) -> None:
+    config = AugmentationConfig(pad=PAD, pad_colour=colour)
+    draw = _draw(0, config)
+    inputs = augment(batch, draw, config)
     assert 0 < draw.flip.sum() < 12
     assert 0 < (draw.erase[:, 2] > 0).sum() < 12
     for index in range(len(batch)):
         sample = {name: getattr(batch, name)[index].numpy() for name in ("image", "mask", "dsap", "valid")}
         one = {"flip": bool(draw.flip[index]), "top": int(draw.top[index]), "left": int(draw.left[index])}
-        expected = slow_augment(sample, {**one, "erase": draw.erase[index].tolist()}, pad=PAD)
+        expected = slow_augment(sample, {**one, "erase": draw.erase[index].tolist()}, pad=PAD, colour=colour)
         for name, value in expected.items():
             np.testing.assert_allclose(getattr(inputs, name)[index], value, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("probability", [0.5, 1.0])
+def test_section_4_2_random_cropping_of_reference_41(batch: Batch, probability: float) -> None:
+    """Enlarged to 1.125 times the size, bilinear, and the image's size cut out of it."""
+    config = AugmentationConfig(crop="enlarge", crop_probability=probability, erase=0)
+    draw = _draw(3, config)
+    inputs, plain = augment(batch, draw, config), plain_inputs(batch)
+    assert int(draw.whole.sum()) in (range(2, 11) if probability < 1 else (0,))
+    assert (int(draw.top.max()) <= 4, int(draw.left.max()) <= 2) == (True, True)
+    assert inputs.mask is not None
+    assert plain.mask is not None
+    larger = F.interpolate(plain.image, size=(36, 18), mode="bilinear", align_corners=False)
+    nearest = F.interpolate(plain.mask[:, None].float(), size=(36, 18), mode="nearest-exact")
+    for index in range(len(batch)):
+        top, left = int(draw.top[index]), int(draw.left[index])
+        for found, whole, wide in ((inputs.image, plain.image, larger), (inputs.mask, plain.mask, nearest[:, 0])):
+            expected = whole[index] if draw.whole[index] else wide[index]
+            # A flipped image is cut out of the mirrored one.
+            expected = expected.flip(-1) if draw.flip[index] else expected
+            expected = expected if draw.whole[index] else expected[..., top : top + HEIGHT, left : left + WIDTH]
+            torch.testing.assert_close(found[index].float(), expected.float(), atol=1e-5, rtol=0)
+
+
+def test_uncropped_images_are_whole_and_the_other_draws_stay(batch: Batch) -> None:
+    config = AugmentationConfig(pad=PAD, crop_probability=0, flip=0, erase=0)
+    inputs, plain = augment(batch, _draw(0, config), config), plain_inputs(batch)
+    assert torch.equal(inputs.image, plain.image)
+    some = AugmentationConfig(pad=PAD, crop_probability=0.5)
+    assert all(torch.equal(getattr(_draw(0), name), getattr(_draw(0, some), name)) for name in ("flip", "top", "erase"))
+    stream = generator(0)  # equal runs draw what they drew before there was a choice of crops
+    torch.rand(12, generator=stream)
+    corner = torch.randint(0, 2 * PAD + 1, (2, 12), generator=stream)
+    assert torch.equal(corner, torch.stack((_draw(0).top, _draw(0).left)))
 
 
 def test_flip_of_parts_follows_the_measured_table(batch: Batch) -> None:
@@ -98,12 +142,12 @@ def test_draws_are_reproducible_and_within_their_ranges() -> None:
 def test_nothing_changes_without_augmentation(batch: Batch) -> None:
     config = AugmentationConfig(flip=0, pad=0, erase=0)
     draw = draw_augmentation(len(batch), config, height=HEIGHT, width=WIDTH, generator=generator(0))
-    changed, plain = augment(batch, draw, pad=0), plain_inputs(batch)
+    changed, plain = augment(batch, draw, config), plain_inputs(batch)
     for name in ("image", "dsap", "mask"):
         assert torch.equal(getattr(changed, name), getattr(plain, name)), name
 
 
 def test_a_network_without_semantics_gets_none(batch: Batch) -> None:
-    inputs = augment(replace(batch, dsap=None, valid=None, mask=None), _draw(2), pad=PAD)
+    inputs = augment(replace(batch, dsap=None, valid=None, mask=None), _draw(2), AugmentationConfig(pad=PAD))
     assert inputs.dsap is None
     assert inputs.mask is None

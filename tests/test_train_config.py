@@ -41,6 +41,12 @@ def test_every_config_loads_and_survives_a_round_trip(name: str) -> None:
     assert from_dict(to_dict(config)) == config
 
 
+def test_only_the_small_networks_start_without_imagenet() -> None:
+    """The papers' networks stop where its weights cannot be had; what runs without a network asks for none."""
+    never = {name for name in known_configs() if load_config(name).model.pretrained == "never"}
+    assert never == {name for name in known_configs() if name.endswith("-small")}
+
+
 def test_every_setting_has_help() -> None:
     assert all(text for _, _, text in describe_settings())
     assert ("schedule.peak", 8e-4) in [(key, default) for key, default, _ in describe_settings()]

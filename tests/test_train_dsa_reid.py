@@ -278,18 +278,23 @@ def test_a_trained_small_backbone_is_read_back_from_its_file(tmp_path: Path) -> 
     assert build_backbone("small", pretrained="auto").channels == 64
 
 
-def test_unreachable_weights_give_a_notice_and_random_weights(
+def test_unreachable_weights_stop_a_run_of_the_papers_network(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     create = timm.create_model
+    hub = logging.getLogger("huggingface_hub.utils._http")
 
     def offline(name: str, *, pretrained: bool, **options: object) -> nn.Module:
         if pretrained:
+            hub.warning("Retrying in 1s [Retry 1/5].")
             raise ConnectionError("no route to host")
         with torch.device("meta"):
             return create(name, pretrained=False, **options)
 
     monkeypatch.setattr(backbone_module.timm, "create_model", offline)
-    with caplog.at_level(logging.WARNING):
+    words = r"\(resnet50.tv_in1k\) could not be loaded: no route to host\n.*pretrained=FILE; or .*pretrained=never"
+    with pytest.raises(UserError, match=words):
         build_backbone("resnet50", pretrained="auto")
-    assert "no route to host. Training starts from RANDOM weights" in caplog.text
+    assert "Retrying" not in caplog.text
+    hub.warning("Retrying for another library")
+    assert "another library" in caplog.text

@@ -112,7 +112,7 @@ def test_what_is_reported_logged_and_saved(
     assert caplog.text.count("epoch 1/3") == 1
     assert "Rank-1" in caplog.text
     assert describe_event(evaluated[0]) in caplog.text
-    network, checkpoint = load_trained_network(tmp_path)
+    network, checkpoint = load_trained_network(tmp_path, name="best.pt")
     assert checkpoint.config == _config()
     scores = evaluate(network, store, config=checkpoint.config)
     assert scores.mean_average_precision == max(event.scores.mean_average_precision for event in evaluated)

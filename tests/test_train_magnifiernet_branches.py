@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from reference_magnifiernet import (
     labels,
     slow_aligned,
+    slow_bilinear_planes,
     slow_gru,
     slow_kept,
     slow_lstm,
@@ -22,8 +23,16 @@ from torch import nn
 
 from densereid.data_catalog.parts import LOWER_LABELS, UPPER_LABELS
 from densereid.train.config.train_config import load_config
+from densereid.train.data.batch import Inputs
 from densereid.train.data.randomness import generator
-from densereid.train.families import as_reid, build_empty_network, evaluation_arrays, loss_of, training_arrays
+from densereid.train.families import (
+    as_reid,
+    build_empty_network,
+    build_network,
+    evaluation_arrays,
+    loss_of,
+    training_arrays,
+)
 from densereid.train.networks.magnifiernet import MagnifierReid
 from densereid.train.networks.magnifiernet_branches import FusionBranch, RegularisingBranch, masked_max_pool
 from densereid.train.networks.regions import draw_regions, mask_target, one_hot_part_maps, resize_part_maps
@@ -37,7 +46,33 @@ def test_masks_become_shares_of_each_cell() -> None:
     torch.testing.assert_close(part_maps.sum(1), torch.ones(2, 3, 2))
 
 
-@pytest.mark.parametrize("resize", ["area", "nearest"])
+def test_section_3_1_binary_planes_are_resized_bilinearly() -> None:
+    mask = torch.randint(0, 8, (2, 24, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    part_maps = resize_part_maps(one_hot_part_maps(mask), (3, 2), resize="bilinear")
+    for index in range(2):
+        np.testing.assert_allclose(part_maps[index], slow_bilinear_planes(mask[index].numpy(), 3, 2), atol=1e-6)
+    torch.testing.assert_close(part_maps.sum(1), torch.ones(2, 3, 2))
+
+
+@pytest.mark.parametrize("name", ["magnifiernet", "magnifiernet-v1"])
+def test_erasing_leaves_whole_cells_empty(name: str) -> None:
+    """In one step from the mask to the map: more cells are all zero than of shares."""
+    assert load_config(name).magnifier.mask_resize == "bilinear"
+    mask = (torch.arange(384)[:, None] * 8 // 384 + 0 * torch.arange(192)).to(torch.uint8)[None]
+    mask = mask.roll(5, 1)  # borders of regions that are no borders of cells
+    emptied = {}
+    for resize in ("bilinear", "area"):
+        config = small_config(**{"magnifier.mask_resize": resize, "height": 384, "width": 192})
+        network = build_network(config, 5, seed=0)
+        assert isinstance(network, MagnifierReid)
+        inputs = Inputs(torch.zeros(1, 3, 384, 192), torch.zeros(1), torch.zeros(1), mask=mask)
+        planes = resize_part_maps(network._part_maps(inputs)[0], (24, 12), resize=resize)
+        kept = planes[:, [0, 2, 4, 6]].sum(1)
+        emptied[resize] = int((kept == 0).sum())
+    assert emptied["bilinear"] > emptied["area"]
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "area", "nearest"])
 def test_resized_masks_hold_no_part_that_was_not_there(resize: str) -> None:
     """Labels 1 and 7 side by side: interpolated label numbers, as in the official code, would make parts 2 to 6."""
     mask = torch.ones(1, 48, 20, dtype=torch.uint8)
@@ -167,15 +202,17 @@ def test_bnneck_what_each_loss_and_the_embedding_read() -> None:
     torch.testing.assert_close(network.embed(inputs.image, feature="f_fusion"), F.normalize(outputs["after_fusion"]))
 
 
-def test_training_masks_are_the_stores_and_test_masks_the_networks_own() -> None:
-    network, inputs = small_network(), small_inputs(labels(0, 1, 5))
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_training_masks_are_the_stores_and_test_masks_the_networks_own(kind: str) -> None:
+    network, inputs = small_network(**{"magnifier.test_masks": kind}), small_inputs(labels(0, 1, 5))
     network.eval()
     own = network.main(inputs.image)
-    again = network.main(inputs.image, one_hot_part_maps(own["mask_logits"].argmax(1)))
+    logits = own["mask_logits"]
+    again = network.main(inputs.image, logits.softmax(1) if kind == "soft" else one_hot_part_maps(logits.argmax(1)))
     assert torch.equal(own["after_fusion"], again["after_fusion"])
     given = network(inputs)
     assert not torch.equal(given["after_fusion"], own["after_fusion"])
-    target = mask_target(resize_part_maps(one_hot_part_maps(inputs.mask), (8, 4), resize="area"))
+    target = mask_target(resize_part_maps(one_hot_part_maps(inputs.mask), (8, 4), resize="bilinear"))
     assert torch.equal(given["mask_target"], target)
     assert given["mask_logits"].shape == (4, 8, 8, 4)
 

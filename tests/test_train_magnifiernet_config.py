@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from densereid.data_catalog.errors import UserError
-from densereid.train.config.train_config import load_config
+from densereid.train.config.train_config import from_dict, load_config, to_dict
+from densereid.train.config.validation import flatten
 from densereid.train.engine.describe import settings_by_dataset
 
 SMALL = "magnifiernet-small"
@@ -70,6 +71,18 @@ def test_a_variant_of_a_named_base_keeps_the_settings_of_the_dataset() -> None:
     assert row.loss.diversity == 0.05
     small = load_config("magnifiernet-v1-srb-sfb", base="magnifiernet-v1-small", dataset="dukemtmc")
     assert (small.epochs, small.magnifier.fusion, small.tuned_for) == (load_config(SMALL).epochs, "lstm", "")
+
+
+def test_files_of_before_a_setting_mean_what_was_done_before() -> None:
+    """Checkpoints, exports and config.yaml hold all settings of their time; a newer one is what was done then."""
+    values = flatten(to_dict(load_config("magnifiernet")))
+    newer = {
+        "magnifier.test_masks": "hard", "augmentation.crop": "pad", "augmentation.crop_probability": 1.0,
+        "augmentation.pad_colour": "mean",
+    }  # fmt: skip
+    before = flatten(to_dict(from_dict({key: value for key, value in values.items() if key not in newer})))
+    assert before == {**values, **newer}
+    assert values["magnifier.test_masks"] == "soft"
 
 
 def test_describe_lists_what_differs_by_dataset() -> None:

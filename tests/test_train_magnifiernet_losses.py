@@ -10,7 +10,7 @@ import torch
 from reference_magnifiernet import slow_diversity, slow_mask_loss
 from reference_train import slow_identity_loss, slow_triplet_loss
 
-from densereid.train.config.train_config import TrainConfig, load_config, second_stage
+from densereid.train.config.train_config import TrainConfig, config_diff, load_config, second_stage
 from densereid.train.data.batch import Inputs
 from densereid.train.engine.schedule import rate_at
 from densereid.train.families import loss_of
@@ -82,7 +82,7 @@ def test_part_loss_weighs_each_part() -> None:
 
 
 def test_v2_equation_4_and_v1_equation_5_which_feature_gets_which_loss() -> None:
-    outputs, config = _outputs(), _config()
+    outputs, config = _outputs(), _config(**{"loss.triplet_regularisation": 1})
     terms = magnifier_loss(outputs, IDENTITY, config, second_stage=True).terms
     expected = {}
     for name in ("global", "regularisation", "fusion"):
@@ -101,10 +101,14 @@ def test_v2_equation_4_and_v1_equation_5_which_feature_gets_which_loss() -> None
 
 
 def test_the_official_code_has_no_triplet_loss_on_the_regularising_branch() -> None:
+    """So have ours; 1 is the papers' letter, "the first two terms optimize all branches"."""
     outputs = _outputs()
-    terms = magnifier_loss(outputs, IDENTITY, _config(**{"loss.triplet_regularisation": 0})).terms
-    assert float(terms["triplet_regularisation"]) == 0
-    assert float(terms["triplet_global"]) > 0
+    for name in ("magnifiernet", "magnifiernet-v1"):
+        terms = magnifier_loss(outputs, IDENTITY, load_config(name)).terms
+        assert float(terms["triplet_regularisation"]) == 0
+        assert float(terms["triplet_global"]) > 0
+        letter = magnifier_loss(outputs, IDENTITY, load_config(name, {"loss.triplet_regularisation": 1})).terms
+        assert float(letter["triplet_regularisation"]) > 0
 
 
 def test_the_first_stage_has_no_diversity_loss() -> None:
@@ -117,12 +121,29 @@ def test_the_first_stage_has_no_diversity_loss() -> None:
 
 
 def test_section_4_1_learning_rate_of_v2() -> None:
-    """Strong baseline's warm-up and decay, then 1e-3 for the second stage; v1's schedule continues."""
-    config = load_config("magnifiernet")
-    rates = [rate_at(config, epoch) for epoch in (0, 5, 10, 39.9, 40, 70, 459, 460, 499)]
-    assert rates == pytest.approx([3.5e-6, (3.5e-6 + 3.5e-4) / 2, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-6, 3.5e-6, 1e-3, 1e-3])
-    assert rate_at(load_config("magnifiernet-v1"), 499) == pytest.approx(3.5e-6)
-    assert rate_at(load_config("magnifiernet-sab-sfb"), 499) == pytest.approx(3.5e-6)  # without SD: one stage
+    """Strong baseline's warm-up and decay, which go on in the second stage as in the official code."""
+    config, epochs = load_config("magnifiernet"), (0, 5, 10, 39.9, 40, 70, 459, 460, 499)
+    rates = [rate_at(config, epoch) for epoch in epochs]
+    assert rates == pytest.approx(
+        [3.5e-6, (3.5e-6 + 3.5e-4) / 2, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-6, 3.5e-6, 3.5e-6, 3.5e-6]
+    )
+    letter = load_config("magnifiernet", {"stages.second_rate": 1e-3})
+    assert [rate_at(letter, epoch) for epoch in epochs] == pytest.approx([*rates[:-2], 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize(
+    ("with_sd", "without"),
+    [("magnifiernet", "magnifiernet-sab-sfb"), ("magnifiernet-v1", "magnifiernet-v1-srb-sfb")],
+)
+@pytest.mark.parametrize("size", ["", "-small"])
+def test_v2_table_2_and_v1_table_4_the_row_without_sd_differs_by_sd_alone(
+    with_sd: str, without: str, size: str
+) -> None:
+    full, bare = load_config(with_sd + size), load_config(without + size)
+    facilitator = {"magnifier.facilitator"} if "v1" in with_sd else set()  # its file decides in the row with SD
+    assert set(config_diff(full, bare)) == {"name", "loss.diversity"} | facilitator
+    epochs = [full.epochs * part / 100 for part in range(100)]
+    assert [rate_at(full, epoch) for epoch in epochs] == [rate_at(bare, epoch) for epoch in epochs]
 
 
 def test_cuhk03_decays_once() -> None:

@@ -44,7 +44,7 @@ def test_erased_regions_do_not_reach_the_regularising_branch_of_the_whole_networ
     kept_regions = labels(0, 2, 4, 6)
     inputs.regions = kept_regions
     network(inputs)["before_regularisation"].sum().backward()
-    part_maps = resize_part_maps(network._part_maps(inputs), (4, 2), resize="nearest")
+    part_maps = resize_part_maps(network._part_maps(inputs)[0], (4, 2), resize="nearest")
     erased = part_maps[:, ~kept_regions].sum(1, keepdim=True) > 0
     assert seen[0].grad is not None
     assert 0 < int(erased.sum()) < erased.numel()
@@ -58,7 +58,7 @@ def test_v1_section_3_5_activations_reach_the_masks_of_sfb_alone() -> None:
     image = small_inputs().image
     shared = network.main.trunk(image)
     deep = network.main.conv5(shared)
-    part_maps = resize_part_maps(one_hot_part_maps(network.main.mask_head(deep).argmax(1)), (4, 2), resize="area")
+    part_maps = resize_part_maps(network.main.mask_head(deep).softmax(1), (4, 2), resize="bilinear")
     logits, activations = network.main.facilitator(deep)
     outputs = network.main(image)
     expected, _ = network.main.fuse(shared, add_activations(part_maps, activations))

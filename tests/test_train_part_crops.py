@@ -64,11 +64,15 @@ def test_the_dataset_makes_crops_and_augmentation_flips_them() -> None:
     assert dataset.store.reads == ["image", "image", "iuv"]  # type: ignore[attr-defined]
     assert batch.dsap is not None
     assert batch.dsap.shape == (3, 24, 3, 8, 8)
-    draw = draw_augmentation(3, AugmentationConfig(flip=1, erase=0), height=32, width=32, generator=generator(0))
-    flipped = augment(batch, draw, pad=10, part_images="crops")
-    straight = augment(batch, draw_augmentation(
-        3, AugmentationConfig(flip=0, erase=0), height=32, width=32, generator=generator(0)
-    ), pad=10, part_images="crops")  # fmt: skip
+    flipped, straight = (
+        augment(
+            batch,
+            draw_augmentation(3, config, height=32, width=32, generator=generator(0)),
+            config,
+            part_images="crops",
+        )
+        for config in (AugmentationConfig(flip=1, erase=0), AugmentationConfig(flip=0, erase=0))
+    )
     assert flipped.dsap is not None
     assert straight.dsap is not None
     torch.testing.assert_close(flipped.dsap, mirror_crops(straight.dsap))

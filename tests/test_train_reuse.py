@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import helpers
 import pytest
 import torch
 from reference_train import TINY, random_store
@@ -13,7 +17,7 @@ from densereid.pipeline.commands import training
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network
+from densereid.train.engine.checkpoint import load_checkpoint, load_trained_network, save_checkpoint
 from densereid.train.engine.describe import parameter_table, settings_table
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.engine.loop import fit
@@ -110,6 +114,32 @@ def test_describe_and_export_from_the_command_line(run: Path, capsys: pytest.Cap
     assert load_exported(path)[1] == _config()
     with pytest.raises(UserError, match="unknown model"):
         training.describe_model("nothing")
+
+
+def test_the_last_checkpoint_is_used_unless_the_best_is_asked_for(
+    stores: dict[str, Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``best.pt`` was chosen by its mAP on the test set."""
+    shutil.copytree(run, tmp_path / "run")
+    last = load_checkpoint(tmp_path / "run" / "last.pt")
+    other = build_network(_config(), last.num_identities, seed=9).state_dict()
+    save_checkpoint(tmp_path / "run" / "best.pt", replace(last, model=other, optimiser={}, epoch=0))
+    for chosen, epoch in ((None, 1), ("last", 1), ("best", 0)):
+        asked = [] if chosen is None else ["--checkpoint", chosen]
+        done = helpers.run("evaluate", tmp_path / "run", "--store-path", stores["zarr"], "--device", "cpu", *asked)
+        assert f"run/{chosen or 'last'}.pt, epoch {epoch}; store" in done.stderr + done.stdout
+        helpers.run("export", tmp_path / "run", "--to", tmp_path / "net.pt", *asked)
+        weight = load_exported(tmp_path / "net.pt")[0].state_dict()["main.trunk.conv1.weight"]
+        assert torch.equal(weight, (last.model if epoch else other)["main.trunk.conv1.weight"])
+    (tmp_path / "run" / "last.pt").unlink()
+    words = (
+        r"run has best.pt and no last.pt\nbest.pt was chosen by looking at the test set.*Name the file itself: .*best"
+    )
+    network = build_network(_config(), 9, seed=1)
+    for use in (load_trained_network, partial(training.export_run, target=None), partial(start_from, network)):
+        with pytest.raises(UserError, match=words):
+            use(tmp_path / "run")  # type: ignore[operator]
+    start_from(network, tmp_path / "run" / "best.pt")
 
 
 def test_a_run_can_be_ranked_by_another_feature(

@@ -91,6 +91,15 @@ def test_another_setting_is_refused_and_nothing_is_written(
     assert files_below(folder) == before
 
 
+def test_a_run_begun_under_other_defaults_continues_by_its_own_file(interrupted: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(interrupted, tmp_path / "run")
+    with pytest.raises(UserError, match=r"loss.margin differs.*\n.* MODEL=\S+/run/config.yaml \(--model\) gives this"):
+        _fit(run, _config(**{"loss.margin": 0.2}))
+    own = load_config(run / "config.yaml")
+    assert own == _config()
+    assert _fit(run, own).epochs == 2
+
+
 @pytest.mark.parametrize(
     ("state", "epochs", "why"),
     [

@@ -29,6 +29,7 @@ def test_section_4_2_learning_rate(epoch: float, expected: float) -> None:
 
 @pytest.mark.parametrize(("epoch", "expected"), [(39.9, 8e-4), (40, 4e-4), (100, 2e-4), (319, 8e-4 / 2**7)])
 def test_milestones_can_be_counted_from_epoch_0(epoch: float, expected: float) -> None:
+    assert ScheduleConfig().decay_from == 20  # SAN counts from the end of its warm-up
     assert learning_rate(epoch, ScheduleConfig(decay_from=0), epochs=320) == pytest.approx(expected)
 
 

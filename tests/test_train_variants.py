@@ -222,7 +222,7 @@ def test_blank_part_images_are_those_of_nobody() -> None:
     batch = dataset.read_batch(list(range(24)))
     config = _config("dsa-reid-small", **{"augmentation.blank_parts": 0.5}).augmentation
     draw = draw_augmentation(24, config, height=32, width=32, generator=generator(0))
-    inputs = augment(batch, draw, pad=2)
+    inputs = augment(batch, draw, config)
     assert inputs.dsap is not None
     empty = (inputs.dsap == 0).flatten(1).all(1)
     assert torch.equal(empty, draw.blank)

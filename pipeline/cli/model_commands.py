@@ -67,15 +67,20 @@ def train_command(
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
 @click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
+@options.checkpoint
 @options.device
 def evaluate_command(
-    run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, keep_junk: bool, device: str
-) -> None:
+    run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, keep_junk: bool, checkpoint: str,
+    device: str,
+) -> None:  # fmt: skip
     """CMC and mAP of a trained run on its store's query and gallery."""
     from densereid.pipeline.commands.training import choose_reranking, evaluate_run
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
-    evaluate_run(run_folder, store_path=store_path, device=device, feature=feature, reranking=reranking)
+    evaluate_run(
+        run_folder, store_path=store_path, device=device, feature=feature, reranking=reranking,
+        checkpoint_name=f"{checkpoint}.pt",
+    )  # fmt: skip
     print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
 
 
@@ -98,12 +103,13 @@ def describe_command(run_or_model: str | None) -> None:
 
 @command("export")
 @options.run_folder
+@options.checkpoint
 @click.option("--to", "target", type=LocalPath(), help="The file; in the run's folder unless given.")
-def export_command(run_folder: Path, target: Path | None) -> None:
+def export_command(run_folder: Path, checkpoint: str, target: Path | None) -> None:
     """Write a run's inference network, without what only trains it, to one file."""
     from densereid.pipeline.commands.training import export_run
 
-    click.echo(export_run(run_folder, target))
+    click.echo(export_run(run_folder, target, checkpoint_name=f"{checkpoint}.pt"))
     print_next_commands(next_command("activations", runs=[run_folder]))
 
 

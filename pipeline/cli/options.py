@@ -155,6 +155,12 @@ rows = _option(
     "rows", "These rows of the store, with commas, instead of a random choice.", type=numbers("ROWS"), default=None
 )
 store_path = _option("store-path", "This store, whatever its size or name.", type=LOCATION)
+checkpoint = _option(
+    "checkpoint",
+    "Which of the run's checkpoints: last, or best, which was chosen by its mAP on the test set.",
+    type=click.Choice(["last", "best"]),
+    default="last",
+)
 run_folder = click.argument("run_folder", type=LocalPath())
 dry_run = _option(
     "dry-run", "Only say what would be done and what it costs; nothing is written.", is_flag=True, default=False

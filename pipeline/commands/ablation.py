@@ -8,8 +8,10 @@ from pathlib import Path
 
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
 from densereid.data_catalog.datasets.lookup import find_spec, locate
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.plural import plural
+from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import is_first_process, print_status
 from densereid.pipeline.reports.ablation_report import report
@@ -23,8 +25,12 @@ from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.engine.processes import start_fabric
 from densereid.train.engine.resume import check_folder
-from densereid.train.evaluation.evaluate import check_scorable, evaluate
-from densereid.train.evaluation.metrics import Scores
+from densereid.train.evaluation.evaluate import check_scorable, protocol_embeddings
+from densereid.train.evaluation.metrics import Scores, score_embeddings
+from densereid.train.evaluation.reranking import Reranking, reranked_scores
+
+_ATTRIBUTES, _INITIAL = "magnifier.attributes", "model.initial"
+"""Files and runs that only some rows of a table read."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class AblationRequest:
 def run_ablation(request: AblationRequest) -> Path:
     """Train and evaluate the rows of a table on the requested store; prints and writes them; the Markdown's path.
 
-    Rows that differ only in the ranked feature share a run; finished runs are not repeated. Rows that need attributes
-    are left out, with a notice, where the dataset has none.
+    Rows that differ only in what is ranked share a run; finished runs are not repeated. Rows that need attributes, or a
+    run to start from, are left out with a notice where there is none.
     """
     table = find_table(request.table)
     device, why_device = resolve_device(request.store.device)
@@ -58,7 +64,7 @@ def run_ablation(request: AblationRequest) -> Path:
     given = open_store(request.store_path) if request.store_path else None
     dataset = request.store.dataset if given is None else str(given.attributes["dataset"])
     folders = _attribute_folders(dataset, request.store)
-    rows = _possible_rows(table, dataset, folders)
+    rows = _possible_rows(table, dataset, folders, request.settings)
     store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store, device)
     configs = _configs(table, rows, model, request.settings, dataset, folders)
     folder = request.run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
@@ -111,25 +117,53 @@ def _configs(
     folders: Sequence[Path],
 ) -> dict[str, TrainConfig]:
     """The config of each run. Raises UserError where a file that a row reads is not there."""
+    only = {_ATTRIBUTES} | ({_INITIAL} if any(row.initial for row in table.rows) else set())
+    shared = {key: value for key, value in settings.items() if key not in only}
     configs = {}
     for row in rows:
-        files = {"magnifier.attributes": str(find_attributes(dataset, folders))} if row.attributes else {}
-        configs[row.run] = row_config(table, row, model, {**settings, **files}, dataset)
+        own = {_INITIAL: settings[_INITIAL]} if row.initial else {}
+        if row.attributes:
+            own[_ATTRIBUTES] = settings.get(_ATTRIBUTES) or str(find_attributes(dataset, folders))
+        configs[row.run] = row_config(table, row, model, {**shared, **own}, dataset)
     return configs
 
 
-def _possible_rows(table: Table, dataset: str, folders: Sequence[Path]) -> tuple[Row, ...]:
-    """The rows but those that the dataset cannot have, which are printed.
+def _possible_rows(
+    table: Table, dataset: str, folders: Sequence[Path], settings: Mapping[str, object]
+) -> tuple[Row, ...]:
+    """The rows as the paper has them on the dataset, but those that cannot be, which are printed.
 
-    Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing.
+    Where the dataset is on disk without its attribute file, the UserError comes now, not after preprocessing; and so
+    does that for a file that the command names and that is not there, or that no row would read.
     """
-    left_out = [row.label for row in table.rows if row.attributes and not has_attributes(dataset)]
-    for label in left_out:
-        print_status(f"left out: {label}, which needs person attributes; {dataset} has none")
-    rows = tuple(row for row in table.rows if row.label not in left_out)
-    if any(row.attributes for row in rows) and len(folders) > 1:
+    rows, given = [row.of_dataset(dataset) for row in table.rows], settings.get(_ATTRIBUTES)
+    _check_given_attributes(table, rows, given)
+    lacking = {
+        f"person attributes; {dataset} has none": not given and not has_attributes(dataset),
+        f"a run to start from: --set {_INITIAL}=RUN": not settings.get(_INITIAL),
+    }
+    possible = []
+    for row in rows:
+        needs = zip(lacking.items(), (row.attributes, row.initial), strict=True)
+        missing = [what for (what, is_lacking), is_needed in needs if is_lacking and is_needed]
+        for what in missing:
+            print_status(f"left out: {row.label}, which needs {what}")
+        possible += [] if missing else [row]
+    if any(row.attributes for row in possible) and not given and len(folders) > 1:
         find_attributes(dataset, folders)
-    return rows
+    return tuple(possible)
+
+
+def _check_given_attributes(table: Table, rows: Sequence[Row], given: object) -> None:
+    if not given:
+        return
+    if not any(row.attributes for row in rows):
+        raise UserError(
+            f"no row of table {table.name} has attributes, and {_ATTRIBUTES} is {given}",
+            "Leave it out, or choose TABLE=magnifiernet-v1-4.",
+        )
+    if not Path(str(given)).is_file():
+        raise UserError(f"{_ATTRIBUTES}: {given} does not exist", "Correct its path.")
 
 
 def _attribute_folders(dataset: str, request: StoreRequest) -> list[Path]:
@@ -150,4 +184,8 @@ def _score(folder: Path, row: Row, seed: int, store: Store, device: str) -> Scor
     """Of the last checkpoint: the best one was chosen by looking at the test set."""
     network, checkpoint = load_trained_network(folder / f"{row.run}-seed{seed}" / LAST)
     config = with_settings(checkpoint.config, {"evaluate.feature": row.feature})
-    return evaluate(network, store, config=config, device=device)
+    found = protocol_embeddings(network, store, config=config, device=device)
+    if not row.rerank:
+        return score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])
+    (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
+    return reranked_scores(query.to(device), query_labels, gallery.to(device), gallery_labels, Reranking())

@@ -32,7 +32,7 @@ from densereid.pipeline.stores import (
 from densereid.train.config.experiment import find_experiment
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.config.validation import setting_text
-from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, load_trained_network
+from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, checkpoint_path, load_trained_network
 from densereid.train.engine.describe import disk_sizes, settings_by_dataset
 from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
@@ -211,23 +211,20 @@ def chosen_settings(
 
 
 def evaluate_run(
-    run: Path,
-    *,
-    store_path: AnyPath | None,
-    device: str,
-    feature: str | None = None,
-    reranking: Reranking | None = None,
-) -> Scores:
-    """Scores of a run folder's best checkpoint (the last one where none is best) on its own store, or another.
+    run: Path, *, store_path: AnyPath | None, device: str, feature: str | None = None,
+    reranking: Reranking | None = None, checkpoint_name: str = LAST,
+) -> Scores:  # fmt: skip
+    """Scores of a run folder's last checkpoint, or of its best one by name, on its own store, or another.
 
     ``feature`` is ranked instead of the config's own; see ``evaluate.feature``. With ``reranking`` a second line has
     the re-ranked scores, and those are returned.
     """
-    network, checkpoint = load_trained_network(run)
+    network, checkpoint = load_trained_network(run, name=checkpoint_name)
     config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
     chosen, why = resolve_device(device)
     store = store_of_run(run, checkpoint.store, store_path)
-    print_status(f"{run}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
+    path = checkpoint_path(run, name=checkpoint_name)
+    print_status(f"{path}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
     found = protocol_embeddings(network, store, config=config, device=chosen)
     name = ranked_by(config)
     scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
@@ -274,9 +271,9 @@ def _show_datasets(model: str) -> None:
         print_status(f"on {dataset}: {changes or 'the same'}")
 
 
-def export_run(run: Path, target: Path | None) -> Path:
-    """Write the inference network of a run's best checkpoint (the last one where none is best) to a file."""
-    network, checkpoint = load_trained_network(run)
+def export_run(run: Path, target: Path | None, *, checkpoint_name: str = LAST) -> Path:
+    """Write the inference network of a run's last checkpoint, or of its best one by name, to a file."""
+    network, checkpoint = load_trained_network(run, name=checkpoint_name)
     folder = run if run.is_dir() else run.parent
     path = target or folder / f"{checkpoint.config.name}.export.pt"
     scores = export_network(network, checkpoint, path)

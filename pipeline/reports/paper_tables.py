@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,12 @@ class Row:
     """Whether the table's recipe goes for this row."""
     attributes: bool = False
     """Whether the row needs person attributes."""
+    initial: bool = False
+    """Whether the row starts from another run, which the command names as ``model.initial``."""
+    rerank: bool = False
+    """Whether the row is re-ranked (k-reciprocal)."""
+    by_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The fields of this row that are others there, where the paper's number is of another network."""
     paper: Mapping[str, _Numbers] = field(default_factory=dict)
     """Published numbers by dataset, in the order of the table's columns, percent; None where a cell is empty."""
 
@@ -37,7 +43,11 @@ class Row:
     def run(self) -> str:
         """Names the run: rows of the same name share a training."""
         changes = (f"{key.rpartition('.')[2]}={value}" for key, value in self.settings.items())
-        return "-".join((self.config, *changes))
+        return "-".join((self.config, *changes, *(["initial"] if self.initial else [])))
+
+    def of_dataset(self, dataset: str) -> Row:
+        """The row as the paper has it on ``dataset``."""
+        return replace(self, **self.by_dataset.get(dataset, {}))
 
 
 @dataclass(frozen=True)

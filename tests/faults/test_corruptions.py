@@ -166,7 +166,7 @@ def test_commands_say_what_is_damaged(
         ended = call(command, words, said=place / "said")
         made = outcome(folder / "made") if ended.code == 0 else {}
         result = {name: value for name, value in made.items() if not name.endswith((".csv", ".yaml"))}
-        result.pop(f"{given.run.name}/best.pt", None) if reading == "evaluate" else None
+        result.pop(f"{given.run.name}/last.pt", None) if reading == "evaluate" else None
         result["said"] = "".join(
             line for line in ended.said.splitlines(keepends=True) if "%" in line and "images/s" not in line
         )
@@ -192,7 +192,7 @@ def _prepared(reading: str, given: Given, folder: Path, suffix: str) -> tuple[Pa
     if reading in ("evaluate", "texts of a run"):
         run = Path(shutil.copytree(given.run, made / given.run.name, ignore=shutil.ignore_patterns("tensorboard")))
         if reading == "evaluate":
-            return run / "best.pt", ["evaluate", str(run), "--device", "cpu"]
+            return run / "last.pt", ["evaluate", str(run), "--device", "cpu"]
         texts = Path(shutil.copytree(run, folder / "texts", ignore=shutil.ignore_patterns("*.pt")))
         return texts, [str(word) for word in train_words(given.store(), made)]
     store = Path(shutil.copytree(given.store(suffix), folder / given.store(suffix).name))

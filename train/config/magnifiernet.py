@@ -25,8 +25,13 @@ class MagnifierConfig:
     keep: int = setting(4, "SAB: regions kept of a batch, besides the background")
     keep_upper: int = setting(2, "SRB: upper torso regions kept (N_upper); 0 = all", ge=0, le=len(UPPER_LABELS))
     keep_lower: int = setting(2, "SRB: lower torso regions kept (N_lower); 0 = all", ge=0, le=len(LOWER_LABELS))
-    mask_resize: Literal["area", "nearest"] = setting(
-        "area", "masks at the feature map's size: area (soft planes, one a part) or nearest"
+    mask_resize: Literal["bilinear", "area", "nearest"] = setting(
+        "bilinear",
+        "masks at the feature map's size: bilinear (of a binary plane for each part), area (shares) or nearest",
+    )
+    test_masks: Literal["soft", "hard"] = setting(
+        "hard",
+        "the network's own masks, which SFB reads at test time: soft (probabilities) or hard (the likeliest part)",
     )
     part_weighting: Literal["area", "none"] = setting(
         "area", "part losses times sigmoid(share of pixels), as the official code: area, none"
@@ -71,5 +76,6 @@ class StagesConfig:
         460, "MagnifierNet: N1, epochs without the diversity loss; the rest of epochs is N2", le=1_000_000
     )
     second_rate: NonNegativeFloat = setting(
-        0.0, "MagnifierNet: learning rate of the second stage; 0 = the schedule continues"
+        0.0,
+        "MagnifierNet: learning rate of the second stage; 0 = the schedule continues (official code); v2 says 1e-3",
     )

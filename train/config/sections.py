@@ -32,7 +32,9 @@ class ModelConfig:
     backbone: Literal["resnet50", "small"] = setting(
         "resnet50", "trunk: resnet50 (1024 channels at stride 16) or small (for a CPU)"
     )
-    pretrained: str = setting("auto", "ImageNet weights: auto (download), never, or the path of a weights file")
+    pretrained: str = setting(
+        "auto", "ImageNet weights: auto (download; none for small), never (random), or the path of a weights file"
+    )
     initial: str = setting("", "fine-tuning: the run or checkpoint to start from, but for its classifiers")
     conv5: Literal["random", "imagenet"] = setting(
         "random", "the global branch's conv5_x starts from: random weights, or imagenet"
@@ -68,10 +70,11 @@ class LossConfig:
         1.0, "MagnifierNet: weight of the triplet loss on the global and the fusion branch"
     )
     triplet_regularisation: NonNegativeFloat = setting(
-        1.0, "MagnifierNet: weight of the triplet loss on SAB or SRB; the papers have it, the official code has 0"
+        0.0, "MagnifierNet: weight of the triplet loss on SAB or SRB; 0 is the official code's, 1 the papers' letter"
     )
     part: NonNegativeFloat = setting(
-        0.0125, "MagnifierNet: weight of the identity loss on each of the 8 parts (official code)"
+        0.0125,
+        "MagnifierNet: weight of the identity loss on each of the 8 parts; 0.0125 is the official code's, 0.125 learns",
     )
     mask: NonNegativeFloat = setting(2.0, "MagnifierNet: lambda, weight of the mask loss")
     diversity: NonNegativeFloat = setting(
@@ -106,7 +109,7 @@ class ScheduleConfig:
     )
     decay_every: PositiveFloat = setting(40.0, "step: epochs between milestones")
     decay_from: float = setting(
-        0.0, "step: epoch from which milestones count; 0 = 40, 80, ... (SAN), 20 = 60, 100, ...", ge=0
+        20.0, "step: epoch from which milestones count; 20 = 60, 100, ... (SAN), 0 = 40, 80, ...", ge=0
     )
 
     @model_validator(mode="after")
@@ -121,7 +124,14 @@ class AugmentationConfig:
     """Random changes of a training image; see :mod:`densereid.train.data.augmentation`."""
 
     flip: float = setting(0.5, "probability of a horizontal flip (image, mask and DSAP together)", ge=0, le=1)
+    crop: Literal["pad", "enlarge"] = setting(
+        "pad", "random crop: pad (by pad pixels), or enlarge (to 1.125 times the size), then cut the image's size out"
+    )
+    crop_probability: float = setting(1.0, "share of the images that are cropped; 1 = all, SAN has 0.5", ge=0, le=1)
     pad: int = setting(10, "pixels padded on every side before the random crop back to the image size", ge=0, le=1024)
+    pad_colour: Literal["mean", "black"] = setting(
+        "mean", "colour of what is padded: mean (ImageNet's), or black (reid-strong-baseline, MagnifierNet's code)"
+    )
     erase: float = setting(0.5, "probability of random erasing (image only)", ge=0, le=1)
     erase_area_min: float = setting(0.02, "smallest erased share of the image")
     erase_area_max: float = setting(0.4, "largest erased share of the image")

@@ -23,6 +23,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 """Of the RGB channels, in 0..1; torchvision's published values."""
 
+ENLARGED = 1.125
+"""Size of what is cropped after enlarging, in images (DaRe, CVPR 2018, which DSA-reID's section 4.2 cites; SAN)."""
+
 ERASE_ATTEMPTS = 100
 """Rectangles tried before an image is left whole, as in Zhong et al.'s code."""
 
@@ -31,6 +34,7 @@ ERASE_ATTEMPTS = 100
 class _Constants:
     mean: Tensor
     deviation: Tensor
+    black: Tensor
     mirrored_parts: Tensor
     turned_u: Tensor
     turned_v: Tensor
@@ -40,9 +44,13 @@ class _Constants:
 def _constants(device: torch.device) -> _Constants:
     """Made once per device: copying them in every step would make the host wait for the GPU."""
     with torch.inference_mode(False):
+        mean, deviation = (
+            255 * torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+        )
         return _Constants(
-            255 * torch.tensor(IMAGENET_MEAN, device=device)[:, None, None],
-            255 * torch.tensor(IMAGENET_DEVIATION, device=device)[:, None, None],
+            mean,
+            deviation,
+            -mean / deviation,
             torch.from_numpy(MIRROR_PART[1:].astype("int64")).to(device) - 1,
             torch.tensor(MIRROR_TURNS_U, device=device) - 1,
             torch.tensor(MIRROR_TURNS_V, device=device) - 1,
@@ -53,7 +61,8 @@ def _constants(device: torch.device) -> _Constants:
 class Draw(TensorFields):
     """What is done to each of B samples.
 
-    flip: bool (B,). top, left: int64 (B,), the crop's corner in the image padded by ``pad``, 0..2*pad.
+    flip: bool (B,). top, left: int64 (B,), the crop's corner in the padded or enlarged image, from 0.
+    whole: bool (B,), images that are not cropped.
     erase: int64 (B, 4), the erased rectangle's top, left, height, width; height 0 erases nothing.
     blank: bool (B,), part images emptied, as where no person was found.
     """
@@ -61,6 +70,7 @@ class Draw(TensorFields):
     flip: Tensor
     top: Tensor
     left: Tensor
+    whole: Tensor
     erase: Tensor
     blank: Tensor
 
@@ -70,10 +80,21 @@ def draw_augmentation(
 ) -> Draw:
     """Random parameters for ``num_samples`` images of ``(height, width)``."""
     flip = torch.rand(num_samples, generator=generator) < config.flip
-    corner = torch.randint(0, 2 * config.pad + 1, (2, num_samples), generator=generator)
+    rooms = [2 * config.pad] * 2
+    if config.crop == "enlarge":
+        rooms = [enlarged(length) - length for length in (height, width)]
+    corner = [torch.randint(0, room + 1, (num_samples,), generator=generator) for room in rooms]
     erase = _draw_rectangles(num_samples, config, height=height, width=width, generator=generator)
     blank = torch.rand(num_samples, generator=generator) < config.blank_parts
-    return Draw(flip, corner[0], corner[1], erase, blank)
+    whole = torch.zeros(num_samples, dtype=torch.bool)
+    if config.crop_probability < 1:
+        whole = torch.rand(num_samples, generator=generator) >= config.crop_probability
+    return Draw(flip, corner[0], corner[1], whole, erase, blank)
+
+
+def enlarged(length: int) -> int:
+    """Pixels of a side that has ``length`` before ``augmentation.crop: enlarge`` enlarges it."""
+    return round(ENLARGED * length)
 
 
 def _draw_rectangles(
@@ -93,33 +114,65 @@ def _draw_rectangles(
     return torch.stack((top, left, chosen_height, chosen_width), 1) * erased[:, None]
 
 
-def augment(batch: Batch, draw: Draw, *, pad: int, dsap_size: int | None = None, part_images: str = "dsap") -> Inputs:
-    """The batch flipped, padded and cropped, normalised and erased as drawn; on the batch's device.
+def augment(
+    batch: Batch, draw: Draw, config: AugmentationConfig, *, dsap_size: int | None = None, part_images: str = "dsap"
+) -> Inputs:
+    """The batch flipped, cropped, normalised and erased as drawn; on the batch's device.
 
-    Padding is ImageNet's mean in the image (0 after normalising), background in the mask. The DSAP is
-    flipped only. ``dsap_size`` pools it; see :func:`normalise_dsap`. ``part_images`` says how the flip
-    changes it: ``dsap`` lives on the body's charts, ``crops`` are pictures.
+    Padding is ImageNet's mean in the image (0 after normalising) or black, background in the mask. Of an enlarged
+    image, bilinear, the mask has the nearest label. The DSAP is flipped only. ``dsap_size`` pools it; see
+    :func:`normalise_dsap`. ``part_images`` says how the flip changes it: ``dsap`` lives on the body's charts, ``crops``
+    are pictures.
     """
     draw = draw.to(batch.image.device)
     height, width = batch.image.shape[2:]
-    y, x = _source_pixels(draw, height, width, pad)
+    y, x = _source_positions(draw, height, width, config)
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
-    sample = torch.arange(len(batch), device=y.device)[:, None, None]
-    source = (sample, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :])
-    kept = inside & ~_rectangles(draw.erase, height, width)
-    pixels = batch.image.permute(0, 2, 3, 1)[source]
-    image = normalise_image(pixels.permute(0, 3, 1, 2)) * kept[:, None]
-    mask = None if batch.mask is None else batch.mask[source] * inside
+    image, kept = _image_at(batch.image, y, x), ~_rectangles(draw.erase, height, width)
+    if config.pad_colour == "black":
+        image = torch.where(inside[:, None], image, _constants(image.device).black)
+    else:
+        kept = kept & inside
+    image = image * kept[:, None]
+    mask = None if batch.mask is None else batch.mask[_pixels(batch.mask, y, x)] * inside
     mirror = mirror_crops if part_images == "crops" else mirror_parts
     return Inputs(image, batch.identity, batch.camera, _augment_dsap(batch, draw, dsap_size, mirror), mask)
 
 
-def _source_pixels(draw: Draw, height: int, width: int, pad: int) -> tuple[Tensor, Tensor]:
-    """Row (B, H) and column (B, W) of the stored image that each output row and column shows."""
-    device = draw.top.device
-    y = torch.arange(height, device=device) + draw.top[:, None] - pad
-    x = torch.arange(width, device=device) + draw.left[:, None] - pad
+def _source_positions(draw: Draw, height: int, width: int, config: AugmentationConfig) -> tuple[Tensor, Tensor]:
+    """Row (B, H) and column (B, W) of the stored image that each output row and column shows: int64, or float32."""
+    lines = []
+    for corner, length in ((draw.top, height), (draw.left, width)):
+        own = torch.arange(length, device=corner.device)
+        if config.crop == "enlarge":
+            shown = ((own + corner[:, None] + 0.5) * (length / enlarged(length)) - 0.5).clamp(0, length - 1)
+        else:
+            shown = own + corner[:, None] - config.pad
+        lines.append(torch.where(draw.whole[:, None], own.to(shown.dtype), shown))
+    y, x = lines
     return y, torch.where(draw.flip[:, None], width - 1 - x, x)
+
+
+def _pixels(image: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The index (sample, row, column) into (B, H, W, ...) of the pixels nearest to rows (B, H) and columns (B, W)."""
+    height, width = image.shape[1:3]
+    rows, columns = (line if line.dtype == torch.int64 else line.round().long() for line in (y, x))
+    sample = torch.arange(len(image), device=y.device)[:, None, None]
+    return sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+
+
+def _image_at(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Normalised pixels (B, 3, H, W) of uint8 (B, 3, H, W) at rows (B, H) and columns (B, W), bilinear between them."""
+    last = image.permute(0, 2, 3, 1)
+    if y.dtype == torch.int64:
+        return normalise_image(last[_pixels(last, y, x)].permute(0, 3, 1, 2))
+    above, before = y.floor(), x.floor()
+    down, right = (y - above)[:, :, None, None], (x - before)[:, None, :, None]
+    rows = [
+        last[_pixels(last, row, before)] * (1 - right) + last[_pixels(last, row, before + 1)] * right
+        for row in (above, above + 1)
+    ]
+    return normalise_image((rows[0] * (1 - down) + rows[1] * down).permute(0, 3, 1, 2))
 
 
 def _rectangles(erase: Tensor, height: int, width: int) -> Tensor:

@@ -33,7 +33,7 @@ DAMAGED = (
 )
 """What to do where a checkpoint is not what was written."""
 
-LAST, BEST = "last.pt", "best.pt"
+LAST, BEST, CONFIG_FILE = "last.pt", "best.pt", "config.yaml"
 
 EXPORT_FORMAT = "densereid-embedding"
 """What an exported network calls itself (:mod:`densereid.train.engine.export`)."""
@@ -236,13 +236,12 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, source: Path) -> No
         ) from error
 
 
-def load_trained_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
-    """The trained network on the CPU in evaluation mode, and the checkpoint it is from.
+def load_trained_network(run_or_file: Path, *, name: str = LAST) -> tuple[nn.Module, Checkpoint]:
+    """The trained network on the CPU in evaluation mode, and the checkpoint it is from: of a run folder that ``name``.
 
-    A run folder gives its ``best.pt``, or ``last.pt`` where nothing was evaluated. Raises UserError
-    where there is no checkpoint or it cannot be used.
+    Raises UserError where there is no such checkpoint or it cannot be used.
     """
-    path = checkpoint_path(run_or_file)
+    path = checkpoint_path(run_or_file, name=name)
     checkpoint = load_checkpoint(path)
     try:
         network = build_empty_network(checkpoint.config, checkpoint.num_identities)
@@ -253,9 +252,20 @@ def load_trained_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
     return network.eval(), checkpoint
 
 
-def checkpoint_path(run_or_file: Path) -> Path:
-    """The checkpoint that a run folder or a file names: a folder's ``best.pt``, else its ``last.pt``."""
-    if not run_or_file.is_dir():
-        return run_or_file
-    best = run_or_file / BEST
-    return best if best.is_file() else run_or_file / LAST
+def checkpoint_path(run_or_file: Path, *, name: str = LAST) -> Path:
+    """The checkpoint that a file names, or a run folder with ``name``.
+
+    Not ``best.pt`` unless asked: it was chosen by the mAP of the test set. Raises UserError where the folder has the
+    other one alone.
+    """
+    path = run_or_file / name if run_or_file.is_dir() else run_or_file
+    other = run_or_file / (BEST if name == LAST else LAST)
+    if not path.is_file() and other.is_file():
+        why = f"{BEST} was chosen by looking at the test set, and is taken where it is asked for"
+        why = (
+            why
+            if other.name == BEST
+            else f"{BEST} is written by an evaluation during training, of which there was none"
+        )
+        raise UserError(f"{run_or_file} has {other.name} and no {name}", f"{why}. Name the file itself: {other}.")
+    return path

@@ -218,7 +218,7 @@ def train_step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
     inputs = augment(
         batch.to(run.fabric.device),
         drawn,
-        pad=config.augmentation.pad,
+        config.augmentation,
         dsap_size=config.model.dsap_size,
         part_images=config.model.part_images,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from densereid.train.config.validation import setting_text
 from densereid.train.data.randomness import restore_random_states
 from densereid.train.engine.checkpoint import (
     BEST,
+    CONFIG_FILE,
     DAMAGED,
     LAST,
     Checkpoint,
@@ -50,7 +52,7 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
             raise UserError(
                 f"{folder} has {BEST} and no {LAST}, from which alone a run continues",
                 f"Bring {LAST} back, or choose another RUN_ROOT or SEED; FRESH=1 (--fresh) starts again and discards "
-                f"{BEST}. evaluate, export and INITIAL can use it as it is.",
+                f"{BEST}. evaluate, export and INITIAL can use it as it is, by its own name.",
             )
         return None
     checkpoint = load_checkpoint(path, tensors=False)
@@ -63,7 +65,9 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
             f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} here)" for key in changed
         )
         why = _why_not_longer(checkpoint, config) if lengthen and changed == ["epochs"] else ""
-        raise UserError(f"{path} was trained with other settings: {', '.join(values)}{why}", _REMEDY)
+        own = folder / CONFIG_FILE
+        how = f" MODEL={shlex.quote(str(own))} (--model) gives this one's." if own.is_file() else ""
+        raise UserError(f"{path} was trained with other settings: {', '.join(values)}{why}", _REMEDY + how)
     if checkpoint.seed != seed:
         raise UserError(f"{path} was trained with seed {checkpoint.seed}, not {seed}", _REMEDY)
     return checkpoint

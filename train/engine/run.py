@@ -19,6 +19,7 @@ from densereid.train.data.dataset import StoreDataset, StoreReader
 from densereid.train.data.randomness import random_states
 from densereid.train.engine.checkpoint import (
     BEST,
+    CONFIG_FILE,
     LAST,
     Checkpoint,
     checkpoint_problem,
@@ -34,9 +35,6 @@ from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
 
 log = logging.getLogger(__name__)
-
-
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass

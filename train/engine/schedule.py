@@ -38,8 +38,9 @@ def learning_rate(epoch: float, config: ScheduleConfig, *, epochs: int) -> float
     """Learning rate at ``epoch`` (0 = before the first step; 2.5 = halfway through the third of ``epochs``).
 
     DSA-reID section 4.2: linear growth over 20 epochs from 8e-6 to 8e-4, then halved every 40 epochs.
-    The paper does not say from where the 40 are counted. ``decay_from`` does: 0 gives the milestones
-    40, 80, ... of SAN (the same group's code), 20 gives 60, 100, ...; the warm-up is never halved.
+    The paper does not say from where the 40 are counted. ``decay_from`` does: 20 gives the milestones 60, 100, ... of
+    SAN (the same group's code, which counts its 40, 80, ... after a warm-up of 20 epochs), 0 gives 40, 80, ...; the
+    warm-up is never halved.
     """
     if epoch < config.warmup_epochs:
         return config.warmup_start + (config.peak - config.warmup_start) * epoch / config.warmup_epochs

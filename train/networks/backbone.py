@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +66,11 @@ class Trunk(nn.Module):
 def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bool = True) -> Backbone:
     """``resnet50`` or ``small``, on the CPU.
 
-    ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights, or a logged notice and random ones
-    where they cannot be loaded; the small one has none); or the path of a state dict, for the small one
-    as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random (``conv5_pretrained=False``).
-    Raises UserError for a file that is missing, does not fit, or holds values that are not finite.
+    ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights; the small one has none); or the path of a state dict,
+    for the small one as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random
+    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`.
+    Raises UserError where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or
+    holds values that are not finite.
     """
     small = name == "small"
     network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
@@ -75,7 +78,10 @@ def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bo
     if state is not None:
         skip = _HEAD if conv5_pretrained else (*_HEAD, "layer4.")
         _load(network, state, pretrained, "the small backbone" if small else "ResNet-50", skip=skip)
-    return _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
+    backbone = _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
+    if state is None or not conv5_pretrained:
+        initialise(backbone.conv5)
+    return backbone
 
 
 def backbone_state(trunk: nn.Module, conv5: nn.Module) -> dict[str, Tensor]:
@@ -117,17 +123,30 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
     return state
 
 
-def _download() -> dict[str, Tensor] | None:
+def _download() -> dict[str, Tensor]:
     try:
-        network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
+        with _quiet_hub():
+            network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
-        log.warning(
-            "ImageNet weights (%s) could not be loaded: %s. Training starts from RANDOM weights, which costs "
-            "accuracy; give a file as model.pretrained to avoid it.", PRETRAINED_MODEL, first_line(error),
-        )  # fmt: skip
-        return None
+        raise UserError(
+            f"ImageNet weights ({PRETRAINED_MODEL}) could not be loaded: {first_line(error)}",
+            "Give the file of a ResNet-50's state dict: --set model.pretrained=FILE; or ask for random weights, which "
+            "cost accuracy: --set model.pretrained=never.",
+        ) from error
     log.info("ResNet-50 starts from ImageNet weights (%s).", PRETRAINED_MODEL)
     return dict(network.state_dict())
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the hub client's lines about each of its attempts: the error of the last one says the same."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
 
 
 def _load(

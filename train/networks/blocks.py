@@ -95,8 +95,9 @@ def _stage(
 class Classifier(nn.Module):
     """Two fully connected layers over each of ``branches`` feature vectors (DSA-reID section 3.2.4).
 
-    Hidden layer, batch norm, LeakyReLU, dropout, logits: what the paper leaves open follows SAN's and
-    BDB's template. Every branch has weights of its own.
+    Hidden layer, batch norm, LeakyReLU, dropout, logits: what the paper leaves open follows the template that BDB's
+    authors and layumi's Person_reID_baseline_pytorch share (the same group's SAN has a single layer). Every branch has
+    weights of its own.
     """
 
     def __init__(
@@ -126,11 +127,14 @@ def concat_normalise(features: dict[str, Tensor]) -> Tensor:
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of every convolution in ``module``.
+    """What every stage that starts at random has: He initialisation of the convolutions, batch norms of 1 and 0.
 
     By fan-in: torch counts the fan-out of a grouped convolution over all groups together, which would
-    make each branch's weights too small by the square root of their number.
+    make each branch's weights too small by the square root of their number. No batch norm starts at 0 (timm's
+    ``zero_init_last``): of two branches under one joint norm, the other one would lead.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()

@@ -62,7 +62,7 @@ class MagnifierStream(nn.Module):
     ) -> dict[str, Tensor]:
         """For each branch its feature ``before_NAME`` (its BNNeck) and ``after_NAME``, (B, width), and more.
 
-        ``image``: normalised (B, 3, H, W). ``part_maps``: the store's masks, (B, 8, H / 8, W / 8); without
+        ``image``: normalised (B, 3, H, W). ``part_maps``: the store's masks, (B, 8, h, w) of any size; without
         them SFB reads the network's own. ``kept_regions``: regions that SAB or SRB sees, bool (8,); without
         them, all. Further outputs: ``parts`` (B, 8, channels); ``mask_logits`` (B, 8, H / 8, W / 8);
         ``attribute_logits`` (B, A).
@@ -87,11 +87,16 @@ class MagnifierStream(nn.Module):
         logits = self.mask_head(conv5_map)
         outputs["mask_logits"] = logits
         if given is None:
-            # Where logits are no numbers, neither is what is read under the largest of them.
-            wrong = ~logits.isfinite().flatten(1).all(1)[:, None, None, None]
-            given = one_hot_part_maps(logits.argmax(1)).masked_fill(wrong, torch.nan)
-        part_maps = given
-        return resize_part_maps(part_maps, (conv5_map.shape[2], conv5_map.shape[3]), resize=self.config.mask_resize)
+            given = self._own_part_maps(logits)
+        return resize_part_maps(given, (conv5_map.shape[2], conv5_map.shape[3]), resize=self.config.mask_resize)
+
+    def _own_part_maps(self, logits: Tensor) -> Tensor:
+        """What the mask module predicts, (B, 8, H / 8, W / 8): each part's probability, or 1 for the likeliest part."""
+        soft = self.config.test_masks == "soft"
+        predicted = logits.float().softmax(1) if soft else one_hot_part_maps(logits.argmax(1))
+        # Where logits are no numbers, neither is what is read under them.
+        wrong = ~logits.isfinite().flatten(1).all(1)[:, None, None, None]
+        return predicted.masked_fill(wrong, torch.nan)
 
     def _helped(self, conv5_map: Tensor, part_maps: Tensor | None, outputs: dict[str, Tensor]) -> Tensor:
         assert part_maps is not None, "SFB needs the mask module"
@@ -145,8 +150,8 @@ class MagnifierReid(nn.Module):
         ``logits_parts`` (B, 8, num_identities) with ``part_weights`` (8,); ``mask_target`` (B, H / 8,
         W / 8); ``attribute_target`` (B, A).
         """
-        part_maps = self._part_maps(inputs)
-        outputs: dict[str, Tensor] = self.main(inputs.image, part_maps, inputs.regions)
+        planes, part_maps = self._part_maps(inputs)
+        outputs: dict[str, Tensor] = self.main(inputs.image, planes, inputs.regions)
         for name, classify in self.classify_branches.items():
             outputs[f"logits_{name}"] = classify(outputs[f"after_{name}"][:, None])
         if part_maps is not None:
@@ -159,14 +164,16 @@ class MagnifierReid(nn.Module):
             outputs["attribute_target"] = self.attribute_targets[inputs.identity]
         return outputs
 
-    def _part_maps(self, inputs: Inputs) -> Tensor | None:
-        """The batch's masks at the mask module's size, twice that of the feature maps."""
+    def _part_maps(self, inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
+        """The batch's masks for the branches to resize, and at the mask module's size, twice that of the maps."""
         if self.main.mask_head is None:
-            return None
+            return None, None
         assert inputs.mask is not None, "the mask module learns from masks"
         height, width = inputs.image.shape[2:]
-        size = (height // 8, width // 8)
-        return resize_part_maps(one_hot_part_maps(inputs.mask), size, resize=self.main.config.mask_resize)
+        resize, planes = self.main.config.mask_resize, one_hot_part_maps(inputs.mask)
+        part_maps = resize_part_maps(planes, (height // 8, width // 8), resize=resize)
+        # Bilinear in two steps would be the mean of many pixels, and few cells one part's alone.
+        return planes if resize == "bilinear" else part_maps, part_maps
 
     def _part_weights(self, part_maps: Tensor) -> Tensor:
         """(8,) in 0.5..0.73: the sigmoid of each part's share of the batch's pixels, as in the official code; or 1."""

@@ -65,8 +65,7 @@ class RegularisingBranch(nn.Module):
         super().__init__()
         self.bottleneck = bottleneck_stage(channels, channels, blocks=1)
         initialise(self.bottleneck)
-        self.reduce = nn.Linear(channels, channels, bias=False)
-        nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="linear")
+        self.reduce = nn.Linear(channels, channels, bias=False)  # starts with deviation 1 / sqrt(3 n), torch's own
 
     def forward(self, conv4_map: Tensor, part_maps: Tensor | None, kept_regions: Tensor | None) -> Tensor:
         """(B, channels) of the trunk's map under the ``kept_regions``, bool (8,); None sees everything."""
@@ -115,7 +114,7 @@ class AblationCell(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(NUM_MASK_LABELS, channels // NUM_MASK_LABELS, channels))
-        nn.init.normal_(self.weight, std=channels**-0.5)
+        nn.init.uniform_(self.weight, -(channels**-0.5), channels**-0.5)  # as torch's convolutions of that size
 
     def forward(self, parts: Tensor) -> Tensor:
         """(B, channels) of parts (B, 8, channels)."""

@@ -19,9 +19,12 @@ def one_hot_part_maps(labels: Tensor) -> Tensor:
 def resize_part_maps(part_maps: Tensor, size: tuple[int, int], *, resize: str) -> Tensor:
     """(B, 8, *size) of part maps (B, 8, h, w); at every position they still sum to 1.
 
-    ``area``: each part's share of a cell, from which no third part can come, as from interpolated
-    label numbers. ``nearest``: the map at the cell's centre.
+    No third part can come of two, as from interpolated label numbers. ``bilinear``: between the four pixels at a cell's
+    centre (both papers), which leaves most cells to one part. ``area``: each part's share of a cell, of which few are
+    one part's alone. ``nearest``: the map at the cell's centre.
     """
+    if resize == "bilinear":
+        return F.interpolate(part_maps, size, mode="bilinear", align_corners=False)
     if resize == "area":
         return F.adaptive_avg_pool2d(part_maps, size)
     rows, columns = (
