@@ -25,6 +25,7 @@ from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sou
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.refusals import unreadable
 from densereid.data_catalog.files.sealed_json import parsed_json
+from densereid.data_catalog.store.manifest import check_metadata
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -79,7 +80,8 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
 
 
 def read_attributes(path: AnyPath) -> dict[str, Any]:
-    """The index's attributes."""
+    """The index's attributes. Raises UserError where it is not as it was written: HDF5 might search it for ever."""
+    check_metadata(path)
     with h5py.File(_local(path) / MARKER, "r") as index:
         return {key: parsed_json(value) for key, value in index.attrs.items()}
 

@@ -287,7 +287,6 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
             "make one with `make preprocess DATASET=...`, or check the path",
         )
     _check_url(path, format)
-    check_metadata(path)
     try:
         attributes = FORMATS[format].read_attributes(path)
     except UserError:
@@ -295,5 +294,6 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
     except Exception as error:  # zarr and HDF5 raise many types for a file that is damaged or another program's
         raise not_opened(path, path / FORMATS[format].MARKER, error) from error
     check_description(path, attributes)
+    check_metadata(path)
     check_manifest(path, attributes["format_version"])
     return format, attributes
