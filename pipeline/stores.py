@@ -152,7 +152,7 @@ def dataset_to_preprocess(request: StoreRequest) -> Dataset:
     raise UserError(
         f"{path} was made with IUV maps from {maps or 'a folder'}, and none are there now for {dataset.root}",
         "give IUV_ROOT=FOLDER, where the maps lie now; for another ESTIMATOR choose another folder with STORE_ROOT, or "
-        "delete the store",
+        "move the store away",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -153,3 +154,15 @@ def test_nothing_is_read_at_import() -> None:
     imported, *opened = result.stdout.splitlines()
     assert int(imported) > 120
     assert opened == []
+
+
+def test_no_message_advises_to_delete_a_store() -> None:
+    """What looks damaged or foreign may be all that somebody has: it is moved away."""
+    advice = re.compile(r"(?:delete|remove) (?:the|that|this|a)(?: \w+)? store|delete it\b(?! to start)", re.IGNORECASE)
+    texts = [
+        (f"{name_of(path)}:{node.lineno}", node.value)
+        for path in modules()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [(place, text) for place, text in texts if advice.search(text)] == []

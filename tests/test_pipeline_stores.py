@@ -105,7 +105,7 @@ def test_preprocessing_tells_what_it_redoes(
     flip(request.data_root / "0001_c1.png")
     make_store(request)
     said = capsys.readouterr().err
-    assert f"{request.path()}: 1 changed; 0 of 1 shard stay as they are, 1 are written again" in said
+    assert f"{request.path()}: 1 changed; 0 of 1 shard kept, 1 written again" in said
     assert "nothing to do" not in said
 
 

@@ -152,7 +152,7 @@ def test_a_pattern_that_comes_later_estimates_nothing(photographs: Path, tmp_pat
     write(plan_of(photographs, tmp_path / "store"))
     estimated, [said] = write(plan_of(photographs, tmp_path / "store", pattern=PATTERN))
     assert estimated == []
-    assert "0 of 3 shards stay as they are" in said
+    assert "0 of 3 shards kept" in said
     write(plan_of(photographs, tmp_path / "at once", pattern=PATTERN))
     assert contents(tmp_path / "store") == contents(tmp_path / "at once")
     assert len(set(open_store(tmp_path / "store").read("person_id"))) == 10
@@ -165,7 +165,7 @@ def test_shards_that_hold_nothing_new_stay_as_they_are(photographs: Path, tmp_pa
     before = {file: file.stat().st_ino for file in shard_files(store, 0, 1)}
     add_last(photographs)
     _, [said] = write(plan_of(photographs, store), format)
-    assert said == f"{store}: 1 new; 2 of 3 shards stay as they are, 1 are written again"
+    assert said == f"{store}: 1 new; 2 of 3 shards kept, 1 written again"
     assert {file: file.stat().st_ino for file in shard_files(store, 0, 1)} == before
     assert sorted(folder.name for folder in tmp_path.glob("[!.]*")) == ["crops", "store"]
     assert interrupted_updates(store) == []
@@ -189,7 +189,7 @@ def test_what_failed_is_tried_again_and_what_is_repaired_is_redone(photographs: 
     (tmp_path / "066_a_IUV.png").rename(photographs / "iuv" / "066_a_IUV.png")
     estimated, [said] = write(plan_of(photographs, store))
     assert estimated == ["001_a.png", "066_a.png"]
-    assert "2 changed; 1 of 3 shards stay as they are" in said
+    assert "2 changed; 1 of 3 shards kept" in said
     write(plan_of(photographs, tmp_path / "at once"))
     assert contents(store) == contents(tmp_path / "at once")
 
@@ -215,7 +215,7 @@ def test_an_unchanged_image_that_can_be_read_now_is_redone(photographs: Path, tm
     assert said == []
     (tmp_path / "cured").touch()
     write_store(moody, format="zarr", notify=said.append)
-    assert "1 that failed can be read now; 2 of 3 shards stay as they are" in said[0]
+    assert "1 that failed can be read now; 2 of 3 shards kept" in said[0]
     write(plan_of(photographs, tmp_path / "at once"))
     assert contents(tmp_path / "store") == contents(tmp_path / "at once")
 
@@ -406,7 +406,7 @@ def test_a_derived_store_follows_its_source(
     change(photographs)
     write(plan_of(photographs, store))
     [said] = derive(store, tmp_path / "derived")
-    assert f"{store} has changed; {kept} shards stay as they are" in said
+    assert f"{store} has changed; {kept} shards kept" in said
     derive(store, tmp_path / "at once")
     assert contents(tmp_path / "derived") == contents(tmp_path / "at once")
 
@@ -418,7 +418,7 @@ def test_a_store_at_a_url_is_brought_up_to_date(photographs: Path, tmp_path: Pat
     change_an_image(photographs)
     estimated, [said] = write(plan_of(photographs, bucket / "store.zarr"))
     assert estimated == ["040_a.png", "900_b.png"]
-    assert "1 of 3 shards stay as they are" in said
+    assert "1 of 3 shards kept" in said
     assert [path.name for path in bucket.glob("*")] == ["store.zarr"]
     write(plan_of(photographs, tmp_path / "at once"))
     updated, at_once = open_store(bucket / "store.zarr"), open_store(tmp_path / "at once")

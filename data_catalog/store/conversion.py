@@ -61,7 +61,7 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
         )
     if not _is_current(source, target):
         raise UserError(
-            f"{path} is a copy of what {source.path} held before it changed", "delete it, or choose another target"
+            f"{path} is a copy of what {source.path} held before it changed", "move it away, or choose another target"
         )
     remove_leftovers(path)
     copy_notes(source.path, path)

@@ -38,7 +38,7 @@ def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
 
 def visibility_table(store: Store) -> Table:
     """Share of images in which each part of the mask occurs."""
-    table = Table(title=f"{plural(store.geometry.num_samples, 'image')}", title_justify="left")
+    table = Table(title=plural(store.geometry.num_samples, "image"), title_justify="left")
     table.add_column("part of the mask")
     table.add_column("seen in", justify="right")
     for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:

@@ -122,7 +122,7 @@ def find_derived_update(plan: DerivedPlan) -> Update | None:
     if lost := lost_labels(store, plan.rows()):
         raise UserError(
             f"{plan.path} knows {lost}, and {plan.source.path}, from which it would be derived again, does not",
-            "give the source its labels first with `make preprocess PATTERN=...`, or delete the derived store",
+            "give the source its labels first with `make preprocess PATTERN=...`, or move the derived store away",
         )
     before, now = store.read("path"), plan.source.read("path")
     slices = {shard: plan.geometry.shard_slice(shard) for shard in plan.unchanged_shards(store)}

@@ -42,8 +42,8 @@ class Update:
     def __str__(self) -> str:
         shards = self.plan.geometry.num_shards
         return (
-            f"{self.path}: {self.reason}; {len(self.kept)} of {plural(shards, 'shard')} stay as they are, "
-            f"{shards - len(self.kept)} are written again"
+            f"{self.path}: {self.reason}; {len(self.kept)} of {plural(shards, 'shard')} kept, "
+            f"{shards - len(self.kept)} written again"
         )
 
 

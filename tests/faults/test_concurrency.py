@@ -29,7 +29,7 @@ def test_of_two_at_once_one_writes(
     name: str, given: Given, place: Path, tally: Tally, seeded: np.random.Generator, amount: Callable[[int, int], int]
 ) -> None:
     if not amount(*STARTS[name]):
-        pytest.skip("in a whole run alone")
+        pytest.skip("an attack of make test-faults, not of the sample in make test")
     scenario = SCENARIOS[name]
     expected: dict[str, str] = {}
     for number in range(-1, amount(*STARTS[name])):  # the first is alone

@@ -36,7 +36,7 @@ def test_damage_is_noticed_or_changes_nothing(
     read, *cases = FILES[kind]
     target = _target(kind, given, place)
     if not amount(*cases):
-        pytest.skip("in a whole run alone")
+        pytest.skip("an attack of make test-faults, not of the sample in make test")
     other = _other(kind, given, target)
     sound = call(read, target, place / "scratch", said=place / "said").value
     assert NOTICED not in sound.values() or kind == "pin", sound

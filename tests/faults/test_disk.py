@@ -31,7 +31,7 @@ def test_a_refusal_is_told_and_loses_nothing(
     name: str, given: Given, place: Path, tally: Tally, seeded: np.random.Generator, amount: Callable[[int, int], int]
 ) -> None:
     if not amount(1, name in _SAMPLED):
-        pytest.skip("in a whole run alone")
+        pytest.skip("an attack of make test-faults, not of the sample in make test")
     scenario, whole = SCENARIOS[name], place / "whole"
     points = _run(scenario, given, whole).value[1]
     expected = outcome(whole)
