@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds, and --help names the estimators withou
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2", "embedded")
 
 AUTO_RULE = (
-    "auto = the dataset's IUV maps where it has them, else DensePose where its weights are at hand or asked for "
+    "auto = what made the store that is there, else the dataset's IUV maps where it has them, else DensePose where its weights are at hand or asked for "
     "(detectron2 where that is installed, else densepose), else embedded"
 )
 """What :func:`resolve_estimator` does with ``auto``, for people."""
@@ -39,11 +39,11 @@ def resolve_estimator(request: StoreRequest, dataset: Dataset) -> tuple[str, str
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name != "auto":
         return name, "asked for"
+    asked = _asked_of_densepose(request)
+    if not asked and (made := _made_by(request)) is not None:
+        return made, "the store that is there was made with it"
     if dataset.iuv_root is not None:
         return "iuv", f"IUV maps exist in {dataset.iuv_root}"
-    if (made := _made_by(request)) is not None:
-        return made, "there are no IUV maps, and the store that is there was made with it"
-    asked = _asked_of_densepose(request)
     if not asked and not at_hand(request.weights):
         return "embedded", _WHY_EMBEDDED
     reason = f"{' and '.join(asked)} asked for" if asked else f"the weights {request.weights} are at hand"
@@ -59,14 +59,14 @@ _WHY_EMBEDDED = (
 
 
 def _made_by(request: StoreRequest) -> str | None:
-    """The estimator of the store at the request's path; None where there is none, or one of IUV maps."""
+    """The estimator of the store at the request's path; None where there is none."""
     from densereid.data_catalog.store.store import exists, open_store
 
     if not exists(request.path()):
         return None
     estimator = open_store(request.path(), incomplete=True).attributes.get("estimator", {})
     name = estimator.get("name")
-    return name if name in ESTIMATORS and name != "iuv" else None
+    return name if name in ESTIMATORS else None
 
 
 def _asked_of_densepose(request: StoreRequest) -> list[str]:

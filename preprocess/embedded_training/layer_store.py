@@ -1,4 +1,4 @@
-"""Rendered layers in a zarr group, made shard by shard: an interrupted rendering continues, and the seed says all."""
+"""Rendered layers and backgrounds in zarr groups, made shard by shard: an interrupted rendering continues."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from densereid.preprocess.embedded_training.backgrounds import draw_background
 from densereid.preprocess.embedded_training.layers import PersonLayer
 
 SIZE = (256, 160)
@@ -17,30 +18,54 @@ SHARD = 500
 
 Maker = Callable[[np.random.Generator, int, int, int], Iterator[PersonLayer]]
 
-_ARRAYS = {"image": (*SIZE, 3), "alpha": SIZE, "iuv": (*SIZE, 3)}
+_ARRAYS = ("image", "alpha", "iuv")
 
 
 def render_layers(folder: Path, make: Maker, seed: int, shard: int) -> bool:
     """Render one shard of a maker's layers, unless it is there; whether there was anything to do."""
-    group = zarr.open_group(folder, mode="a")
-    name = f"{seed}-{shard}"
-    if name in group and group[name].attrs.get("complete"):
+    if _is_complete(folder, seed, shard):
         return False
     layers = list(make(np.random.default_rng((seed, shard)), SHARD, *SIZE))
-    part = group.create_group(name, overwrite=True)
-    for array, shape in _ARRAYS.items():
-        values = np.stack([getattr(layer, array) for layer in layers]).astype(np.uint8)
-        part.create_array(array, data=values, chunks=(50, *shape))
-    part.attrs["complete"] = True
+    _write(folder, seed, shard, {name: np.stack([getattr(layer, name) for layer in layers]) for name in _ARRAYS})
     return True
+
+
+def render_backgrounds(folder: Path, seed: int, shard: int) -> bool:
+    """Draw one shard of backgrounds, unless it is there; whether there was anything to do."""
+    if _is_complete(folder, seed, shard):
+        return False
+    rng = np.random.default_rng((seed, shard))
+    _write(folder, seed, shard, {"image": np.stack([draw_background(rng, *SIZE) for _ in range(SHARD)])})
+    return True
+
+
+def _is_complete(folder: Path, seed: int, shard: int) -> bool:
+    path = folder / f"{seed}-{shard}"
+    return path.exists() and bool(zarr.open_group(path, mode="r").attrs.get("complete"))
+
+
+def _write(folder: Path, seed: int, shard: int, arrays: dict[str, np.ndarray]) -> None:
+    part = zarr.open_group(folder / f"{seed}-{shard}", mode="w")
+    for name, values in arrays.items():
+        part.create_array(name, data=values.astype(np.uint8), chunks=(50, *values.shape[1:]))
+    part.attrs["complete"] = True
+
+
+def read_backgrounds(folder: Path, seed: int, shards: int) -> np.ndarray:
+    """The backgrounds of the first shards of a seed: (N, height, width, 3) uint8 RGB."""
+    return np.concatenate([np.asarray(_shard(folder, seed, shard)["image"]) for shard in range(shards)])
+
+
+def _shard(folder: Path, seed: int, shard: int) -> zarr.Group:
+    return zarr.open_group(folder / f"{seed}-{shard}", mode="r")
 
 
 def read_layers(folder: Path, seed: int, shards: int) -> list[PersonLayer]:
     """The layers of the first shards of a seed, each cut to the box that it fills."""
-    group = zarr.open_group(folder, mode="r")
     layers = []
     for shard in range(shards):
-        arrays = [np.asarray(group[f"{seed}-{shard}"][name]) for name in _ARRAYS]
+        part = _shard(folder, seed, shard)
+        arrays = [np.asarray(part[name]) for name in _ARRAYS]
         layers += [_cut(*rows) for rows in zip(*arrays, strict=True)]
     return layers
 

@@ -9,13 +9,15 @@ from PIL import Image, ImageFilter
 
 _RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST, Image.Resampling.BOX)
 
+_LOWEST = 40
+
 
 def photographed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A picture (H, W, 3) uint8 RGB as a surveillance camera gives it; at times hardly changed, at times by night."""
     toned = _toned(picture, rng)
     image = Image.fromarray(toned)
     image = _blurred(image, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and image.height > _LOWEST:
         image = _low_resolution(image, rng)
     values = np.asarray(image, np.float32)
     if rng.random() < 0.7:
@@ -59,7 +61,7 @@ def _blurred(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _low_resolution(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Down to as little as 40x20 and back, by any filter."""
-    height = int(rng.integers(40, image.height))
+    height = int(rng.integers(_LOWEST, image.height))
     width = max(20, round(height * image.width / image.height))
     there, back = (_RESAMPLING[int(rng.integers(len(_RESAMPLING)))] for _ in range(2))
     return image.resize((width, height), there).resize(image.size, back)

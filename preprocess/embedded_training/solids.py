@@ -50,8 +50,13 @@ def _appearance(rng: np.random.Generator) -> Appearance:
         texture = texture + rng.uniform(5.0, 45.0) * _noise(rng)
     girth = appearance.build.girth * rng.uniform(0.8, 1.2)
     build = replace(appearance.build, girth=girth, trousers_width=rng.uniform(0.0, 1.3))
-    bag = tuple(int(value) for value in rng.integers(10, 245, 3))
-    return replace(appearance, build=build, bag_colour=bag, texture=np.clip(np.rint(texture), 0, 255).astype(np.uint8))
+    red, green, blue = (int(value) for value in rng.integers(10, 245, 3))
+    return replace(
+        appearance,
+        build=build,
+        bag_colour=(red, green, blue),
+        texture=np.clip(np.rint(texture), 0, 255).astype(np.uint8),
+    )
 
 
 def _recoloured(texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

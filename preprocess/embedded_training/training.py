@@ -19,6 +19,9 @@ from densereid.preprocess.embedded_training.losses import chart_losses
 
 Size = tuple[int, int]
 
+REPORT_EVERY, SAVE_EVERY = 20, 200
+"""Steps."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -65,7 +68,7 @@ class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, iuv = compose(self._library, np.random.default_rng((self._seed, self._first + index)), self._size)
-        return torch.from_numpy(image), torch.from_numpy(iuv)
+        return torch.from_numpy(image.copy()), torch.from_numpy(iuv)  # of a JPEG file, numpy gives no right to write
 
 
 def train(
@@ -86,9 +89,9 @@ def train(
         losses = _step(network, optimizer, images.to(device), iuv.to(device))
         mean.update_parameters(network)
         step += 1
-        if step % 20 == 0:
+        if step % REPORT_EVERY == 0:
             report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
-        if step % 200 == 0 or step == recipe.steps:
+        if step % SAVE_EVERY == 0 or step == recipe.steps:
             _save(checkpoint, parts, step)
     result = mean.module
     assert isinstance(result, EmbeddedNetwork)
@@ -105,7 +108,7 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
     losses["total"].backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
-    return {name: float(value) for name, value in losses.items()}
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
