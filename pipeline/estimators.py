@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # torch takes seconds, and --help names the estimators withou
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2", "embedded")
 
 AUTO_RULE = (
-    "auto = what made the store that is there, else the dataset's IUV maps where it has them, else DensePose where its weights are at hand or asked for "
-    "(detectron2 where that is installed, else densepose), else embedded"
+    "auto = what made the store that is there, else the dataset's IUV maps where it has them, else DensePose where "
+    "its weights are at hand or asked for (detectron2 where that is installed, else densepose), else embedded"
 )
 """What :func:`resolve_estimator` does with ``auto``, for people."""
 

@@ -29,7 +29,10 @@ def pool_slowly(features: np.ndarray, extent: tuple[float, float], cells: int) -
 
 
 def agreement_slowly(iuv: np.ndarray, reference: np.ndarray) -> tuple[float, float, float, float]:
-    """Foreground IoU, mean IoU of the mask labels, part accuracy and median UV distance of (images, height, width, 3), pixel by pixel."""
+    """Foreground IoU, mean IoU of the labels, part accuracy and median UV distance, pixel by pixel.
+
+    Of (images, height, width, 3) uint8.
+    """
     both = either = same = 0
     distances = []
     labels: dict[int, list[int]] = {}

@@ -17,7 +17,7 @@ from densereid.preprocess.semantics.agreement import Agreement
 
 
 def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[str, ...], scale: float) -> Path:
-    """Render, train and score, in a folder of ``run_root``; the file of weights, which the package does not take itself.
+    """Render, train and score, in a folder of ``run_root``; the file of weights, which the package does not take.
 
     ``scale`` multiplies what is rendered and trained. ``workers``: processes that render and compose; 0 takes one for
     each processor. Raises UserError for an unknown maker, and where Anny is not installed.

@@ -1,4 +1,4 @@
-"""How well one set of IUV maps agrees with another: an estimator's with exact ones, with published ones, with its own."""
+"""How well one set of IUV maps agrees with another: an estimator's with exact or published ones."""
 
 from __future__ import annotations
 
