@@ -1,0 +1,19 @@
+"""What every body maker hands out: one rendered person with nothing behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PersonLayer:
+    """One rendered person with nothing behind it."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB, lit; 0 where ``alpha`` is False."""
+    alpha: np.ndarray
+    """(H, W) bool: the person with all that is worn and carried."""
+    iuv: np.ndarray
+    """(H, W, 3) uint8 in the order I, U, V; 0 off the body and where a bag shows, which is no body part."""
