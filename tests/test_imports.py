@@ -22,7 +22,7 @@ ONE_PACKAGE_EACH = {
     "h5py": "data_catalog",
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files",
-    "numba": "preprocess/semantics",
+    "numba": "preprocess",
     "requests": "preprocess/densepose",
     "dask": "pipeline/commands",
     "distributed": "pipeline",
@@ -33,6 +33,7 @@ ONE_PACKAGE_EACH = {
     "matplotlib": "pipeline/reports",
     "detectron2": "preprocess/densepose",
     "densepose": "preprocess/densepose",
+    "anny": "preprocess/embedded_training",
 }
 """The innermost folder that holds every import of a heavy library."""
 
