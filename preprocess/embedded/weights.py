@@ -87,8 +87,10 @@ def _content(path: Path) -> bytes:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(f"{path} is larger than any weights of the embedded network", "look at which file it is")
         return path.read_bytes()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise _not_ours(path, first_line(error), SHA256) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}", "look at its permissions and its disk") from error
 
 
 def _not_ours(path: Path, found: str, sha256: str) -> UserError:
