@@ -30,6 +30,10 @@ _LIMBS = {
 }
 _UP, _FORWARD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 _BINS = 12
+_RING = 12
+"""So many vertices of a limb's skin lie round its end."""
+
+_STRAIGHT = np.zeros((1, 3))
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,25 @@ def chart_bones(joints: dict[str, np.ndarray], surface: np.ndarray, left: np.nda
             if limb is Surface.LOWER_ARM:
                 outward = regions[Surface.UPPER_ARM, is_left].frame.axes[0]
             frame, length = limb_frame(joints[f"{side} {start}"], joints[f"{side} {end}"], outward)
-            before, after = OVERHANG[limb]
-            straight = np.zeros((1, 3))
-            regions[limb, is_left] = ChartBone(frame, (-before * length, (1.0 + after) * length), straight)
-        skin = [points[(surface == part) & (left == is_left)] for part in (Surface.HAND, Surface.FOOT)]
-        regions[Surface.HAND, is_left] = _hand(joints, side, regions[Surface.LOWER_ARM, is_left].frame, skin[0])
-        regions[Surface.FOOT, is_left] = _foot(joints, side, sign, skin[1])
+            skin = points[(surface == limb) & (left == is_left)]
+            regions[limb, is_left] = _limb(limb, frame, length, skin)
+        hand, foot = (points[(surface == part) & (left == is_left)] for part in (Surface.HAND, Surface.FOOT))
+        regions[Surface.HAND, is_left] = _hand(joints, side, regions[Surface.LOWER_ARM, is_left].frame, hand)
+        regions[Surface.FOOT, is_left] = _foot(joints, side, sign, foot)
     return regions
+
+
+def _limb(limb: Surface, frame: Frame, length: float, skin: np.ndarray) -> ChartBone:
+    """A limb's chart: its joints lie where its skin (N, 3) ends, but for hip and shoulder, whose edge is slanted."""
+    t = np.sort((skin - frame.origin) @ frame.axes[1])
+    before, after = OVERHANG[limb]
+    lower = limb in (Surface.LOWER_ARM, Surface.LOWER_LEG)
+    start = float(t[:_RING].mean()) if lower else 0.0
+    span = (start - before * length, float(t[-_RING:].mean()) + after * length)
+    # The shin bone lies in front of the calf: without the middle, most of the lower leg would be its back.
+    return (
+        _between_extremes(frame, skin, span, (0, 2)) if limb is Surface.LOWER_LEG else ChartBone(frame, span, _STRAIGHT)
+    )
 
 
 def _torso(joints: dict[str, np.ndarray], skin: np.ndarray) -> ChartBone:

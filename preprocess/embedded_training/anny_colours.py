@@ -88,7 +88,7 @@ def paint_points(points: SkinPoints, outfit: Outfit, rng: np.random.Generator) -
         hidden = (points.surface == Surface.HEAD) & (np.abs(points.theta) > 60.0) & (points.material == Material.SKIN)
         colours[hidden | ((points.surface == Surface.HEAD) & (points.along > 0.84))] = clothes.top
     _face(colours, points, clothes, rng)
-    grain = smooth_noise(points.rest, 0.012, rng) + smooth_noise(points.rest, 0.15, rng)
+    grain = smooth_noise(points.rest, 0.012, rng) + rng.uniform(0.0, 0.8) * smooth_noise(points.rest, 0.15, rng)
     strength = rng.uniform(0.005, 0.03) * np.where(top | bottom, 1.0, 0.4)
     return np.clip(colours * (1.0 + strength * grain)[:, None], 0, 255)
 
