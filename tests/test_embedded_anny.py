@@ -17,12 +17,12 @@ from densereid.preprocess.embedded_training import anny_body
 from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody, bone_group
 from densereid.preprocess.embedded_training.anny_charts import (
     OVERHANG,
+    chart_angles,
     chart_bones,
-    place_iuv,
+    chart_iuv,
     point_regions,
     region_places,
 )
-from densereid.preprocess.embedded_training.anny_clothes import smooth_normals
 from densereid.preprocess.embedded_training.anny_layers import anny_layers
 from densereid.preprocess.embedded_training.anny_poses import (
     everyday_pose,
@@ -31,6 +31,7 @@ from densereid.preprocess.embedded_training.anny_poses import (
     part_turn,
     skinned,
 )
+from densereid.preprocess.embedded_training.mesh_fields import smooth_normals
 from densereid.preprocess.embedded_training.mesh_raster import rasterise
 
 needs_anny = pytest.mark.skipif(find_spec("anny") is None, reason="needs anny: the group embedded-training")
@@ -57,6 +58,10 @@ _BONES = {
     Surface.LOWER_LEG: ("lower leg", "foot"),
     Surface.FOOT: ("foot", "toe"),
 }
+
+
+def place_iuv(region: np.ndarray, place: np.ndarray) -> np.ndarray:
+    return chart_iuv(region // 2, *chart_angles(region, place))
 
 
 def toy_joints() -> dict[str, np.ndarray]:
@@ -130,7 +135,7 @@ def test_charts_follow_the_mirror_rule() -> None:
     surface, left, points = toy_skin(np.random.default_rng(1))
     regions = chart_bones(toy_joints(), surface, left, points)
     region = 2 * surface + left
-    iuv, _, _ = place_iuv(region, region_places(regions, region, points))
+    iuv = place_iuv(region, region_places(regions, region, points))
     right, mirrored = np.split(iuv.astype(int), 2)
     np.testing.assert_array_equal(MIRROR_PART[right[:, 0]], mirrored[:, 0])
     turned = right.copy()
@@ -154,13 +159,13 @@ def test_charts_run_as_measured(surface: Surface, point: tuple[float, float, flo
     every, left, points = toy_skin(np.random.default_rng(2))
     regions = chart_bones(toy_joints(), every, left, points)
     place = regions[surface, False].place(np.array([point]))
-    iuv, _, _ = place_iuv(np.array([2 * surface]), place)
+    iuv = place_iuv(np.array([2 * surface]), place)
     assert iuv[0, 0] == part
     assert iuv[0, 1] / 255 == pytest.approx(u, abs=0.1)
 
 
 def test_an_object_has_no_chart() -> None:
-    iuv, _, _ = place_iuv(np.zeros(3, int), np.ones((3, 3)))
+    iuv = place_iuv(np.zeros(3, int), np.ones((3, 3)))
     assert iuv.max() == 0
 
 
@@ -264,7 +269,7 @@ def test_annys_skin_is_charted_alike_on_both_sides() -> None:
     values = []
     for index in (chosen, partner):
         region = 2 * anatomy.surface[index] + anatomy.left[index]
-        values.append(place_iuv(region, region_places(regions, region, body.vertices[index]))[0].astype(int))
+        values.append(place_iuv(region, region_places(regions, region, body.vertices[index])).astype(int))
     right, left = values
     assert (MIRROR_PART[right[:, 0]] == left[:, 0]).mean() > 0.98
     keeps_v = ~np.isin(right[:, 0], MIRROR_TURNS_V)

@@ -179,18 +179,18 @@ def region_places(regions: Regions, region: np.ndarray, points: np.ndarray) -> n
     return places
 
 
-def place_iuv(region: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """I, U, V (N, 3) uint8, theta in degrees and along (N,) of points with a region (N,) and a place (N, 3).
-
-    Region 0 and 1, an object, gives 0, 0, 0.
-    """
-    surface, left = region // 2, region % 2 == 1
+def chart_angles(region: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left, theta in degrees and along 0..1 (N,) of points with a region (N,) and a place (N, 3), for surface_iuv."""
     along, outward, forward = place.T
-    head = surface == Surface.HEAD
-    left = np.where(head, outward < 0.0, left)
+    head = region // 2 == Surface.HEAD
+    left = np.where(head, outward < 0.0, region % 2 == 1)
     theta = np.degrees(np.arctan2(np.where(head, np.abs(outward), outward), forward))
-    along = np.clip(along, 0.0, 1.0)
-    iuv = np.zeros((len(region), 3), np.uint8)
+    return left, theta, np.clip(along, 0.0, 1.0)
+
+
+def chart_iuv(surface: np.ndarray, left: np.ndarray, theta: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """I, U, V (N, 3) uint8 as ``surface_iuv`` gives them; 0, 0, 0 on an OBJECT."""
+    iuv = np.zeros((len(surface), 3), np.uint8)
     body = surface != Surface.OBJECT
     iuv[body] = surface_iuv(surface[body], left[body], theta[body], along[body])
-    return iuv, theta, along
+    return iuv

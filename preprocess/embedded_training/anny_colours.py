@@ -11,7 +11,8 @@ import numpy as np
 from densereid.data_catalog.synthetic.appearance import Clothes, Colour, Pattern, paint_surface
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
-from densereid.preprocess.embedded_training.anny_clothes import Material, Outfit, smooth_noise
+from densereid.preprocess.embedded_training.anny_clothes import Material, Outfit
+from densereid.preprocess.embedded_training.mesh_fields import smooth_noise
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class SkinPoints:
 
     surface: np.ndarray
     """(N,) Surface."""
+    left: np.ndarray
+    """(N,) bool: the person's own left."""
     theta: np.ndarray
     """(N,) degrees."""
     along: np.ndarray
