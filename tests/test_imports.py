@@ -22,7 +22,7 @@ ONE_PACKAGE_EACH = {
     "h5py": "data_catalog",
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files",
-    "numba": "preprocess",
+    "numba": "preprocess/semantics",
     "requests": "preprocess/densepose",
     "dask": "pipeline/commands",
     "distributed": "pipeline",

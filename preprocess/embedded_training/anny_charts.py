@@ -30,6 +30,10 @@ _LIMBS = {
 }
 _UP, _FORWARD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 _BINS = 12
+_RING = 12
+"""So many vertices of a limb's skin lie round its end."""
+
+_STRAIGHT = np.zeros((1, 3))
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,25 @@ def chart_bones(joints: dict[str, np.ndarray], surface: np.ndarray, left: np.nda
             if limb is Surface.LOWER_ARM:
                 outward = regions[Surface.UPPER_ARM, is_left].frame.axes[0]
             frame, length = limb_frame(joints[f"{side} {start}"], joints[f"{side} {end}"], outward)
-            before, after = OVERHANG[limb]
-            straight = np.zeros((1, 3))
-            regions[limb, is_left] = ChartBone(frame, (-before * length, (1.0 + after) * length), straight)
-        skin = [points[(surface == part) & (left == is_left)] for part in (Surface.HAND, Surface.FOOT)]
-        regions[Surface.HAND, is_left] = _hand(joints, side, regions[Surface.LOWER_ARM, is_left].frame, skin[0])
-        regions[Surface.FOOT, is_left] = _foot(joints, side, sign, skin[1])
+            skin = points[(surface == limb) & (left == is_left)]
+            regions[limb, is_left] = _limb(limb, frame, length, skin)
+        hand, foot = (points[(surface == part) & (left == is_left)] for part in (Surface.HAND, Surface.FOOT))
+        regions[Surface.HAND, is_left] = _hand(joints, side, regions[Surface.LOWER_ARM, is_left].frame, hand)
+        regions[Surface.FOOT, is_left] = _foot(joints, side, sign, foot)
     return regions
+
+
+def _limb(limb: Surface, frame: Frame, length: float, skin: np.ndarray) -> ChartBone:
+    """A limb's chart: its joints lie where its skin (N, 3) ends, but for hip and shoulder, whose edge is slanted."""
+    t = np.sort((skin - frame.origin) @ frame.axes[1])
+    before, after = OVERHANG[limb]
+    lower = limb in (Surface.LOWER_ARM, Surface.LOWER_LEG)
+    start = float(t[:_RING].mean()) if lower else 0.0
+    span = (start - before * length, float(t[-_RING:].mean()) + after * length)
+    # The shin bone lies in front of the calf: without the middle, most of the lower leg would be its back.
+    return (
+        _between_extremes(frame, skin, span, (0, 2)) if limb is Surface.LOWER_LEG else ChartBone(frame, span, _STRAIGHT)
+    )
 
 
 def _torso(joints: dict[str, np.ndarray], skin: np.ndarray) -> ChartBone:
@@ -163,18 +179,18 @@ def region_places(regions: Regions, region: np.ndarray, points: np.ndarray) -> n
     return places
 
 
-def place_iuv(region: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """I, U, V (N, 3) uint8, theta in degrees and along (N,) of points with a region (N,) and a place (N, 3).
-
-    Region 0 and 1, an object, gives 0, 0, 0.
-    """
-    surface, left = region // 2, region % 2 == 1
+def chart_angles(region: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left, theta in degrees and along 0..1 (N,) of points with a region (N,) and a place (N, 3), for surface_iuv."""
     along, outward, forward = place.T
-    head = surface == Surface.HEAD
-    left = np.where(head, outward < 0.0, left)
+    head = region // 2 == Surface.HEAD
+    left = np.where(head, outward < 0.0, region % 2 == 1)
     theta = np.degrees(np.arctan2(np.where(head, np.abs(outward), outward), forward))
-    along = np.clip(along, 0.0, 1.0)
-    iuv = np.zeros((len(region), 3), np.uint8)
+    return left, theta, np.clip(along, 0.0, 1.0)
+
+
+def chart_iuv(surface: np.ndarray, left: np.ndarray, theta: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """I, U, V (N, 3) uint8 as ``surface_iuv`` gives them; 0, 0, 0 on an OBJECT."""
+    iuv = np.zeros((len(surface), 3), np.uint8)
     body = surface != Surface.OBJECT
     iuv[body] = surface_iuv(surface[body], left[body], theta[body], along[body])
-    return iuv, theta, along
+    return iuv

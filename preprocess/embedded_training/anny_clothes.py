@@ -10,8 +10,10 @@ import numpy as np
 from densereid.data_catalog.synthetic.appearance import Bottom, Clothes, draw_clothes, hairline
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
+from densereid.data_catalog.synthetic.skeleton import Frame
 from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody, anny_anatomy
 from densereid.preprocess.embedded_training.anny_charts import Regions, chart_bones, region_places
+from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
 
 
 class Material(IntEnum):
@@ -109,24 +111,6 @@ def _with_skirt(outfit: Outfit, rng: np.random.Generator) -> Outfit:
     return replace(outfit, clothes=coat, skirt_material=Material.TOP, skirt_open=is_open)
 
 
-def smooth_noise(points: np.ndarray, wavelength: float, rng: np.random.Generator, waves: int = 5) -> np.ndarray:
-    """A smooth random field of unit spread at points (N, 3): the sum of a few plane waves."""
-    directions = rng.normal(size=(3, waves))
-    directions *= 2.0 * np.pi / wavelength / np.linalg.norm(directions, axis=0) * rng.uniform(0.6, 1.5, waves)
-    phases = rng.uniform(0.0, 2.0 * np.pi, waves)
-    waved = np.sin(directions.T.astype(np.float32) @ points.T.astype(np.float32) + phases[:, None].astype(np.float32))
-    return waved.sum(axis=0) * np.float32(np.sqrt(2.0 / waves))
-
-
-def smooth_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3) of the vertices (V, 3): the mean of their faces' normals, weighted by area."""
-    a, b, c = (points[faces[:, k]] for k in range(3))
-    normals = np.cross(b - a, c - a)
-    index = faces.T.ravel()
-    total = np.stack([np.bincount(index, np.tile(normals[:, k], 3), len(points)) for k in range(3)], axis=1)
-    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-20)
-
-
 def _inside(along: np.ndarray, end: float) -> np.ndarray:
     """1 above the end of a garment, 0 below, over a twelfth of a limb."""
     return np.clip((end - along) * 12.0 + 0.5, 0.0, 1.0)
@@ -147,6 +131,27 @@ def _cloth_distance(outfit: Outfit, surface: np.ndarray, places: np.ndarray) -> 
     distance = np.where(surface == Surface.TORSO, np.maximum(top, 0.5 * outfit.trousers), 0.0)
     distance = np.where(legs, bottom, np.where(arms, sleeve, distance))
     return np.where(surface == Surface.FOOT, outfit.shoes, distance)
+
+
+def _toe_cap(frame: Frame, foot: np.ndarray) -> np.ndarray:
+    """How far the skin between the toes moves (N, 3) to the outline of a foot (N, 3), as the front of a shoe closes."""
+    local = foot @ frame.axes.T
+    t = local[:, 1]
+    order = np.linspace(t.min(), t.max(), 12)
+    slabs = [local[np.abs(t - level) <= (order[1] - order[0])] for level in order]
+    low, high = (np.array([edge(slab, axis=0) for slab in slabs]) for edge in (np.min, np.max))
+    moved = np.zeros_like(local)
+    middle, half = (low + high) / 2.0, (high - low) / 2.0 + 1e-9
+    axes = (0, 2)
+    round_it = np.stack(
+        [(local[:, k] - np.interp(t, order, middle[:, k])) / np.interp(t, order, half[:, k]) for k in axes]
+    )
+    reach = np.linalg.norm(round_it, axis=0) + 1e-9
+    front = np.interp(t, order[[0, 5, 7]], [0.0, 0.0, 1.0])
+    grow = front * (np.maximum(reach, 0.92) / reach - 1.0)
+    for row, k in enumerate(axes):
+        moved[:, k] = round_it[row] * grow * np.interp(t, order, half[:, k])
+    return moved @ frame.axes
 
 
 def _hair_distance(outfit: Outfit, surface: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -170,6 +175,9 @@ def dress(body: RestBody, outfit: Outfit, rng: np.random.Generator) -> tuple[Dre
     distance += _hair_distance(outfit, anatomy.surface, places) * np.maximum(0.4, 1.0 + 0.3 * folds)
     normals = smooth_normals(body.vertices, anatomy.faces)
     vertices = body.vertices + distance[:, None] * normals
+    for left in (False, True):
+        foot = (anatomy.surface == Surface.FOOT) & (anatomy.left == left)
+        vertices[foot] += _toe_cap(regions[Surface.FOOT, left].frame, vertices[foot])
     material = np.zeros(len(anatomy.faces), np.int64)
     dressed = DressedBody(vertices, body.vertices, anatomy.weights, anatomy.region_weights, anatomy.faces, material)
     for skin_mesh in (_skirt(outfit, body, vertices, rng), _curtain(outfit, body, vertices)):

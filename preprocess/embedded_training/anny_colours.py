@@ -11,7 +11,8 @@ import numpy as np
 from densereid.data_catalog.synthetic.appearance import Clothes, Colour, Pattern, paint_surface
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
-from densereid.preprocess.embedded_training.anny_clothes import Material, Outfit, smooth_noise
+from densereid.preprocess.embedded_training.anny_clothes import Material, Outfit
+from densereid.preprocess.embedded_training.mesh_fields import smooth_noise
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class SkinPoints:
 
     surface: np.ndarray
     """(N,) Surface."""
+    left: np.ndarray
+    """(N,) bool: the person's own left."""
     theta: np.ndarray
     """(N,) degrees."""
     along: np.ndarray
@@ -88,7 +91,7 @@ def paint_points(points: SkinPoints, outfit: Outfit, rng: np.random.Generator) -
         hidden = (points.surface == Surface.HEAD) & (np.abs(points.theta) > 60.0) & (points.material == Material.SKIN)
         colours[hidden | ((points.surface == Surface.HEAD) & (points.along > 0.84))] = clothes.top
     _face(colours, points, clothes, rng)
-    grain = smooth_noise(points.rest, 0.012, rng) + smooth_noise(points.rest, 0.15, rng)
+    grain = smooth_noise(points.rest, 0.012, rng) + rng.uniform(0.0, 0.8) * smooth_noise(points.rest, 0.15, rng)
     strength = rng.uniform(0.005, 0.03) * np.where(top | bottom, 1.0, 0.4)
     return np.clip(colours * (1.0 + strength * grain)[:, None], 0, 255)
 

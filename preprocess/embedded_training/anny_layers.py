@@ -10,20 +10,25 @@ import numpy as np
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.raycast import view_rotation
 from densereid.preprocess.embedded_training.anny_body import RestBody, draw_rest_body
-from densereid.preprocess.embedded_training.anny_charts import Regions, place_iuv, point_regions, region_places
+from densereid.preprocess.embedded_training.anny_charts import (
+    Regions,
+    chart_angles,
+    chart_iuv,
+    point_regions,
+    region_places,
+)
 from densereid.preprocess.embedded_training.anny_clothes import (
     DressedBody,
     Material,
     Outfit,
     draw_outfit,
     dress,
-    smooth_noise,
-    smooth_normals,
 )
 from densereid.preprocess.embedded_training.anny_colours import SkinPoints, paint_points
 from densereid.preprocess.embedded_training.anny_objects import Load, draw_load, load_mesh, on_strap
 from densereid.preprocess.embedded_training.anny_poses import everyday_pose, group_matrices, group_turns, skinned
 from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
 from densereid.preprocess.embedded_training.mesh_raster import rasterise
 
 _VIEWS = 5
@@ -92,11 +97,11 @@ def render_person(person: PosedPerson, rng: np.random.Generator, height: int, wi
     nearest, weights = rasterise(screen, faces, height, width)
     iuv = np.zeros((height, width, 3), np.uint8)
     alpha = nearest >= 0
-    centre = _points(person, nearest[alpha], weights[alpha])
-    iuv[alpha] = centre[1]
+    centres = _points(person, nearest[alpha], weights[alpha])
+    iuv[alpha] = chart_iuv(centres.surface, centres.left, centres.theta, centres.along)
     fine, fine_weights = rasterise(screen * (_SUB, _SUB, 1.0), faces, height * _SUB, width * _SUB)
     seen = fine >= 0
-    points, _ = _points(person, fine[seen], fine_weights[seen])
+    points = _points(person, fine[seen], fine_weights[seen])
     normals = np.einsum("nk,nkj->nj", fine_weights[seen], person.normals[faces[fine[seen]]]) @ rotation.T
     colours = np.zeros((*fine.shape, 3), np.float32)
     colours[seen] = _lit(paint_points(points, person.outfit, rng), normals, points, rng)
@@ -118,17 +123,17 @@ def _screen(person: PosedPerson, rotation: np.ndarray, rng: np.random.Generator,
     return np.concatenate([pixels, seen[:, 2:]], axis=1)
 
 
-def _points(person: PosedPerson, face: np.ndarray, weights: np.ndarray) -> tuple[SkinPoints, np.ndarray]:
-    """What is seen at faces (N,) with weights (N, 3) of their corners, and its I, U, V (N, 3) uint8."""
+def _points(person: PosedPerson, face: np.ndarray, weights: np.ndarray) -> SkinPoints:
+    """What is seen at faces (N,) with weights (N, 3) of their corners."""
     dressed = person.dressed
     corners = dressed.faces[face]
     rest = np.einsum("nk,nkj->nj", weights, dressed.beneath[corners])
     region = point_regions(corners, dressed.region_weights, weights)
-    iuv, theta, along = place_iuv(region, region_places(person.regions, region, rest))
-    surface, material = region // 2, dressed.material[face]
+    left, theta, along = chart_angles(region, region_places(person.regions, region, rest))
+    surface = region // 2
     strap = (surface == Surface.TORSO) & on_strap(person.load, rest, person.body)
-    iuv[strap] = 0
-    return SkinPoints(surface, theta, along, np.where(strap, Material.STRAP, material), rest), iuv
+    material = np.where(strap, Material.STRAP, dressed.material[face])
+    return SkinPoints(np.where(strap, Surface.OBJECT, surface), left, theta, along, material, rest)
 
 
 def _lit(colours: np.ndarray, normals: np.ndarray, points: SkinPoints, rng: np.random.Generator) -> np.ndarray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from densereid.preprocess.semantics.warp_cpu import compiled
 
 
-@njit(cache=True)
-def rasterise(  # type: ignore[no-untyped-def]
-    points: np.ndarray, faces: np.ndarray, height: int, width: int
-):
+@compiled
+def rasterise(points: np.ndarray, faces: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The nearest face of every pixel centre (H, W) int32, -1 where there is none, and its weights (H, W, 3) float32.
 
     ``points`` (V, 3) float64 are x and y in pixels (the first pixel's centre is 0.5, 0.5) and the depth towards the
