@@ -13,9 +13,9 @@ from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TUR
 from densereid.data_catalog.synthetic.body import Build, body_solids
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.skeleton import Pose, bone_frames, turn_about_x, turn_about_y, walking_pose
-from densereid.preprocess.embedded_training import anny_body
-from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody, bone_group
-from densereid.preprocess.embedded_training.anny_charts import (
+from densereid.preprocess.embedded_training.anny import body as anny_body
+from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody, bone_group
+from densereid.preprocess.embedded_training.anny.charts import (
     OVERHANG,
     chart_angles,
     chart_bones,
@@ -23,8 +23,9 @@ from densereid.preprocess.embedded_training.anny_charts import (
     point_regions,
     region_places,
 )
-from densereid.preprocess.embedded_training.anny_layers import anny_layers
-from densereid.preprocess.embedded_training.anny_poses import (
+from densereid.preprocess.embedded_training.anny.layers import anny_layers
+from densereid.preprocess.embedded_training.anny.mesh_raster import rasterise
+from densereid.preprocess.embedded_training.anny.poses import (
     everyday_pose,
     group_matrices,
     group_turns,
@@ -32,7 +33,6 @@ from densereid.preprocess.embedded_training.anny_poses import (
     skinned,
 )
 from densereid.preprocess.embedded_training.mesh_fields import smooth_normals
-from densereid.preprocess.embedded_training.mesh_raster import rasterise
 
 needs_anny = pytest.mark.skipif(find_spec("anny") is None, reason="needs anny: the group embedded-training")
 

@@ -90,7 +90,9 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise _not_ours(path, first_line(error), SHA256) from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {first_line(error)}", "look at its permissions and its disk") from error
+        raise UserError(
+            f"{path} cannot be read: {first_line(error)}", "look at its permissions and its disk"
+        ) from error
 
 
 def _not_ours(path: Path, found: str, sha256: str) -> UserError:

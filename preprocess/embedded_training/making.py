@@ -16,7 +16,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import write_weights
-from densereid.preprocess.embedded_training.anny_layers import anny_layers
+from densereid.preprocess.embedded_training.anny.layers import anny_layers
 from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.layer_store import (
     SHARD,

@@ -11,8 +11,8 @@ from densereid.data_catalog.synthetic.appearance import Bottom, Clothes, draw_cl
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.skeleton import Frame
-from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody, anny_anatomy
-from densereid.preprocess.embedded_training.anny_charts import Regions, chart_bones, region_places
+from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody, anny_anatomy
+from densereid.preprocess.embedded_training.anny.charts import Regions, chart_bones, region_places
 from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
 
 

@@ -9,27 +9,27 @@ import numpy as np
 
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.raycast import view_rotation
-from densereid.preprocess.embedded_training.anny_body import RestBody, draw_rest_body
-from densereid.preprocess.embedded_training.anny_charts import (
+from densereid.preprocess.embedded_training.anny.body import RestBody, draw_rest_body
+from densereid.preprocess.embedded_training.anny.charts import (
     Regions,
     chart_angles,
     chart_iuv,
     point_regions,
     region_places,
 )
-from densereid.preprocess.embedded_training.anny_clothes import (
+from densereid.preprocess.embedded_training.anny.clothes import (
     DressedBody,
     Material,
     Outfit,
     draw_outfit,
     dress,
 )
-from densereid.preprocess.embedded_training.anny_colours import SkinPoints, paint_points
-from densereid.preprocess.embedded_training.anny_objects import Load, draw_load, load_mesh, on_strap
-from densereid.preprocess.embedded_training.anny_poses import everyday_pose, group_matrices, group_turns, skinned
+from densereid.preprocess.embedded_training.anny.colours import SkinPoints, paint_points
+from densereid.preprocess.embedded_training.anny.mesh_raster import rasterise
+from densereid.preprocess.embedded_training.anny.objects import Load, draw_load, load_mesh, on_strap
+from densereid.preprocess.embedded_training.anny.poses import everyday_pose, group_matrices, group_turns, skinned
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
-from densereid.preprocess.embedded_training.mesh_raster import rasterise
 
 _VIEWS = 5
 """Views of one posed body, each in new colours and light: the body model costs more than a picture."""

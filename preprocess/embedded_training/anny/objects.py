@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody
+from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody
 
 
 class Carried(StrEnum):

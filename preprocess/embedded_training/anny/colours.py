@@ -11,7 +11,7 @@ import numpy as np
 from densereid.data_catalog.synthetic.appearance import Clothes, Colour, Pattern, paint_surface
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
-from densereid.preprocess.embedded_training.anny_clothes import Material, Outfit
+from densereid.preprocess.embedded_training.anny.clothes import Material, Outfit
 from densereid.preprocess.embedded_training.mesh_fields import smooth_noise
 
 

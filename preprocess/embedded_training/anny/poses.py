@@ -9,8 +9,8 @@ import numpy as np
 
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.skeleton import Frame, Pose, SidePose, bone_frames, walking_pose
-from densereid.preprocess.embedded_training.anny_body import BONE_GROUPS, RestBody
-from densereid.preprocess.embedded_training.anny_charts import Regions
+from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody
+from densereid.preprocess.embedded_training.anny.charts import Regions
 
 _WRITTEN = {
     "upper leg": Surface.UPPER_LEG,
