@@ -3,7 +3,8 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema embedded-weights train evaluate describe export ablation activations test docs lint format clean-env
+        convert schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
+        audit format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -95,6 +96,9 @@ schema: $(VENV) ## The store's schema as a table
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
+test-faults: $(VENV) ## The attacks: kills, damage, full disks, mutated and hostile files, double starts; half an hour
+	@FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
+
 docs: $(VENV) ## The pages of docs/ as a site in build/site
 	@$(VENV)/bin/python docs/site/generated.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
@@ -104,6 +108,9 @@ lint: $(VENV) ## Formatting, lint, types and the import contract
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@PYTHONPATH=. $(VENV)/bin/lint-imports
+
+audit: $(VENV) ## Dependencies: declared, in their bounds, licences, known vulnerabilities where a network is at hand
+	@$(VENV)/bin/python .ci/audit.py
 
 format: $(VENV) ## Format the code
 	@$(VENV)/bin/ruff format .

@@ -42,6 +42,16 @@ def explained(error: OSError) -> tuple[str, str]:
     return problem, "what is finished is kept; run the same command again when that is mended"
 
 
+def leave_events_to_who_writes_them() -> None:
+    """Print no traceback of TensorBoard's thread: what a disk refused it is raised again where a run writes next."""
+
+    def told(ended: threading.ExceptHookArgs) -> None:
+        if not type(ended.thread).__module__.startswith("tensorboard."):
+            threading.__excepthook__(ended)
+
+    threading.excepthook = told
+
+
 def interrupted() -> int:
     """Print the command that continues; the exit code."""
     print_status(_interruption())

@@ -59,8 +59,9 @@ class ProgressReport:
 
     def _write_line(self) -> None:
         self._last_line = time.monotonic()
-        remaining = (self._total - self.done) / max(self.rate, 1e-9)
-        print_status(
-            f"{self._title}: {self.done}/{self._total} images, {self.rate:.0f} images/s, "
-            f"{remaining:.0f} s remaining, {self._failed} failed"
-        )
+        if not self._total:
+            return
+        speed = ""
+        if self.done:  # otherwise nothing is known of it
+            speed = f"{self.rate:.0f} images/s, {(self._total - self.done) / self.rate:.0f} s remaining, "
+        print_status(f"{self._title}: {self.done}/{self._total} images, {speed}{self._failed} failed")

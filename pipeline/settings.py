@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 
 if TYPE_CHECKING:  # torch takes seconds that --help does not need
     from densereid.preprocess.densepose.precision import Precision
@@ -94,7 +95,9 @@ def resolve_device(name: str) -> tuple[str, str]:
         raise UserError(f"DEVICE is '{name}'", "expected auto, cpu, cuda or cuda:N")
     index = int(match[1] or 0)
     if index >= count:
-        raise UserError(f"DEVICE={name} was asked for; this machine has {count} CUDA devices", "use DEVICE=auto or cpu")
+        raise UserError(
+            f"DEVICE={name} was asked for; this machine has {plural(count, 'CUDA device')}", "use DEVICE=auto or cpu"
+        )
     return f"cuda:{index}", f"asked for: {torch.cuda.get_device_name(index)}"
 
 

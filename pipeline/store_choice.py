@@ -8,6 +8,7 @@ from pathlib import Path
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.settings import defaults, parse_size, size_text
@@ -30,7 +31,7 @@ def existing_request(request: StoreRequest, *, any_size: bool) -> StoreRequest:
     if not found:
         return request
     store, chosen = min(found, key=lambda pair: _preference(pair[0], pair[1], request))
-    state = "which is finished first" if store.missing_shards() else f"{store.geometry.num_samples} images"
+    state = "which is finished first" if store.missing_shards() else f"{plural(store.geometry.num_samples, 'image')}"
     print_status(f"there is no {request.path().name}; the store that is there is taken: {store.path}, {state}")
     return chosen
 

@@ -27,7 +27,8 @@ PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in (
         "quickstart", "datasets", "estimators", "preprocessing", "store", "models", "training", "commands",
-        "troubleshooting", "papers", "results", "architecture",
+        "troubleshooting", "papers", "results", "reliability",
+        "architecture",
     )),
     "CONTRIBUTING.md",
 )  # fmt: skip
@@ -41,8 +42,8 @@ _BLOCK = re.compile(
 _TOOLS = {"conda", "dask", "pip", "python", "tensorboard"}
 """Programs of others that blocks may name where they are not run."""
 
-_NOT_OURS = {"PIP_NO_DEPS"}
-"""Variables of others."""
+_NOT_OURS = {"PIP_NO_DEPS", "FAULTS"}
+"""Variables that no command has."""
 
 _RECORDER = f"""#!{sys.executable} -IS
 import json, os, sys

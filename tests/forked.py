@@ -20,7 +20,12 @@ from unittest import mock
 from helpers import ROOT
 
 _LOADED = [
+    "densereid.pipeline.cli.dataset_commands",
+    "densereid.pipeline.cli.model_commands",
     "densereid.pipeline.cli.store_commands",
+    "densereid.pipeline.reports.network_tables",
+    "faults.attack",
+    "faults.warm",
     "densereid.pipeline.stores",
     "densereid.preprocess.writing.verify",
     "densereid.train.engine.loop",
@@ -29,7 +34,8 @@ _LOADED = [
 
 
 @cache
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
+    """The server's way of starting processes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LOADED)
     search = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
@@ -42,7 +48,7 @@ def start_forked(
     code: str, words: Sequence[object] = (), *, output: Path, environment: Mapping[str, str] | None = None
 ) -> ForkServerProcess:
     """Start ``python -c code words``, in the project's folder; what it prints goes to the file ``output``."""
-    process = _server().Process(
+    process = server().Process(
         target=_execute, args=(code, list(map(str, words)), {**os.environ, **(environment or {})}, output)
     )
     process.start()

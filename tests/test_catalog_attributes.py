@@ -17,7 +17,7 @@ from densereid.data_catalog.datasets.attributes import (
     read_person_attributes,
 )
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import write_matlab
+from densereid.data_catalog.files.matlab.variables import write_matlab
 from densereid.data_catalog.synthetic.body import Bag, Hair
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.sample import identity_appearance
@@ -117,7 +117,7 @@ def test_a_matrix_follows_the_given_persons(tmp_path: Path) -> None:
     assert (matrix.dtype, matrix.shape) == (np.float32, (3, 30))
     assert matrix[:, table.names.index("hat")].tolist() == [1, 0, 1]
     assert attribute_matrix(table, np.zeros(0, int)).shape == (0, 30)
-    with pytest.raises(UserError, match=r"2 persons have no attributes: 3, 12\n.*another dataset"):
+    with pytest.raises(UserError, match=r"2 persons without attributes: 3, 12\n.*another dataset"):
         attribute_matrix(table, np.array([12, 7, 3]))
 
 

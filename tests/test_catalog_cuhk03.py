@@ -21,7 +21,7 @@ from densereid.data_catalog.datasets.cuhk03 import (
 )
 from densereid.data_catalog.datasets.lookup import count_differences, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import open_matlab
+from densereid.data_catalog.files.matlab.variables import open_matlab
 from densereid.pipeline.cli import cli
 
 Pixels = dict[tuple[int, int, int], np.ndarray]

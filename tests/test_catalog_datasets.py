@@ -115,7 +115,7 @@ def test_a_layout_that_is_not_markets_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_breaks_the_grammar_is_named(tmp_path: Path) -> None:
     touch(market(tmp_path), "query/person12.jpg")
-    with pytest.raises(UserError, match=r"1 images that are not named as Market-1501's are, e.g. person12.jpg"):
+    with pytest.raises(UserError, match=r"1 image not named as Market-1501's are, e.g. person12.jpg"):
         find_dataset("market", tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_identities_that_are_words_are_numbered_in_order(tmp_path: Path) -> None
         ("(", "is not a regular expression"),
         (r"\d+", "has the groups none"),
         (r"(?P<pid>\d+)", r"has the groups \['pid'\]"),
-        (r"(?P<person>\d{9})", r"does not match 1 of 1 images, e.g. 0001.jpg"),
+        (r"(?P<person>\d{9})", r"does not match 1 of 1 image, e.g. 0001.jpg"),
         (r"(?P<split>\d)", "found the split '0'"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from helpers import failed, random_rows, run
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import open_matlab
+from densereid.data_catalog.files.matlab.variables import open_matlab
 from densereid.data_catalog.store.manifest import write_manifest
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, Geometry
 from densereid.data_catalog.store.store import create_store, open_store, write_shard

@@ -48,7 +48,7 @@ def test_a_store_of_impossible_sizes_is_refused_before_anything_is_allocated(
 def test_a_pattern_that_would_match_for_ever_ends_in_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MATCHING_SECONDS", 0.2)
     (tmp_path / f"{'a' * 60}b.png").touch()
-    with pytest.raises(UserError, match=r"was not done with 1 names after 0\.2 seconds\nit can match"):
+    with pytest.raises(UserError, match=r"was not done with 1 name after 0\.2 seconds\nit can match"):
         find_dataset("folder", tmp_path, pattern=EVIL)
     failed(run("preprocess", DATASET="folder", DATA_ROOT=tmp_path, PATTERN=EVIL), "PATTERN", "(a+)+")
     assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0

@@ -100,7 +100,7 @@ def test_a_catalog_whose_numbers_or_kinds_are_wrong_is_explained(
         ("0001_c1.png ²\n".encode(), "line 1: '0001_c1.png ²' is not"),
         (b"0001_c1.png " + b"9" * 5000, "line 1: "),
         (b"0001_c1.png -3\n", "line 1: "),
-        (b"\xff\xfe", "is no list of images"),
+        (b"\xff\xfe", "is no UTF-8 text"),
     ],
 )
 def test_a_list_whose_labels_are_wrong_is_explained(tmp_path: Path, line: bytes, words: str) -> None:
@@ -153,11 +153,11 @@ def test_person_0_of_a_folder_is_a_person_unless_it_is_in_the_gallery_alone(
     people = folder(tmp_path / "people", "train/0_c1.png", "train/1_c1.png", "gallery/0_c2.png", "train/-1_c1.png")
     records = read_folder(people, pattern=pattern, iuv_root=None)
     assert [record.person_id for record in records] == [-1, 1, 2, 2]
-    assert "Person 0 is a person like the others: its 2 images are stored under the number 2" in caplog.text
+    assert "Person 0 is a person like the others, and is stored under the number 2 (2 images)" in caplog.text
     caplog.clear()
     market = folder(tmp_path / "market", "train/1_c1.png", "gallery/0000_c1.png", "gallery/0000_c2.png")
     assert [record.person_id for record in read_folder(market, pattern=pattern, iuv_root=None)] == [1, 0, 0]
-    assert "Person 0 is in the gallery alone: its 2 images are distractors" in caplog.text
+    assert "Person 0 is in the gallery alone: distractors, which match no query (2 images)" in caplog.text
     caplog.clear()
     alone = read_folder(folder(tmp_path / "alone", "0_c1.png"), pattern=PATTERN, iuv_root=None)
     assert [record.person_id for record in alone] == [1]

@@ -65,6 +65,14 @@ def test_a_writer_that_is_killed_is_not_in_the_way(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_writer_that_was_killed_left_of_its_name_goes(tmp_path: Path) -> None:
+    left = tmp_path / writer_lock.LOCKS / ".store.json.123.partial"
+    left.parent.mkdir()
+    left.write_text("{")
+    with only_writer(tmp_path / "store", "the store"):
+        assert not left.exists()
+
+
 def test_a_claim_at_a_url_counts_as_long_as_it_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     place = UrlPath(f"memory://densereid-{uuid4().hex}/store")
     note = place.parent / ".store.writer.json"

@@ -163,7 +163,7 @@ def test_preprocess_inspect_and_convert(crops: Path, tmp_path: Path) -> None:
     assert converted.returncode == 0, converted.stderr
     assert open_store(tmp_path / "copy.hdf5").format == "hdf5"
     failed(run("convert", made.stdout.strip(), tmp_path / "copy.h5"), "expected one of .zarr, .hdf5")
-    assert "is whole: 1 shards by checksum, 5 rows computed again" in run("verify", tmp_path / "copy.hdf5").stderr
+    assert "is whole: 1 shard by checksum, 5 rows computed again" in run("verify", tmp_path / "copy.hdf5").stderr
     assert "folder-crops" in run("status", STORE_ROOT=tmp_path / "stores").stdout
 
 

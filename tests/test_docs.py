@@ -20,6 +20,7 @@ import torch
 from docs_pages import PAGES, Block, Reader, blocks, check_command, commands_in, inline_code, read_page
 from helpers import ROOT, as_environment
 
+from densereid.data_catalog.plural import plural
 from densereid.train.config.train_config import known_configs
 
 LANGUAGES = {"sh", "python", "yaml", "text"}
@@ -146,6 +147,20 @@ def test_every_experiment_is_in_the_table_of_models() -> None:
     assert {name for name in known_configs() if name.removesuffix("-small") not in named and name not in named} == set()
 
 
+def _text_of(part: ast.AST) -> object:
+    """A constant's value, □ for another part of an f-string, and ``□ images`` for ``plural(number, "image")``."""
+    if isinstance(part, ast.Constant):
+        return part.value
+    filled = part.value if isinstance(part, ast.FormattedValue) else None
+    if (
+        isinstance(filled, ast.Call)
+        and ast.unparse(filled.func) == "plural"
+        and isinstance(filled.args[1], ast.Constant)
+    ):
+        return plural(2, str(filled.args[1].value)).replace("2", "□")
+    return "□"
+
+
 @cache
 def _texts_of_the_source() -> str:
     """Every text in the source but docstrings, a line each, with the sign □ for what an f-string fills in."""
@@ -155,7 +170,7 @@ def _texts_of_the_source() -> str:
         docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
         for node in (node for node in nodes if node not in docstrings):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-            texts = [part.value if isinstance(part, ast.Constant) else "□" for part in parts]
+            texts = [_text_of(part) for part in parts]
             if all(isinstance(text, str) for text in texts) and texts != ["□"]:
                 found.append("".join(map(str, texts)).replace("\n", " ").strip())
     return "\n".join(found)

@@ -195,6 +195,22 @@ def test_a_variable_that_no_command_has_is_refused_with_the_nearest(monkeypatch:
         check("train")
 
 
+def test_a_variable_of_other_commands_is_not_called_one_of_this(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSEREID_DATSET", "market")
+    with pytest.raises(
+        click.UsageError, match=r"DENSEREID_DATASET\? status does not use it: other commands do\.\nIt has J"
+    ):
+        check("status")
+    with pytest.raises(click.UsageError, match=r"did you mean DENSEREID_DATASET\?\nIt has "):
+        check("inspect")
+
+
+def test_a_flag_that_is_neither_on_nor_off_is_named_with_what_it_takes(tmp_path: Path) -> None:
+    wrong = run("evaluate", tmp_path, RERANK="maybe")
+    failed(wrong, "the value of DENSEREID_RERANK is 'maybe'\nexpected 1, or 0 as if not given")
+    assert ", 0" not in wrong.stderr
+
+
 def test_a_variable_that_only_other_commands_have_is_mentioned(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

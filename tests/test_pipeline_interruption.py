@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from threading import Thread
 
 import pytest
 from helpers import ROOT
 
 from densereid.pipeline.cli import group
+from densereid.pipeline.exit import leave_events_to_who_writes_them
 
 _LONG_STEP = """
 import hashlib, os, sys, threading
@@ -95,3 +97,21 @@ def test_of_several_processes_the_first_alone_speaks(
         group.main()
     assert ended.value.code == 1
     assert ("error: process 1: unknown model" in capsys.readouterr().err) == (rank == "1")
+
+
+class _Refused(Thread):
+    def run(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("module", "is_told"), [("tensorboard.summary.writer", False), ("elsewhere", True)])
+def test_a_refusal_of_events_is_left_to_who_writes_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, is_told: bool
+) -> None:
+    """TensorBoard's thread ends with a traceback, and then the writer raises the same error again."""
+    monkeypatch.setattr("threading.excepthook", None)
+    leave_events_to_who_writes_them()
+    thread = type("Writer", (_Refused,), {"__module__": module})()
+    thread.start()
+    thread.join()
+    assert ("No space left on device" in capsys.readouterr().err) == is_told

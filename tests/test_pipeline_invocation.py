@@ -6,12 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from helpers import given_by_make
 
 from densereid.pipeline.cli import cli
+from densereid.pipeline.commands import demo
 from densereid.pipeline.commands.demo import next_lines
 from densereid.pipeline.invocation import Invocation, next_command, set_running, this_command
 
@@ -67,9 +69,28 @@ def test_the_demo_suggests_no_second_demo(running: Callable[..., None], monkeypa
     given_by_make(monkeypatch, "demo", SEED="3", STORE="hdf5", RUN_ROOT="my runs")
     running("/checkout/pipeline/__main__.py", "demo")
     assert next_lines(Path("my runs/demo/x")) == (
-        "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1, or with Market-1501 under data/: "
-        "make preprocess DATASET=market"
+        "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1",
+        "make preprocess DATASET=market",
     )
+
+
+def test_each_of_the_demos_last_lines_can_be_pasted(
+    running: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given_by_make(monkeypatch, "demo")
+    running("/checkout/pipeline/__main__.py", "demo")
+    for name in ("load_checkpoint", "untrained_scores", "scores_table", "print_table"):
+        monkeypatch.setattr(demo, name, lambda *_, **__: SimpleNamespace(num_identities=3))
+    result = SimpleNamespace(last_path="x", scores=1, epochs=2, run_folder=Path("runs/demo/x"))
+    store = SimpleNamespace(path="stores/x.zarr")
+    demo._conclude(None, store, result, sheet=Path("a.png"), seed=0, started=0.0)  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert "next:" not in shown.out
+    assert shown.err.splitlines()[1:] == [
+        "next: make evaluate RUN_FOLDER=runs/demo/x RERANK=1",
+        "and with Market-1501 under data/:",
+        "next: make preprocess DATASET=market",
+    ]
 
 
 def test_make_gives_the_next_command_what_it_was_given(

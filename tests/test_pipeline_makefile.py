@@ -85,7 +85,10 @@ def test_what_the_shell_exports_is_passed_on_only_where_it_is_meant_for_us(recor
 def test_every_command_has_a_target_and_the_help_lists_it(recording: Path) -> None:
     listed = set(re.findall(r"^  make ([a-z-]+) ", make(recording, "help").stdout, re.MULTILINE))
     names = set(cli.list_commands(click.Context(cli)))
-    assert names | {"check", "extract", "help", "docs", "test", "lint", "format", "clean-env"} == listed
+    assert (
+        names | {"check", "extract", "help", "docs", "test", "test-faults", "lint", "audit", "format", "clean-env"}
+        == listed
+    )
     for name in names:
         _, words = recorded(make(recording, name))
         assert words[:3] == ["-m", "pipeline", name]

@@ -10,6 +10,7 @@ from helpers import random_rows
 
 from densereid.data_catalog.store.schema import Geometry, Split, Status
 from densereid.data_catalog.store.store import Store, create_store, open_store, write_shard
+from densereid.pipeline.commands import next_steps
 from densereid.pipeline.commands.next_steps import contents_of, print_next
 
 
@@ -77,4 +78,15 @@ def test_contents_count_persons_of_usable_training_images(tmp_path: Path) -> Non
         tmp_path / "x", [1, 2, 2, 0, -1], [Status.FAILED, Status.OK, Status.NO_PERSON, Status.OK, Status.OK]
     )
     found = contents_of(store)
-    assert (found.images, found.with_person, found.identities) == (5, 3, 1)
+    assert (found.images, found.with_person, found.failed, found.identities) == (5, 3, 1, 1)
+
+
+def test_what_failed_is_to_be_mended_and_read_again_however_little_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_steps, "this_command", lambda: "make preprocess DATASET=folder")
+    text = said(store_of(tmp_path / "x", [1, 1, 2, 3], [Status.FAILED, *[Status.OK] * 3]), capsys)
+    assert f"mend what {tmp_path / 'x' / 'failures.csv'} names, then run the same command again" in text
+    assert text.endswith("next: make preprocess DATASET=folder\n")
+    assert " train " in text
+    assert "mend" not in said(store_of(tmp_path / "y", [1, 1, 2, 3], [Status.OK] * 4), capsys)

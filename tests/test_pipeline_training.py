@@ -14,6 +14,7 @@ from reference_train import TINY
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import open_store
+from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline.cli import cli
 from densereid.pipeline.commands import training
 from densereid.pipeline.commands.training import (
@@ -102,7 +103,9 @@ def test_a_dry_run_says_what_a_run_takes_on_disk(synthetic_root: Path, stores: d
     assert re.match(r"about \S+ MB for last\.pt and \S+ MB for best\.pt \(8 identities\), \S+ MB more", small["disk"])
     settings = {"model.pretrained": "never"}
     large = training_dry_run_report(_request(synthetic_root, tmp_path, model="dsa-reid", settings=settings))
-    assert "about 2.4 GB for last.pt and 793.3 MB for best.pt (751 identities)" in large["disk"]
+    assert "MB for best.pt (8 identities)" in large["disk"]  # of the images, where there is no store yet
+    nothing = training_dry_run_report(_request(tmp_path, tmp_path))
+    assert f"({SyntheticConfig().train_identities} identities)" in nothing["disk"]
 
 
 @pytest.mark.parametrize(("problem", "code"), [("", 0), ("the store is gone", 3)])
@@ -126,3 +129,14 @@ def test_a_training_says_why_it_has_no_scores(
 def test_settings_of_the_options_are_the_configs() -> None:
     given = chosen_settings([("loss.margin", "0.5"), ("epochs", "9")], (64, 32), 3, Path("runs/a"))
     assert given == {"model.initial": "runs/a", "height": 64, "width": 32, "epochs": "9", "loss.margin": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("command", "follow"), [("evaluate", ["export runs/x", "activations runs/x"]), ("export", ["activations runs/x"])]
+)
+def test_what_is_done_with_a_run_ends_with_what_comes_next(
+    monkeypatch: pytest.MonkeyPatch, command: str, follow: list[str]
+) -> None:
+    monkeypatch.setattr(training, f"{command}_run", lambda *_, **__: "done")
+    shown = CliRunner().invoke(cli, [command, "runs/x"]).stderr
+    assert [line.split("pipeline ")[-1] for line in shown.splitlines()] == follow

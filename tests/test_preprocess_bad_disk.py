@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -84,7 +86,7 @@ def test_a_read_only_disk_ends_in_a_message(
 _LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
 sys.argv[0] = "pipeline"
 from densereid.pipeline.cli import main
 main()
@@ -97,7 +99,33 @@ def test_a_write_that_fails_ends_in_a_message_and_not_in_a_store(
 ) -> None:
     """A limit on the size of files, which needs no rights: every shard is larger."""
     words = command(synthetic_root, tmp_path / "stores", format)
-    ended = run_forked(_LIMITED, words, output=tmp_path / "said")
+    ended = run_forked(_LIMITED.format(bytes=100_000), words, output=tmp_path / "said")
     failed(ended, "File too large", "0 of ", "run the same command again; it continues")
     store = open_store(next((tmp_path / "stores").glob("[!.]*")), incomplete=True)
     assert store.missing_shards() == list(range(store.geometry.num_shards))
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_finished_store_needs_no_writing_where_its_images_were_moved(
+    synthetic_root: Path, stores: dict[str, Path], tmp_path: Path, make_plan: Callable[..., Plan], format: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    moved = Path(shutil.copytree(synthetic_root, tmp_path / "data"))
+    plan = make_plan(moved, Path(shutil.copytree(stores[format], tmp_path / "store")))
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("densereid.preprocess.writing.inputs.write_json", read_only)
+    assert prepare(plan, format=format) == []
+    next((plan.path / "shards").glob("*.json")).unlink()
+    with pytest.raises(OSError, match="Read-only"):
+        prepare(plan, format=format)
+
+
+def test_an_index_that_cannot_be_written_ends_in_a_message(synthetic_root: Path, tmp_path: Path) -> None:
+    """HDF5 itself ends the process when it cannot write a file."""
+    words = command(synthetic_root, tmp_path / "stores", "hdf5")
+    ended = run_forked(_LIMITED.format(bytes=8_000), words, output=tmp_path / "said")
+    failed(ended, "File too large", "run the same command again")
+    assert list((tmp_path / "stores").glob("[!.]*")) == []

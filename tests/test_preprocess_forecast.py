@@ -143,7 +143,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(synthetic_root: Path, tmp
     facts = dict(line.split(maxsplit=1) for line in result.stdout.replace("to do", "to_do").splitlines())
     assert facts.keys() >= {"images", "store", "to_do", "estimator", "memory", "time"}
     assert "77 images (48 train" in facts["images"]
-    assert "synthetic-64x32.zarr: 0 of 3 shards are written" in facts["store"]
+    assert "synthetic-64x32.zarr: 0 of 3 shards written" in facts["store"]
     assert "3 shards, 77 images" in facts["to_do"]
     assert "measured on 32 images" in result.stdout
     assert "images/s on the sample" in facts["time"]
@@ -172,8 +172,8 @@ def test_a_dry_run_counts_what_is_written_already(
     (store / "shards" / "00001.json").unlink()
     before = files_below(tmp_path)
     facts = dry_run_report(request(synthetic_root, tmp_path))
-    assert "2 of 3 shards are written" in facts["store"]
-    assert facts["to do"] == "1 shards, 32 images"
+    assert "2 of 3 shards written" in facts["store"]
+    assert facts["to do"] == "1 shard, 32 images"
     with pytest.raises(UserError, match="shard_rows is 32, asked for 64"):
         dry_run_report(request(synthetic_root, tmp_path, shard_rows=64))
     assert files_below(tmp_path) == before
@@ -192,7 +192,7 @@ def test_a_dry_run_that_may_not_fetch_or_pin_weights_measures_the_images_alone(
         request(crops, tmp_path / "stores", dataset="folder", estimator="detectron2", weights=weights)
     )
     reason = "would be downloaded to" if weights.startswith("R") else "would be recorded, at its first use"
-    assert facts["estimator"].startswith("none (cannot be measured in a dry run")
+    assert facts["estimator"].startswith("detectron2 (cannot be measured in a dry run")
     assert reason in facts["estimator"]
     assert facts["on disk"].startswith("between ")
     assert facts["time"].startswith("unknown")
@@ -224,6 +224,6 @@ def test_shards_that_are_larger_than_the_memory_are_refused_before_anything_is_r
     plan = make_plan(synthetic_root, tmp_path / "store", size=(4096, 4096), dsap_size=512, shard_rows=65536)
     check_memory(make_plan(synthetic_root, tmp_path / "store"))
     many = replace(plan, dataset=replace(plan.dataset, records=plan.dataset.records * 10_000))
-    with pytest.raises(UserError, match=r"2 shards of 65536 images of 4096x4096 with DSAP images of 512x512") as told:
+    with pytest.raises(UserError, match=r"2 shards of 65,536 images of 4096x4096 with DSAP images of 512x512") as told:
         check_memory(many)
     assert "smaller SIZE or DSAP_SIZE" in told.value.remedy

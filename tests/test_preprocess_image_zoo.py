@@ -196,7 +196,7 @@ def test_a_file_without_read_permission_stops_the_run_and_is_read_once_it_may_be
 
 def test_names_that_are_no_text_are_named(tmp_path: Path) -> None:
     plain(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")))
-    with pytest.raises(UserError, match=r"1 images whose names are not UTF-8, e.g. 'caf\\udce9.png'"):
+    with pytest.raises(UserError, match=r"1 image whose name is not UTF-8, e.g. 'caf\\udce9.png'"):
         find_dataset("folder", tmp_path)
 
 

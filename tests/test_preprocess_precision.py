@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose import precision as module
 from densereid.preprocess.densepose.network import load_densepose
-from densereid.preprocess.densepose.precision import check_finite, check_precision, processor_has_bf16
+from densereid.preprocess.densepose.precision import check_finite, check_precision, processor_has_bf16, tell_precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.images import Crop
 
@@ -40,13 +40,35 @@ def test_bf16_is_offered_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     for has_bf16 in (True, False):
         monkeypatch.setattr(module, "processor_has_bf16", lambda has=has_bf16: has)
         for precision in ("fp32", "bf16"):
-            check_precision("cpu", precision, told.append)
+            tell_precision("cpu", precision, told.append)
     assert [note.partition(":")[0] for note in told] == [
         "this processor has instructions for bf16", "this processor has no instructions for bf16",
     ]  # fmt: skip
     assert "PRECISION=bf16 is nearly twice as fast" in told[0]
-    check_precision("cuda:0", "fp16", told.append)
+    check_precision("cuda:0", "fp16")
+    tell_precision("cuda:0", "fp16", told.append)
     assert len(told) == 2
+
+
+def test_bf16_is_offered_only_once_there_is_a_network_to_use_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "processor_has_bf16", lambda: True)
+    told: list[str] = []
+
+    def opened(name: str) -> None:
+        open_densepose(
+            name, device="cpu", mode="crop", short_edge=32, precision="fp32", compiled=False, notify=told.append
+        )
+
+    for name in ("R_50_FPN_WC9", str(tmp_path / "none.pkl"), str(tmp_path / "damaged.pkl")):
+        (tmp_path / "damaged.pkl").write_bytes(b"no pickle")
+        with pytest.raises(UserError):
+            opened(name)
+    assert told == []
+    opened(str(write_zoo_file(tmp_path / "tiny.pkl", random_state(shapes_of(TINY), seed=0))))
+    assert ["instructions for bf16" in line for line in told] == [True]
 
 
 def test_what_torch_says_of_the_processor_decides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,4 +71,4 @@ def test_status_lists_whole_half_and_unreadable_stores(copies: dict[str, Path]) 
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["store"] == ["broken.zarr", "synthetic-64x32.hdf5", "synthetic-64x32.zarr"]
     assert columns["shards"] == ["", "2/3", "3/3"]
-    assert "cannot be read" in str(columns["dataset"][0])
+    assert "is not a store of DenseReID's" in str(columns["dataset"][0])

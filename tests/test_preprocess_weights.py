@@ -260,7 +260,7 @@ def test_a_broken_pin_and_an_unwritable_cache_are_told(
     found(str(path))
     (record,) = (cache / "pins").glob("[!.]*")
     record.write_text("{")
-    with pytest.raises(UserError, match=r"is no record of a digest(.|\n)*delete it"):
+    with pytest.raises(UserError, match=r"is no record of a digest(.|\n)*move it away"):
         found(str(path))
     monkeypatch.setenv("DENSEREID_CACHE", "/proc/nowhere")
     with pytest.raises(UserError, match="set DENSEREID_CACHE"):

@@ -22,7 +22,7 @@ HEIGHT, WIDTH, PAD = 32, 16, 5
 def batch() -> Batch:
     store = random_store(height=HEIGHT, width=WIDTH)
     needs = ("image", "dsap", "dsap_valid", "mask")
-    return StoreDataset(store, Split.TRAIN, needs=needs, height=HEIGHT, width=WIDTH).__getitems__(list(range(12)))
+    return StoreDataset(store, Split.TRAIN, needs=needs, height=HEIGHT, width=WIDTH).read_batch(list(range(12)))
 
 
 def _draw(seed: int, num_samples: int = 12):

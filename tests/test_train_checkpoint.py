@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reference_train import random_store
@@ -21,10 +25,14 @@ from densereid.train.engine.checkpoint import (
     Checkpoint,
     library_versions,
     load_checkpoint,
+    load_trained_network,
     load_weights,
     save_checkpoint,
     store_fingerprint,
 )
+from densereid.train.engine.resume import resume_run
+from densereid.train.evaluation.metrics import Scores
+from densereid.train.networks.tensor_file import CHECKSUMS, save_tensor_file
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def saved(tmp_path: Path) -> tuple[Path, Checkpoint]:
         epoch=3,
         step=30,
         best=0.5,
-        scores={"rank_1": 0.4},
+        scores=asdict(Scores(0.4, 0.5, 0.6, 0.3, 0.3, 0.1, 4, 4, 9)),
         scores_epoch=3,
         seed=1,
         random=random_states(),
@@ -105,6 +113,51 @@ def test_a_full_disk_keeps_the_old_checkpoint(saved: tuple[Path, Checkpoint], mo
         save_checkpoint(path, replace(checkpoint, epoch=4))
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
+
+
+_ODD = (None, -1, "x", [], {}, [1, 2], {"a": 1}, 10**30, torch.zeros(2), True, b"x", {1: 2})
+
+
+def _places(values: object, above: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    for key in values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ():
+        yield (*above, key)
+        yield from _places(values[key], (*above, key))  # type: ignore[index]
+
+
+def test_whatever_an_inner_value_is_the_checkpoint_is_used_or_refused_in_words(
+    saved: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Odd values with right checksums, as a tool that edits checkpoints writes them."""
+    path, checkpoint = saved
+    monkeypatch.setattr(checkpoint_module, "build_empty_network", lambda *_: torch.nn.Linear(3, 2))
+    written, drawn, refused = torch.load(path, weights_only=True), np.random.default_rng(0), 0
+    del written[CHECKSUMS]
+    places = [place for place in _places(written) if place[0] != "config" or len(place) == 2]
+    for place in places:
+        values = copy.deepcopy(written)
+        owner = values
+        for key in place[:-1]:
+            owner = owner[key]
+        odd = _ODD[drawn.integers(len(_ODD))]
+        if drawn.random() < 0.25:
+            del owner[place[-1]]
+        elif drawn.random() < 0.25 and isinstance(owner, dict):
+            owner["extra"] = odd
+        else:
+            owner[place[-1]] = odd
+        save_tensor_file(path, values, what="checkpoint", remedy="")
+        network = torch.nn.Linear(3, 2)
+        optimiser = torch.optim.Adam(network.parameters())
+        given = {"epochs": 9, "store": checkpoint.store, "num_identities": 9}
+        for use in (partial(load_trained_network, path), partial(resume_run, path, network, optimiser, **given)):
+            try:
+                use()
+            except UserError as error:
+                refused += bool(error.problem)
+        if optimiser.state:
+            network(torch.ones(1, 3)).sum().backward()
+            optimiser.step()
+    assert refused > len(places) / 2
 
 
 def test_the_store_digest_follows_identities_not_the_path() -> None:

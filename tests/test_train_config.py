@@ -56,6 +56,7 @@ def test_overrides_may_be_dotted_nested_or_text() -> None:
     ("overrides", "message"),
     [
         ({"schedule.peek": 1}, r"unknown setting 'schedule.peek'\nDid you mean schedule.peak"),
+        ({"optimiser.epochs": 1}, r"unknown setting 'optimiser.epochs'\nDid you mean epochs\?"),
         ({"margin": 1}, r"unknown setting 'margin'\nDid you mean loss.margin"),
         ({"epochs": "many"}, "epochs is 'many'; expected a whole number, at least 1"),
         ({"epochs": 2.5}, "epochs is 2.5; expected a whole number"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from reference_train import MemoryStore, random_store
+from torch.utils.data import DataLoader
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split, Status
@@ -21,7 +22,7 @@ def _dataset(store: MemoryStore, needs: tuple[str, ...] = EVERYTHING, size: tupl
 
 def test_a_batch_holds_the_stored_values_in_the_order_asked() -> None:
     store = random_store()
-    batch = _dataset(store).__getitems__([7, 2, 7])
+    batch = _dataset(store).read_batch([7, 2, 7])
     rows = batch.row.numpy()
     assert rows.tolist() == [7, 2, 7]
     assert np.array_equal(batch.image.permute(0, 2, 3, 1), store.arrays["image"][rows])
@@ -41,11 +42,11 @@ def test_only_what_the_network_needs_is_read_once_a_batch() -> None:
     store = random_store()
     dataset = _dataset(store, ("image",))
     store.reads.clear()
-    batch = dataset.__getitems__([0, 1, 2])
+    batch = dataset.read_batch([0, 1, 2])
     assert store.reads == ["image"]
     assert (batch.dsap, batch.valid, batch.mask) == (None, None, None)
     assert len(batch) == 3
-    assert len(batch.to("cpu")) == len(dataset[0]) + 2
+    assert len(batch.to("cpu")) == len(dataset.read_batch([0])) + 2
 
 
 def test_identities_are_ranks_of_sorted_person_ids_and_unusable_images_are_left_out(
@@ -78,12 +79,25 @@ def test_an_empty_split_is_a_user_error_that_says_why(array: str, value: int, wo
         _dataset(store)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_own_loader_takes_the_dataset_as_it_is(workers: int) -> None:
+    dataset = _dataset(random_store())
+    batches = list(DataLoader(dataset, batch_size=8, num_workers=workers))
+    assert [len(batch["image"]) for batch in batches] == [8, 8, 8]
+    for first, batch in zip((0, 8, 16), batches, strict=True):
+        expected = dataset.read_batch(range(first, first + 8)).tensors()
+        assert set(batch) == set(expected) == {"image", "dsap", "valid", "mask", "identity", "camera", "row"}
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert "dsap" not in _dataset(random_store(), ("image",))[3]
+    assert torch.equal(dataset[3]["image"], batches[0]["image"][3])
+
+
 def test_other_sizes_are_resized_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
     store = random_store()
     with caplog.at_level(logging.INFO):
         dataset = _dataset(store, size=(64, 16))
     assert "are 32x32; resized to 64x16" in caplog.text
-    batch = dataset.__getitems__([0, 5])
+    batch = dataset.read_batch([0, 5])
     assert batch.image.shape == (2, 3, 64, 16)
     assert batch.image.dtype == torch.uint8
     mean = store.arrays["image"][5].mean((0, 1))
@@ -97,7 +111,7 @@ def test_other_sizes_are_resized_with_a_notice(caplog: pytest.LogCaptureFixture)
 
 def test_the_dataset_pickles_for_a_spawned_worker() -> None:
     dataset = pickle.loads(pickle.dumps(_dataset(random_store())))
-    assert len(dataset.__getitems__([1, 3])) == 2
+    assert len(dataset.read_batch([1, 3])) == 2
 
 
 def test_images_are_read_at_their_own_size_unchanged() -> None:

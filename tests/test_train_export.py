@@ -16,7 +16,13 @@ from densereid.pipeline.commands import training
 from densereid.train.config.train_config import TrainConfig, load_config, to_dict
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
-from densereid.train.engine.checkpoint import Checkpoint, library_versions, save_checkpoint, store_fingerprint
+from densereid.train.engine.checkpoint import (
+    Checkpoint,
+    library_versions,
+    load_trained_network,
+    save_checkpoint,
+    store_fingerprint,
+)
 from densereid.train.engine.export import export_network, load_exported
 from densereid.train.evaluation.evaluate import evaluate
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
@@ -145,3 +151,17 @@ def test_masks_of_logits_that_are_no_numbers_give_no_embedding() -> None:
     with torch.inference_mode():
         assert not network.embed(image).isfinite().any()
         assert network.embed(image, feature="f_global").isfinite().all()
+
+
+def test_an_exported_network_and_a_checkpoint_are_told_apart(tmp_path: Path) -> None:
+    network, checkpoint = _trained("dsa-reid-small", "f")
+    export_network(network, checkpoint, tmp_path / "x.export.pt")
+    with pytest.raises(
+        UserError, match=r"x\.export\.pt is an exported network, .*\nGive the folder of the run, or its"
+    ):
+        load_trained_network(tmp_path / "x.export.pt")
+    save_checkpoint(tmp_path / "last.pt", checkpoint)
+    with pytest.raises(UserError, match=rf"Give the run's folder, {tmp_path}, or its best\.pt or last\.pt"):
+        load_trained_network(tmp_path / "x.export.pt")
+    with pytest.raises(UserError, match=r"last\.pt is a checkpoint, no exported network"):
+        load_exported(tmp_path / "last.pt")

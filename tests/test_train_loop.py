@@ -206,6 +206,6 @@ def test_evaluation_leaves_out_unreadable_images(store: MemoryStore, caplog: pyt
     store.arrays["status"][gallery[0]] = Status.FAILED
     with caplog.at_level(logging.INFO):
         scores = evaluate(network, store, config=_config())
-    assert "1 images that preprocessing could not read" in caplog.text
+    assert "1 image that preprocessing could not read" in caplog.text
     assert (scores.num_gallery, scores.num_valid_queries) == (8, 3)
     assert all(0 <= value <= 1 for name, value in asdict(scores).items() if not name.startswith("num_"))

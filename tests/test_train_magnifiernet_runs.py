@@ -86,7 +86,7 @@ def test_where_the_second_stage_begins_is_told(tmp_path: Path, caplog: pytest.Lo
         _fit(random_store(), tmp_path / "two", _config(epochs=3, **{"stages.second_rate": 1e-3}))
         _fit(random_store(), tmp_path / "one", _config(epochs=1))
     assert "Stage 2, with the diversity loss, from epoch 3 of 3; learning rate 0.001." in caplog.text
-    assert "One stage, without the diversity loss: 1 epochs, stages.first_epochs is 2." in caplog.text
+    assert "One stage, without the diversity loss: 1 epoch, stages.first_epochs is 2." in caplog.text
 
 
 def test_overfits_eight_identities(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_attributes_of_a_dataset_that_has_none(tmp_path: Path, attributes: Attri
     ):
         _fit(store, tmp_path, config)
     other = random_store(train_identities=30)
-    with pytest.raises(UserError, match=r"21 persons have no attributes: 14, 15, 16, 17, 18, \.\.\."):
+    with pytest.raises(UserError, match=r"21 persons without attributes: 14, 15, 16, 17, 18, \.\.\."):
         _fit(other, tmp_path, _config(NEED_ATTRIBUTES[0], **{"magnifier.attributes": "market_attribute.mat"}))
     assert not (tmp_path / "last.pt").exists()
 

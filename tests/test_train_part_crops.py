@@ -60,7 +60,7 @@ def test_crops_of_the_mirrored_image_are_the_mirrored_crops() -> None:
 def test_the_dataset_makes_crops_and_augmentation_flips_them() -> None:
     dataset = StoreDataset(random_store(), Split.TRAIN, needs=("image", "crops"), height=32, width=32)
     dataset.store.reads.clear()  # type: ignore[attr-defined]
-    batch = dataset.__getitems__([0, 1, 2])
+    batch = dataset.read_batch([0, 1, 2])
     assert dataset.store.reads == ["image", "image", "iuv"]  # type: ignore[attr-defined]
     assert batch.dsap is not None
     assert batch.dsap.shape == (3, 24, 3, 8, 8)

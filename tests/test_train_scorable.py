@@ -97,6 +97,14 @@ def test_a_query_does_not_find_its_own_copy_where_cameras_are_unknown() -> None:
 # Labels without a match
 
 
+def test_unknown_cameras_are_not_what_is_wrong() -> None:
+    store = random_store()
+    _break(store, "other persons")
+    store.arrays["camera_id"][:] = -1
+    with pytest.raises(ScoringError, match=r"none of the 3 queries has a match in the gallery\nCheck identities"):
+        check_scorable(store)
+
+
 def _break(store: MemoryStore, how: str) -> None:
     split, camera = store.arrays["split"], store.arrays["camera_id"]
     test = split != Split.TRAIN

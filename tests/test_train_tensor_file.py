@@ -230,6 +230,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monke
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    (tmp_path / "a.pt").touch()
     monkeypatch.setattr(torch, "load", refuse)
     with pytest.raises(UserError, match=r"thing .*a\.pt cannot be read: .*Permission denied\nThe system does not let"):
         load_tensor_file(tmp_path / "a.pt", what="thing", remedy="remove it")

@@ -219,7 +219,7 @@ def test_blank_part_images_are_those_of_nobody() -> None:
     from densereid.train.data.randomness import generator
 
     dataset = StoreDataset(random_store(), Split.TRAIN, needs=("image", "dsap", "dsap_valid"), height=32, width=32)
-    batch = dataset.__getitems__(list(range(24)))
+    batch = dataset.read_batch(list(range(24)))
     config = _config("dsa-reid-small", **{"augmentation.blank_parts": 0.5}).augmentation
     draw = draw_augmentation(24, config, height=32, width=32, generator=generator(0))
     inputs = augment(batch, draw, pad=2)

@@ -18,7 +18,8 @@ import numpy as np
 
 from densereid.data_catalog.datasets.records import LARGEST_ID
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.files.matlab import read_matlab
+from densereid.data_catalog.files.matlab.variables import read_matlab
+from densereid.data_catalog.plural import plural
 
 GENERAL, HEAD, UPPER, LOWER = GROUPS = ("general", "head", "upper", "lower")
 
@@ -145,7 +146,7 @@ def attribute_matrix(table: AttributeTable, person_ids: np.ndarray) -> np.ndarra
     missing = sorted({int(person) for person in person_ids} - set(table.values))
     if missing:
         raise UserError(
-            f"{len(missing)} persons have no attributes: {', '.join(map(str, missing[:5]))}"
+            f"{plural(len(missing), 'person')} without attributes: {', '.join(map(str, missing[:5]))}"
             f"{', ...' if len(missing) > 5 else ''}",
             "the attribute file belongs to another dataset, or to another copy of it",
         )

@@ -21,7 +21,7 @@ from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import remove_partial, replacing
 from densereid.data_catalog.files.image_files import open_image
-from densereid.data_catalog.files.matlab import open_matlab, read_matlab
+from densereid.data_catalog.files.matlab.variables import open_matlab, read_matlab
 
 KINDS = {"cuhk03-labeled": "labeled", "cuhk03-detected": "detected"}
 """The variable of ``cuhk-03.mat`` that each dataset is made of."""
@@ -85,9 +85,10 @@ def read_protocol(name: str, path: Path) -> dict[str, str]:
             f"expected the new protocol's {path.name}",
         )
     folders = {split.name.lower(): folder for split, folder in known_datasets()[name].split_folders.items()}
+    variables = {key: np.ravel(value).tolist() for key, value in variables.items()}
     sources = {}
     for split, key in _INDICES.items():
-        for entry in np.ravel(variables[key]).tolist():
+        for entry in variables[key]:
             number = _whole(path, key, entry)
             person, camera, source = _listed(path, variables, key, number)
             sources[f"{folders[split]}/{person:04d}_c{camera}_{number}.png"] = source
@@ -103,9 +104,9 @@ def _whole(path: Path, key: str, value: object) -> int:
     return int(value)
 
 
-def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> tuple[int, int, str]:
+def _listed(path: Path, variables: Mapping[str, list[Any]], key: str, number: int) -> tuple[int, int, str]:
     """(person, camera, file) of entry ``number`` of the list, counted from 1."""
-    files = np.ravel(variables["filelist"])
+    files = variables["filelist"]
     if not 1 <= number <= len(files):
         raise UserError(f"{path}: {key} holds {number}, filelist has the entries 1 to {len(files)}")
     source = str(files[number - 1]).strip()
@@ -119,8 +120,8 @@ def _listed(path: Path, variables: Mapping[str, Any], key: str, number: int) -> 
     return person, camera, source
 
 
-def _entry(path: Path, variables: Mapping[str, Any], key: str, number: int) -> object:
-    values = np.ravel(variables[key]).tolist()
+def _entry(path: Path, variables: Mapping[str, list[Any]], key: str, number: int) -> object:
+    values = variables[key]
     if number > len(values):
         raise UserError(f"{path}: {key} has {len(values)} entries, filelist has more", "get the file again")
     return values[number - 1]

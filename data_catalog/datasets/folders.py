@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from densereid.data_catalog.datasets.iuv_files import is_iuv_file
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, UNKNOWN, ImageRecord
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.time_limit import MATCHING_SECONDS, time_limit
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def _check_text(root: Path, paths: list[str]) -> None:
     strange = [path for path in paths if not path.isascii() and path.encode("utf-8", "replace").decode() != path]
     if strange:
         raise UserError(
-            f"{root} holds {len(strange)} images whose names are not UTF-8, e.g. {strange[0]!r}",
+            f"{root} holds {plural(len(strange), 'image')} whose name is not UTF-8, e.g. {strange[0]!r}",
             "rename them (convmv does it for whole folders)",
         )
 
@@ -76,7 +78,8 @@ def _match_all(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
             return _match_each(paths, pattern)
     except TimeoutError:
         raise UserError(
-            f"PATTERN={pattern!r} was not done with {len(paths)} names after {MATCHING_SECONDS:g} seconds",
+            f"PATTERN={shlex.quote(pattern)} was not done with {plural(len(paths), 'name')} after {MATCHING_SECONDS:g} "
+            "seconds",
             "it can match a name in too many ways: repeat nothing that repeats, as in (a+)+; [^_]+ is better than .*",
         ) from None
 
@@ -85,18 +88,19 @@ def _match_each(paths: list[str], pattern: str) -> list[dict[str, str | None]]:
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"PATTERN={pattern!r} is not a regular expression: {first_line(error)}") from error
+        raise UserError(f"PATTERN={shlex.quote(pattern)} is not a regular expression: {first_line(error)}") from error
     unknown = set(expression.groupindex) - {"person", "camera", "split"}
     if unknown or not expression.groupindex:
         raise UserError(
-            f"PATTERN={pattern!r} has the groups {sorted(expression.groupindex) or 'none'}",
+            f"PATTERN={shlex.quote(pattern)} has the groups {sorted(expression.groupindex) or 'none'}",
             r"name the groups person, camera and split, for example (?P<person>\d+)_c(?P<camera>\d+)",
         )
     matches = {path: expression.search(path) for path in paths}
     misses = [path for path, match in matches.items() if match is None]
     if misses:
         raise UserError(
-            f"PATTERN={pattern!r} does not match {len(misses)} of {len(paths)} images, e.g. {', '.join(misses[:3])}",
+            f"PATTERN={shlex.quote(pattern)} does not match {len(misses)} of {plural(len(paths), 'image')}, e.g. "
+            f"{', '.join(misses[:3])}",
             "change the pattern, or move those images away",
         )
     return [match.groupdict() for match in matches.values() if match is not None]
@@ -119,11 +123,12 @@ def _person_zero(person_ids: list[int], splits: list[Split]) -> list[int]:
     zeros = sum(person == 0 for person in person_ids)
     if not zeros:
         return person_ids
+    images = plural(zeros, "image")
     if all(split == Split.GALLERY for person, split in zip(person_ids, splits, strict=True) if person == 0):
-        log.info("Person 0 is in the gallery alone: its %d images are distractors, which match no query.", zeros)
+        log.info("Person 0 is in the gallery alone: distractors, which match no query (%s).", images)
         return person_ids
     free = max(person_ids) + 1
-    log.info("Person 0 is a person like the others: its %d images are stored under the number %d.", zeros, free)
+    log.info("Person 0 is a person like the others, and is stored under the number %d (%s).", free, images)
     return [person or free for person in person_ids]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.datasets.specs import DatasetSpec
+from densereid.data_catalog.files.refusals import read_whole
 
 _EVERYWHERE = {"Thumbs.db", "desktop.ini"}
 """Files that Windows leaves in folders, also in Market-1501's own archive."""
@@ -44,7 +45,7 @@ def _listed(dataset: Dataset) -> Iterator[str]:
     """Every image that any list file beside the image folders names."""
     if dataset.spec is not None and dataset.spec.split_lists:
         for path in sorted(dataset.root.glob("*.txt")):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in (read_whole(path) or b"").decode("utf-8", "replace").splitlines():
                 yield line.strip().rpartition(" ")[0]
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from densereid.data_catalog.datasets.records import IMAGE_SUFFIXES, ImageRecord
 from densereid.data_catalog.datasets.specs import DatasetSpec, ListFile
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.files.time_limit import MATCHING_SECONDS, time_limit
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
 
 
@@ -62,7 +64,7 @@ def _images_in(spec: DatasetSpec, folder: Path) -> list[str]:
     strays = [name for name in names if not spec.file_name.fullmatch(name)]
     if strays:
         raise UserError(
-            f"{folder} holds {len(strays)} images that are not named as {spec.title}'s are, e.g. "
+            f"{folder} holds {plural(len(strays), 'image')} not named as {spec.title}'s are, e.g. "
             f"{', '.join(strays[:3])}; expected names like {spec.example}",
             "move them away, or use DATASET=folder with PATTERN=... for a layout of your own",
         )
@@ -95,10 +97,7 @@ def _read_list(spec: DatasetSpec, root: Path, split: Split, source: ListFile) ->
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no list of images: {error}", "expected UTF-8 text; get the file again") from error
+    return read_text(path, "list of images").splitlines()
 
 
 def _read_halves(spec: DatasetSpec, root: Path) -> Iterator[ImageRecord]:

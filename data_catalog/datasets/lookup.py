@@ -30,6 +30,8 @@ class Dataset:
     iuv_root: Path | None
     spec: DatasetSpec | None = None
     """None for a folder of crops."""
+    pattern: str | None = None
+    """What found the labels of a folder of crops in its paths, if anything did."""
 
     def rows(self) -> dict[str, np.ndarray]:
         """The arrays of a store that the dataset alone decides, one entry per record."""
@@ -52,19 +54,31 @@ def find_dataset(
     """The dataset ``name`` under ``data_root``; for ``folder``, ``data_root`` itself holds the images.
 
     ``pattern`` is for ``folder`` (see :mod:`densereid.data_catalog.datasets.folders`); ``catalog`` is a user's
-    own YAML file of datasets. Raises UserError for an unknown name, a dataset that is not there, and a layout
-    that is not the dataset's.
+    own YAML file of datasets. Raises UserError for an unknown name, a dataset or IUV maps that are not there, and a
+    layout that is not the dataset's.
     """
+    if iuv_root is not None and not iuv_root.exists():
+        raise UserError(
+            f"IUV_ROOT={iuv_root} is not there",
+            "give the folder of the IUV maps, or a dump of DensePose's apply_net.py",
+        )
     if name == FOLDER:
         iuv_root = iuv_root or (data_root / "iuv" if (data_root / "iuv").is_dir() else None)
         records = read_folder(data_root, pattern=pattern, iuv_root=iuv_root)
-        return Dataset(folder_name(data_root), data_root, records, iuv_root)
+        return Dataset(folder_name(data_root), data_root, records, iuv_root, pattern=pattern or None)
     spec = find_spec(name, catalog)
     root = locate(spec, data_root)
     if root is None:
         raise UserError(*_absent(spec, data_root))
     own_iuv = root / spec.iuv if spec.iuv else None
     return Dataset(name, root, read_layout(spec, root), iuv_root or own_iuv, spec)
+
+
+def find_root(name: str, data_root: Path, catalog: Path | None = None) -> Path | None:
+    """The folder of the dataset ``name``, ``data_root`` itself for ``folder``; None where it is not there."""
+    if name == FOLDER:
+        return data_root if data_root.is_dir() else None
+    return locate(find_spec(name, catalog), data_root)
 
 
 def folder_name(root: Path) -> str:

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.names import EXPECTED, is_name
+from densereid.data_catalog.files.refusals import read_text
+from densereid.data_catalog.files.sealed_json import load_yaml
 from densereid.data_catalog.store.schema import Split
 
 _OWN = Path(__file__).parent / "catalog.yaml"
@@ -111,8 +111,8 @@ def known_datasets(own: Path | None = None) -> dict[str, DatasetSpec]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(read_text(path, "catalog"))
+    except ValueError as error:
         raise UserError(
             f"catalog {path} cannot be read: {error}", f"{_OWN.name} of the project shows the form"
         ) from error

@@ -6,7 +6,6 @@ the writer puts an object beside the store and renews it, and one that is not re
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -22,8 +21,9 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from densereid.data_catalog.errors import UserError, first_line
-from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.atomic import remove_partial, write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath
+from densereid.data_catalog.files.sealed_json import parsed_json
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def only_writer(path: AnyPath, what: str) -> Iterator[None]:
         yield
         return
     try:
+        remove_partial(folder, f"{name}.json")  # of a writer that was killed while it wrote who it is
         write_json(folder / f"{name}.json", _myself())
         yield
     finally:
@@ -94,7 +95,7 @@ def _myself() -> dict[str, Any]:
 def _holder(note: AnyPath) -> dict[str, Any]:
     """Who holds a lock; nothing where that cannot be read, because it was taken or given back a moment ago."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
+        content = parsed_json(note.read_text(encoding="utf-8"))
     except (OSError, ValueError, UserError):
         return {}
     return content if isinstance(content, dict) else {}

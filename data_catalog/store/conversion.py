@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.store.schema import arrays_written
 from densereid.data_catalog.store.store import (
@@ -52,15 +55,29 @@ def _begin_copy(source: Store, path: AnyPath, format: str) -> Store:
     target = open_store(path, incomplete=True)
     if target.format != format or any(target.attributes.get(key) != value for key, value in own.items()):
         raise UserError(
-            f"{path} exists and is not a copy of {source.path}", "choose another target, or delete that one"
+            f"{path} exists and is not a copy of {source.path}", "choose another target, or move that one away"
+        )
+    if not _is_current(source, target):
+        raise UserError(
+            f"{path} is a copy of what {source.path} held before it changed", "delete it, or choose another target"
         )
     remove_leftovers(path)
     copy_notes(source.path, path)
     return target
 
 
+def _is_current(source: Store, target: Store) -> bool:
+    """Whether what a copy holds already is what its source holds today."""
+    now = source.markers()
+    same_shards = all(marker["crc32"] == now[shard]["crc32"] for shard, marker in target.markers().items())
+    return same_shards and all(
+        np.array_equal(source.read(spec.name), target.read(spec.name)) for spec in arrays_written("create")
+    )
+
+
 def copy_notes(source: AnyPath, path: AnyPath) -> None:
     """Copy what stands beside the arrays and tells where they came from, as far as it is there."""
     for name in (PROVENANCE, INPUTS):
-        if (source / name).is_file():
-            write_bytes(path / name, (source / name).read_text(encoding="utf-8").encode())
+        content = read_whole(source / name)
+        if content is not None:
+            write_bytes(path / name, content)

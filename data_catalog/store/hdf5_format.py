@@ -8,6 +8,7 @@ import hdf5plugin first: it brings Zstandard.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import remove_partial, write_bytes
 from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sources
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.files.refusals import unreadable
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
 
 SUFFIX = ".hdf5"
@@ -36,7 +39,8 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
     """Make the folder and its index: attributes, the arrays known before any shard, virtual datasets for the rest."""
     path.mkdir(parents=True)
     (path / "shards").mkdir()
-    with h5py.File(path / MARKER, "w", libver="latest") as index:
+    image = io.BytesIO()  # as of write_shard_arrays, and for the same reason
+    with h5py.File(image, "w", libver="latest") as index:
         for key, value in attributes.items():
             index.attrs[key] = json.dumps(value)
         for spec in ARRAYS:
@@ -45,6 +49,7 @@ def create(path: Path, geometry: Geometry, attributes: Mapping[str, Any], rows: 
             else:
                 dataset = _write_column(index, spec, rows[spec.name])
             _describe(dataset, spec)
+    (path / MARKER).write_bytes(image.getvalue())
 
 
 def _write_column(index: h5py.File, spec: ArraySpec, values: np.ndarray) -> h5py.Dataset:
@@ -76,7 +81,7 @@ def _describe(dataset: h5py.Dataset, spec: ArraySpec) -> None:
 def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The index's attributes."""
     with h5py.File(_local(path) / MARKER, "r") as index:
-        return {key: json.loads(value) for key, value in index.attrs.items()}
+        return {key: parsed_json(value) for key, value in index.attrs.items()}
 
 
 def _index_array(index: h5py.File, spec: ArraySpec) -> h5py.Dataset:
@@ -138,7 +143,8 @@ def open_reader(path: AnyPath, geometry: Geometry) -> Hdf5Reader:
             for spec in ARRAYS:
                 _index_array(index, spec)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path / MARKER} cannot be read: {first_line(error)}", "restore it from a copy") from error
+        problem = f"{path / MARKER} is damaged: {first_line(error)}"
+        raise unreadable(path / MARKER, error) or UserError(problem, "restore it from a copy") from error
     return Hdf5Reader(_local(path), geometry)
 
 

@@ -6,7 +6,6 @@ markers. Stores of version 1 have no manifest.
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath, UrlPath
-from densereid.data_catalog.files.sealed_json import is_sealed, sealed
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 
 MANIFEST = "manifest.json"
 
@@ -33,7 +33,7 @@ def damaged_files(store: AnyPath, *, metadata_only: bool = False) -> list[str]:
     """The files of a store's manifest that are not there or not as they were written, relative to ``store``.
 
     None where there is no manifest. ``metadata_only``: only those that say how the others are read; of a store at a
-    URL, where each is a request, the first.
+    URL, where each is a request, the first. Raises UserError where one cannot be read.
     """
     manifest = _read(store / MANIFEST)
     if manifest is None:
@@ -60,13 +60,13 @@ def check_metadata(store: AnyPath, version: Any) -> None:
 
 
 def _read(file: AnyPath) -> Any:
-    if not file.is_file():
-        return None
+    content = read_whole(file)
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return None if content is None else parsed_json(content)
     except ValueError:
         return {}
 
 
 def _checksum(file: AnyPath) -> int | None:
-    return zlib.crc32(file.read_bytes()) if file.is_file() else None
+    content = read_whole(file)
+    return None if content is None else zlib.crc32(content)

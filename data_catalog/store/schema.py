@@ -71,7 +71,11 @@ class Geometry:
                 f"DSAP_SIZE is {self.dsap_size}; it must be a positive multiple of 8 (validity is stored as bits)"
             )
         if self.shard_rows < 1 or self.shard_rows % MASK_CHUNK_ROWS:
-            raise UserError(f"SHARD_ROWS is {self.shard_rows}; it must be a positive multiple of {MASK_CHUNK_ROWS}")
+            below = max(1, self.shard_rows // MASK_CHUNK_ROWS) * MASK_CHUNK_ROWS
+            raise UserError(
+                f"SHARD_ROWS is {self.shard_rows}; expected a multiple of {MASK_CHUNK_ROWS}",
+                f"use SHARD_ROWS={below}, or {below + MASK_CHUNK_ROWS}",
+            )
 
     @property
     def num_shards(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.files.sealed_json import SEAL, is_sealed
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import SEAL, is_sealed, parsed_json
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Geometry, arrays_written
 
 
@@ -16,14 +17,14 @@ def read_marker(file: AnyPath, geometry: Geometry, version: int) -> dict[str, An
     """A marker's content: ``shard``, ``rows``, ``crc32`` and the notes of its run.
 
     ``version`` is the store's: markers of version 1 have no checksum of their own. Raises UserError that names the
-    file and what is wrong with it where it is damaged.
+    file and what is wrong with it where it is damaged, gone, or cannot be read.
     """
     try:
-        marker = json.loads(file.read_text(encoding="utf-8"))
+        marker = parsed_json(read_whole(file) or b"")
         problem = _problem(marker, int(file.stem), geometry)
         if not problem and version > 1 and not is_sealed(marker):
             problem = "it is not as it was written"
-    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
+    except ValueError as error:  # no JSON, or no UTF-8
         problem = f"it is no JSON: {error}"
     if problem:
         raise UserError(
@@ -38,7 +39,7 @@ def _problem(marker: Any, shard: int, geometry: Geometry) -> str:
     if not isinstance(marker, dict):
         return f"it holds {type(marker).__name__}; expected keys with values"
     if shard >= geometry.num_shards:
-        return f"the store has {geometry.num_shards} shards"
+        return f"the store has {plural(geometry.num_shards, 'shard')}"
     rows = geometry.shard_slice(shard)
     if [marker.get("shard"), marker.get("rows")] != [shard, [rows.start, rows.stop]]:
         return f"it is of shard {marker.get('shard')}, rows {marker.get('rows')}; expected {rows.start} to {rows.stop}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ from densereid.data_catalog.files.atomic import (
     write_bytes,
     write_json,
 )
-from densereid.data_catalog.files.names import EXPECTED, is_name
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, parse_path
+from densereid.data_catalog.files.refusals import read_whole, unreadable
 from densereid.data_catalog.files.sealed_json import sealed
 from densereid.data_catalog.store import hdf5_format, zarr_format
 from densereid.data_catalog.store.manifest import check_metadata, write_manifest
+from densereid.data_catalog.store.recognition import (
+    check_description,
+    check_free,
+    check_no_pipes,
+    geometry_of,
+    not_opened,
+    not_read,
+)
 from densereid.data_catalog.store.schema import (
     ARRAY_BY_NAME,
     COORDINATES,
@@ -57,7 +66,7 @@ def create_store(
 ) -> None:
     """Make an empty store at ``path``, which must not exist; it appears whole or not at all.
 
-    Raises UserError for a format that cannot live at a URL.
+    Raises UserError for a format that cannot live at a URL, and where something else is in its place.
     ``rows`` holds the arrays known before any shard is computed (person_id, camera_id, split, path), full length.
     """
     check_rows(rows, geometry, written="create", num_rows=geometry.num_samples)
@@ -70,6 +79,7 @@ def create_store(
         **attributes,
     }
     _check_url(path, format)
+    check_free(path, FORMATS[format].MARKER)
 
     def build(folder: Path) -> None:
         FORMATS[format].create(folder, geometry, described, {**rows, **constants})
@@ -94,7 +104,7 @@ def write_shard(
     One process writes a shard, whole. Afterwards the shard survives anything; before, it does not count.
     """
     format, attributes = _recognise(path)
-    geometry = _geometry(path, attributes)
+    geometry = geometry_of(path, attributes)
     covered = geometry.shard_slice(shard)
     check_rows(rows, geometry, written="shard", num_rows=covered.stop - covered.start)
     FORMATS[format].write_shard_arrays(path, shard, rows)
@@ -124,7 +134,7 @@ def adopt_shard(source: Store, path: AnyPath, shard: int) -> None:
     marker = _marker_path(source.path, shard)
     for name in FORMATS[source.format].shard_files(source.path, shard):
         link_file(source.path / name, path / name)
-    write_bytes(_marker_path(path, shard), marker.read_text(encoding="utf-8").encode())
+    write_bytes(_marker_path(path, shard), read_whole(marker) or b"")
 
 
 def replace_store(new: AnyPath, path: AnyPath) -> None:
@@ -148,7 +158,7 @@ class Store:
     def __init__(self, path: AnyPath) -> None:
         self.path = path
         self.format, self.attributes = _recognise(path)
-        self.geometry = _geometry(path, self.attributes)
+        self.geometry = geometry_of(path, self.attributes)
         self._reader = FORMATS[self.format].open_reader(path, self.geometry)
         self._complete_until = 0.0
         self._identity = self._find_identity()
@@ -170,12 +180,24 @@ class Store:
         return status.st_ino, status.st_mtime_ns
 
     def read(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Rows of array ``name`` in the order given: a slice or one-dimensional integers, shape (rows, ...)."""
+        """Rows of array ``name`` in the order given: a slice or one-dimensional integers, shape (rows, ...).
+
+        Raises UserError where there is no such array, where it is damaged, and where it cannot be read for the moment.
+        """
         if name not in ARRAY_BY_NAME:
             raise UserError(
                 f"{self.path} has no array '{name}'; a store holds: {', '.join(ARRAY_BY_NAME)}",
             )
-        return self._reader.read(ARRAY_BY_NAME[name], rows)
+        with self.library_errors_as_user_errors(name):
+            return self._reader.read(ARRAY_BY_NAME[name], rows)
+
+    @contextmanager
+    def library_errors_as_user_errors(self, name: str) -> Iterator[None]:
+        """Turn what zarr, tensorstore or HDF5 raises for array ``name`` into a UserError, around :meth:`array`, too."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise not_read(self.path, name, error) from error
 
     def array(self, name: str) -> Any:
         """The array itself for lazy tools such as dask: a zarr.Array, or the index's virtual h5py.Dataset."""
@@ -190,14 +212,19 @@ class Store:
         return read_marker(_marker_path(self.path, shard), self.geometry, self.version)
 
     def damaged_arrays(self, shard: int, names: Iterable[str]) -> list[str]:
-        """Those arrays of a finished shard that cannot be read or differ from their CRC-32."""
+        """Those arrays of a finished shard that are torn or differ from their CRC-32.
+
+        Raises UserError where the system does not let us read one for the moment.
+        """
         checksums, rows = self.marker(shard)["crc32"], self.geometry.shard_slice(shard)
         return [name for name in names if self._checksum(name, rows) != checksums.get(name)]
 
     def _checksum(self, name: str, rows: slice) -> int | None:
         try:
-            return checksum(self.read(name, rows))
-        except (OSError, ValueError, KeyError, RuntimeError):  # what the formats raise for a torn or missing file
+            return checksum(self._reader.read(ARRAY_BY_NAME[name], rows))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats raise for a torn file
+            if refused := unreadable(f"{name} of {self.path}", error):
+                raise refused from error
             return None
 
     def missing_shards(self) -> list[int]:
@@ -231,6 +258,7 @@ def open_store(path: str | AnyPath, *, incomplete: bool = False) -> Store:
     marker is damaged, and, unless ``incomplete`` is given, where shards are missing.
     """
     store = Store(parse_path(path))
+    check_no_pipes(store.path)
     store.markers()
     missing = store.missing_shards()
     if missing and not incomplete:
@@ -250,18 +278,6 @@ def _marker_path(path: AnyPath, shard: int) -> AnyPath:
     return path / "shards" / f"{shard:05d}.json"
 
 
-def _geometry(path: AnyPath, attributes: Mapping[str, Any]) -> Geometry:
-    try:
-        return Geometry(**attributes["geometry"])
-    except UserError as error:
-        raise UserError(f"{path}: {error.problem}", error.remedy) from None
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not say its sizes: {attributes.get('geometry')!r} is no geometry",
-            "delete the store and create it again",
-        ) from error
-
-
 def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
     """The format's name and the attributes of the store at ``path``; UserError where there is no readable store."""
     format = next((name for name, form in FORMATS.items() if (path / form.MARKER).is_file()), None)
@@ -273,26 +289,10 @@ def _recognise(path: AnyPath) -> tuple[str, dict[str, Any]]:
     _check_url(path, format)
     try:
         attributes = FORMATS[format].read_attributes(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path / FORMATS[format].MARKER} cannot be read: {error}", "delete the store and create it again"
-        ) from error
-    _check_version(path, attributes)
+    except UserError:
+        raise
+    except Exception as error:  # zarr and HDF5 raise many types for a file that is damaged or another program's
+        raise not_opened(path, path / FORMATS[format].MARKER, error) from error
+    check_description(path, attributes)
     check_metadata(path, attributes["format_version"])
-    for key in {"dataset", "collision"} & set(attributes):  # they name other stores, and runs
-        if not is_name(attributes[key]):
-            raise UserError(f"{path} says that its {key} is {attributes[key]!r}", f"expected {EXPECTED}")
     return format, attributes
-
-
-def _check_version(path: AnyPath, attributes: Mapping[str, Any]) -> None:
-    if attributes.get("format") != FORMAT_NAME:
-        raise UserError(
-            f"{path} was not written by DenseReID: its format is {attributes.get('format')!r}, expected {FORMAT_NAME!r}"
-        )
-    version = attributes.get("format_version", 0)
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"{path} has store format {version}; this version of DenseReID reads up to {FORMAT_VERSION}",
-            "update DenseReID, or create the store again with this version",
-        )

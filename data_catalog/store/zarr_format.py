@@ -12,7 +12,6 @@ used it. Such a process (a worker of torch's DataLoader, which forks unless told
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
@@ -30,6 +29,8 @@ from zarr.storage import FsspecStore
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_bytes
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_user_errors
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
 from densereid.data_catalog.store.zarr_shards import PlainShards
 
@@ -79,6 +80,10 @@ def _chunking(spec: ArraySpec, geometry: Geometry) -> dict[str, tuple[int, ...]]
 
 def read_attributes(path: AnyPath) -> dict[str, Any]:
     """The group's attributes."""
+    if isinstance(path, Path):  # zarr waits for ever for JSON that is nested too deeply
+        group = parsed_json(read_whole(path / MARKER) or b"")
+        if not isinstance(group, dict) or group.get("node_type") != "group":
+            raise ValueError("it is no group of zarr")
     with url_errors_as_user_errors(path):
         return dict(zarr.open_group(_for_zarr(path), mode="r").attrs)
 
@@ -198,9 +203,9 @@ class ZarrReader:
         return strings
 
     def _open(self, spec: ArraySpec) -> Any:
-        if not _tensorstore_works():
-            return self._open_without_tensorstore(spec)
         array_path = self._path / spec.name
+        if not _tensorstore_works() or not _is_text(array_path):
+            return self._open_without_tensorstore(spec)
         where = (
             {"driver": "file", "path": str(array_path.absolute())}
             if isinstance(array_path, Path)
@@ -222,6 +227,11 @@ class ZarrReader:
             return PlainShards(folder, array, has_checksums=has_checksums(array))
         log.info("%s: a process made by a fork; zarr-python reads, slowly where rows are scattered", folder)
         return array
+
+
+def _is_text(path: AnyPath) -> bool:
+    """Whether a path is UTF-8, as tensorstore needs it; a folder's name can be any bytes."""
+    return isinstance(path, UrlPath) or str(path).encode("utf-8", "replace") == bytes(path)
 
 
 def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
@@ -247,7 +257,7 @@ def object_driver(array_path: UrlPath) -> dict[str, Any] | None:
 
 def _says_checksums(array_path: AnyPath) -> bool:
     """As :func:`has_checksums`, of an array that zarr-python has not opened: that takes longer than reading rows."""
-    codecs = json.loads((array_path / "zarr.json").read_text(encoding="utf-8"))["codecs"]
+    codecs = parsed_json((array_path / "zarr.json").read_text(encoding="utf-8"))["codecs"]
     sharding = [codec["configuration"]["codecs"] for codec in codecs if codec["name"] == "sharding_indexed"]
     return any(codec["name"] == "crc32c" for codec in (sharding[0] if sharding else codecs))
 

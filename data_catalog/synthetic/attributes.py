@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from densereid.data_catalog.files.matlab import write_matlab
+from densereid.data_catalog.files.matlab.variables import write_matlab
 from densereid.data_catalog.synthetic.appearance import BOTTOM_COLOURS, TOP_COLOURS, Appearance, Bottom
 from densereid.data_catalog.synthetic.body import Bag, Hair
 from densereid.data_catalog.synthetic.config import SyntheticConfig

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.files.writer_lock import only_writer
 from densereid.data_catalog.synthetic.attributes import write_attributes
 from densereid.data_catalog.synthetic.config import SyntheticConfig
@@ -184,11 +186,13 @@ def _is_complete(root: Path, config: SyntheticConfig) -> bool:
 
 def _check_same_plan(path: Path, config: SyntheticConfig) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed_json(read_whole(path) or b"")
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UserError(f"{path} cannot be read as a synthetic dataset's config", f"delete {path.parent} and run again")
+        raise UserError(
+            f"{path} cannot be read as a synthetic dataset's config", f"move {path.parent} away and run again"
+        )
     expected = config.to_dict()
     differences = [
         f"{name} is {found.get(name, 'missing')!r}, wanted {expected.get(name, 'unknown to this version')!r}"
@@ -198,5 +202,5 @@ def _check_same_plan(path: Path, config: SyntheticConfig) -> None:
     if differences:
         raise UserError(
             f"{path.parent} holds a synthetic dataset of another config: {'; '.join(differences)}",
-            "choose another directory, or delete this one to create the dataset again",
+            "choose another directory, or move this one away to create the dataset again",
         )

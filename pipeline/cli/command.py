@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from densereid.pipeline.cli.parameter_types import Switch
 from densereid.pipeline.cli.variables import PREFIX, all_commands, check_variables, variable_of
 from densereid.pipeline.invocation import Invocation, Parameter, make_variables, set_running
 
@@ -20,6 +21,8 @@ class Command(click.Command):
         super().__init__(*args, **settings)
         for parameter in self.params:
             parameter.envvar = PREFIX + variable_of(parameter)
+            if getattr(parameter, "is_flag", False):
+                parameter.type = Switch(variable_of(parameter))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, after a look at the variables that were given, and note what was typed."""

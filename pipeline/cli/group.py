@@ -13,7 +13,13 @@ from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli.command import LazyGroup, as_parameters, name_in
 from densereid.pipeline.cli.variables import all_commands
 from densereid.pipeline.console import StatusHandler, close_output, is_first_process, print_status
-from densereid.pipeline.exit import explained, failed, interrupted, stop_at_once_when_interrupted_twice
+from densereid.pipeline.exit import (
+    explained,
+    failed,
+    interrupted,
+    leave_events_to_who_writes_them,
+    stop_at_once_when_interrupted_twice,
+)
 from densereid.pipeline.invocation import program
 
 _DATASETS, _STORES, _MODELS = (f"densereid.pipeline.cli.{name}_commands" for name in ("dataset", "store", "model"))
@@ -73,6 +79,7 @@ def cli(context: click.Context) -> None:
 def main() -> None:
     """Run the command line; turn mistakes into messages and exit codes."""
     stop_at_once_when_interrupted_twice()
+    leave_events_to_who_writes_them()
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -110,9 +117,12 @@ def _not_installed(error: ModuleNotFoundError) -> int:
 
 def _as_typed(text: str) -> str:
     """A message with the options of all commands as they were typed."""
-    from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
+    try:
+        from densereid.pipeline.cli.wording import as_typed  # here, as the commands: only mistakes need it
 
-    return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+        return as_typed(text, {name: as_parameters(command) for name, command in all_commands(cli).items()})
+    except OSError:  # the mistake is one that no file can be opened after, as without a free file number
+        return text
 
 
 def _misused(error: click.ClickException) -> int:

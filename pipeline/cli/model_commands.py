@@ -14,8 +14,9 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, LocalPath
-from densereid.pipeline.console import print_dry_run
+from densereid.pipeline.console import print_dry_run, print_next_commands
 from densereid.pipeline.exit import EXIT_SOME_FAILED
+from densereid.pipeline.invocation import next_command
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -75,6 +76,7 @@ def evaluate_command(
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
     evaluate_run(run_folder, store_path=store_path, device=device, feature=feature, reranking=reranking)
+    print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
 
 
 @command("describe")
@@ -102,6 +104,7 @@ def export_command(run_folder: Path, target: Path | None) -> None:
     from densereid.pipeline.commands.training import export_run
 
     click.echo(export_run(run_folder, target))
+    print_next_commands(next_command("activations", runs=[run_folder]))
 
 
 @command("ablation")

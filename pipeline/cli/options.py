@@ -112,7 +112,7 @@ compiled = _option(
 pattern = _option("pattern", "For folder: regular expression with the groups person, camera, split.")
 shard_rows = _option(
     "shard-rows",
-    "Images in a shard, the unit of work and of resuming.",
+    "Images in a shard, the unit of work and of resuming; a multiple of 32.",
     type=click.IntRange(32, 65536),
     default=_shard_rows,
 )

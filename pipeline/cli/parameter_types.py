@@ -30,6 +30,20 @@ class Parsed(click.ParamType):
         return self._parse(value) if isinstance(value, str) else value
 
 
+class Switch(click.types.BoolParamType):
+    """A flag, which has a value only as a variable: ``RERANK=1``."""
+
+    def __init__(self, variable: str) -> None:
+        self._variable = variable
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """Whether it is set. Raises UserError with the variable's name for a word that is neither yes nor no."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            raise UserError(f"the value of {self._variable} is '{value}'", "expected 1, or 0 as if not given") from None
+
+
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:
     """The numbers of a list with commas, from 0; UserError with the variable's ``name`` otherwise."""
     words = [word.strip() for word in text.split(",")]

@@ -15,8 +15,9 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION
-from densereid.pipeline.console import print_dry_run, print_table
+from densereid.pipeline.console import print_dry_run, print_next_commands, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
+from densereid.pipeline.invocation import next_command
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -104,8 +105,12 @@ def inspect_command(request: StoreRequest, store_path: AnyPath | None, run_root:
     """Write a contact sheet of a store, and count how often each body part is seen."""
     from densereid.pipeline.commands.inspect import inspect_store
     from densereid.pipeline.store_choice import find_store
+    from densereid.pipeline.stores import compare_with_dataset
 
-    inspect_store(find_store(request, store_path), run_root / "inspect", images=images, seed=seed)
+    store = find_store(request, store_path)
+    if store_path is None:
+        compare_with_dataset(request, store)
+    inspect_store(store, run_root / "inspect", images=images, seed=seed)
 
 
 @command("status")
@@ -133,8 +138,13 @@ def verify_command(request: StoreRequest, store_path: AnyPath | None, sample: in
     """
     from densereid.pipeline.commands.status import verify_store
     from densereid.pipeline.store_choice import find_store
+    from densereid.pipeline.stores import compare_with_dataset
+    from densereid.preprocess.writing.verify import damaged_records
 
-    verify_store(find_store(request, store_path), sample=sample, seed=seed)
+    store = find_store(request, store_path)
+    if store_path is None and not damaged_records(store):
+        compare_with_dataset(request, store)
+    verify_store(store, sample=sample, seed=seed)
 
 
 @command("convert")
@@ -147,6 +157,7 @@ def convert_command(source: AnyPath, target: AnyPath) -> None:
 
     convert_by_suffix(open_store(source), target)
     click.echo(target)
+    print_next_commands(next_command("verify", store_path=target))
 
 
 @command("schema")

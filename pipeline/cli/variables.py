@@ -62,6 +62,7 @@ def _unknown(variable: str, name: str, own: set[str], known: set[str]) -> click.
     meant = variable.removeprefix(prefix).upper().replace("-", "_")
     near = [each for names in (own, known) for each in _nearest(meant, sorted(names))]
     hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+    hint += f" {name} does not use it: other commands do." if near and near[0] not in own else ""
     where = "It stands in the environment: unset it, or correct it."
     if not prefix:
         where = f"What is meant for another program stands before make: {variable}=... make"

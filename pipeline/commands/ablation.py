@@ -9,6 +9,7 @@ from pathlib import Path
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
 from densereid.data_catalog.datasets.lookup import find_spec, locate
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.pipeline.console import is_first_process, print_status
 from densereid.pipeline.reports.ablation_report import report
@@ -61,9 +62,8 @@ def run_ablation(request: AblationRequest) -> Path:
     store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store, device)
     configs = _configs(table, rows, model, request.settings, dataset, folders)
     folder = request.run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
-    print_status(
-        f"table {table.name}: {len(configs)} networks x {len(request.seeds)} seeds, variants of {model} ({why_model})"
-    )
+    runs = f"{plural(len(configs), 'network')} x {plural(len(request.seeds), 'seed')}"
+    print_status(f"table {table.name}: {runs}, variants of {model} ({why_model})")
     print_status(f"device {device} ({why_device}); runs in {folder}")
     _train_rows(configs, store, folder, device, request)
     if not is_first_process():
@@ -81,7 +81,7 @@ def _train_rows(
     for run, config, seed in runs:
         check_folder(run, config, seed=seed, lengthen=lengthen)
     for run, config, seed in runs:
-        print_status(f"{run}: {config.epochs} epochs")
+        print_status(f"{run}: {plural(config.epochs, 'epoch')}")
         fit(config, store, run, device=device, workers=workers, feed=feed, seed=seed, lengthen=lengthen)
 
 

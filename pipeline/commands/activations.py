@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.reports.contact_sheet import captioned, choose_rows, grid, stack
@@ -54,7 +55,9 @@ def draw_activations(
     networks = [load_trained_network(Path(run)) for run in runs]
     store = store_of_run(Path(runs[0]), networks[0][1].store, store_path)
     shown = _checked(store, rows) if rows else choose_rows(store, images, seed=seed)
-    print_status(f"{len(shown)} images of {store.path} under {len(runs)} runs; device {chosen} ({why})")
+    print_status(
+        f"{plural(len(shown), 'image')} of {store.path} under {plural(len(runs), 'run')}; device {chosen} ({why})"
+    )
     maps = [activations(network, store, shown, checkpoint.config, chosen) for network, checkpoint in networks]
     path = run_root / "inspect" / f"{store.path.name}-activations.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +86,8 @@ def activations(
     norms = found[0].float().norm(dim=1)
     if wrong := int((~norms.isfinite()).flatten(1).any(1).sum()):
         raise UserError(
-            f"{config.name}: the trunk's activations of {wrong} of {len(norms)} images are not finite numbers (NaN or "
-            "infinity)",
+            f"{config.name}: the trunk's activations of {wrong} of {plural(len(norms), 'image')} are not finite "
+            "numbers (NaN or infinity)",
             "Take another checkpoint of the run.",
         )
     least = norms.amin((1, 2), keepdim=True)
@@ -148,7 +151,7 @@ def _checked(store: Store, rows: Sequence[int]) -> np.ndarray:
     outside = [row for row in rows if not 0 <= row < store.geometry.num_samples]
     if outside:
         raise UserError(
-            f"{store.path} has no row {outside[0]}; it has {store.geometry.num_samples} images",
+            f"{store.path} has no row {outside[0]}; it has {plural(store.geometry.num_samples, 'image')}",
             f"choose rows from 0 to {store.geometry.num_samples - 1}",
         )
     return np.array(rows)

@@ -15,6 +15,7 @@ from densereid.data_catalog.datasets.inventory import missing_images, stray_file
 from densereid.data_catalog.datasets.lookup import FOLDER, Dataset, count_differences, find_dataset, find_spec, locate
 from densereid.data_catalog.datasets.specs import known_datasets
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 from densereid.pipeline.console import print_status
 from densereid.pipeline.progress import ProgressReport
 
@@ -38,7 +39,7 @@ def check_dataset(name: str, data_root: Path, catalog: Path | None) -> tuple[lis
     if differences:
         return shortened(differences), False
     counts = "exactly the published counts" if found.spec and found.spec.counts else "no published counts to compare"
-    return [f"{found.root}: {len(found.records)} images, {counts}"], True
+    return [f"{found.root}: {plural(len(found.records), 'image')}, {counts}"], True
 
 
 def dataset_differences(dataset: Dataset, data_root: Path) -> list[str]:

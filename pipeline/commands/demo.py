@@ -12,7 +12,7 @@ from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.exact_maps import compare_with_maps, in_words
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import untrained_scores
-from densereid.pipeline.console import print_status, print_table
+from densereid.pipeline.console import print_next_commands, print_status, print_table
 from densereid.pipeline.invocation import next_command
 from densereid.pipeline.reports.network_tables import scores_table
 from densereid.pipeline.settings import defaults
@@ -71,11 +71,13 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
-    click.echo(f"next:          {next_lines(result.run_folder)}")
+    ranked, own = next_lines(result.run_folder)
+    print_next_commands(ranked)
+    print_status(f"and with Market-1501 under {defaults().data_root}/:")
+    print_next_commands(own)
 
 
-def next_lines(run: Path) -> str:
-    """What can be done after the demo, which its own training is not."""
+def next_lines(run: Path) -> tuple[str, str]:
+    """What can be done after the demo, which its own training is not: with its run, and with Market-1501."""
     ranked = next_command("evaluate", run_folder=run, rerank=1)
-    own = next_command("preprocess", without=("store", "workers"), dataset="market")
-    return f"{ranked}, or with Market-1501 under {defaults().data_root}/: {own}"
+    return ranked, next_command("preprocess", without=("store", "workers"), dataset="market")

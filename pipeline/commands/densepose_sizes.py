@@ -9,6 +9,7 @@ import numpy as np
 
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
@@ -45,7 +46,9 @@ def compare_densepose_sizes(
         notify=print_status,
     )
     crops = sample(dataset, images)
-    title = f"{estimator.architecture.name}, {precision}, {len(crops)} images of {dataset.name}, {chosen} ({why})"
+    title = (
+        f"{estimator.architecture.name}, {precision}, {plural(len(crops), 'image')} of {dataset.name}, {chosen} ({why})"
+    )
     print_status(title)
     results = _compared(estimator, crops, size, short_edges)
     print_table(sizes_table(results))
@@ -82,7 +85,7 @@ def sample(dataset: Dataset, images: int) -> list[Crop]:
         except UserError as error:
             reasons.append(error.problem)
     if reasons:
-        print_status(f"{len(reasons)} images cannot be read; the first: {reasons[0]}")
+        print_status(f"{plural(len(reasons), 'image')} cannot be read; the first: {reasons[0]}")
     if not readable:
-        raise UserError(f"none of {count} images of {dataset.root} can be read")
+        raise UserError(f"none of {plural(count, 'image')} of {dataset.root} can be read")
     return readable

@@ -9,12 +9,13 @@ from rich import filesize
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import exists, open_store
 from densereid.pipeline.estimators import choose_estimator, resolve_estimator
 from densereid.pipeline.invocation import next_command
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_request import StoreRequest
-from densereid.pipeline.stores import counted, make_config, synthetic_exists, wanted_dataset
+from densereid.pipeline.stores import counted, dataset_to_preprocess, make_config, synthetic_exists
 from densereid.preprocess.densepose.weights import first_use
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.writing.forecast import (
@@ -40,7 +41,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
             "the synthetic pedestrians are not rendered yet, and a dry run writes nothing",
             f"`{next_command('synthesize')}` renders them; a run does it by itself",
         )
-    dataset = wanted_dataset(request)
+    dataset = dataset_to_preprocess(request)
     device, _ = resolve_device(request.device)
     estimator, why = _estimator_or_null(request, dataset, device)
     plan = Plan(dataset, request.path(), estimator, make_config(request, device))
@@ -52,9 +53,10 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
     written = plan.geometry.num_shards - len(shards)
     facts = {
         "images": f"{counted(dataset)} in {dataset.root}",
-        "store": f"{plan.path}: {written} of {plan.geometry.num_shards} shards are written",
-        "to do": f"{len(shards)} shards, {images:,} images" + (f" ({update.reason})" if update else ""),
-        "estimator": f"{estimator.name} ({why}); device {device}",
+        "store": f"{plan.path}: {written} of {plural(plan.geometry.num_shards, 'shard')} written",
+        "to do": f"{plural(len(shards), 'shard')}, {plural(images, 'image')}"
+        + (f" ({update.reason})" if update else ""),
+        "estimator": f"{_name_of(estimator, request, dataset)} ({why}); device {device}",
     }
     return facts | (_cost(plan, images, request) if shards else {})
 
@@ -70,6 +72,11 @@ def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> 
         return NullEstimator(), f"cannot be measured in a dry run: {would_write}"
     except UserError as error:
         return NullEstimator(), f"cannot be run: {error.problem}"
+
+
+def _name_of(estimator: Estimator, request: StoreRequest, dataset: Dataset) -> str:
+    is_stand_in = isinstance(estimator, NullEstimator)
+    return resolve_estimator(request.estimator, dataset)[0] if is_stand_in else estimator.name
 
 
 def _shards_to_write(plan: Plan) -> tuple[list[int], Update | None]:
@@ -95,7 +102,7 @@ def _disk(plan: Plan, images: int, sample: MeasuredSample, *, known: bool) -> st
     each = sample.num_bytes // sample.images
     free = free_bytes(plan.path)
     there = "at a URL, where free space is not known" if free is None else f"{filesize.decimal(free)} are free"
-    how = f"measured on {sample.images} images spread over the dataset, compressed in memory"
+    how = f"measured on {plural(sample.images, 'image')} spread over the dataset, compressed in memory"
     if known:
         return f"about {filesize.decimal(images * each)} more, {filesize.decimal(each)} an image ({how}); {there}"
     most = filesize.decimal(raw_bytes(plan, images))

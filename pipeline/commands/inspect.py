@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from densereid.data_catalog.parts import MASK_LABELS, NUM_MASK_LABELS
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
@@ -18,7 +19,9 @@ from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
 def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     """Write the contact sheet of ``images`` rows into ``folder``, print the visibility table; the sheet's path."""
     sheet = write_sheet(store, folder, images=images, seed=seed)
-    print_table(visibility_table(store))
+    with store.library_errors_as_user_errors("mask"):
+        table = visibility_table(store)
+    print_table(table)
     click.echo(f"contact sheet: {sheet}")
     return sheet
 
@@ -29,13 +32,13 @@ def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{store.path.name}.png"
     contact_sheet(store, rows).save(path)
-    print_status(f"wrote {len(rows)} of {store.geometry.num_samples} images to {path}")
+    print_status(f"wrote {len(rows)} of {plural(store.geometry.num_samples, 'image')} to {path}")
     return path
 
 
 def visibility_table(store: Store) -> Table:
     """Share of images in which each part of the mask occurs."""
-    table = Table(title=f"{store.geometry.num_samples} images", title_justify="left")
+    table = Table(title=f"{plural(store.geometry.num_samples, 'image')}", title_justify="left")
     table.add_column("part of the mask")
     table.add_column("seen in", justify="right")
     for name, share in list(zip(MASK_LABELS, visible_share(masks(store)), strict=True))[1:]:

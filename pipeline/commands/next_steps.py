@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_next_commands, print_status
 from densereid.pipeline.invocation import next_command, this_command
 from densereid.pipeline.settings import choose_model, defaults, resolve_device
+from densereid.preprocess.writing.plan import DERIVED_FROM
 from densereid.train.config.train_config import TrainConfig, load_config
 
 
@@ -23,6 +25,8 @@ class Contents:
     images: int
     with_person: int
     """Images that were read and that show somebody."""
+    failed: int
+    """Images that could not be read."""
     identities: int
     """Persons with a usable training image."""
 
@@ -31,7 +35,8 @@ def contents_of(store: Store) -> Contents:
     """Count them."""
     status, person, split = (store.read(name) for name in ("status", "person_id", "split"))
     usable = (status != Status.FAILED) & (person > 0) & (split == Split.TRAIN)
-    return Contents(len(status), int((status == Status.OK).sum()), len(np.unique(person[usable])))
+    with_person, failed = (int((status == each).sum()) for each in (Status.OK, Status.FAILED))
+    return Contents(len(status), with_person, failed, len(np.unique(person[usable])))
 
 
 def print_next(store: Store, /, *, without: Collection[str] = (), **named: object) -> None:
@@ -41,16 +46,19 @@ def print_next(store: Store, /, *, without: Collection[str] = (), **named: objec
     """
     found = contents_of(store)
     look = next_command("inspect", without=without, **named)
+    again = [] if not found.failed or DERIVED_FROM in store.attributes else [this_command()]
+    if again:
+        print_status(f"mend what {store.path / 'failures.csv'} names, then run the same command again: it reads these")
     if 2 * found.with_person < found.images:
-        print_status(f"only {found.with_person} of {found.images} images show a person and could be read")
-        print_status(f"mend what {store.path / 'failures.csv'} names, then run the same command again")
-        print_next_commands(look, this_command())
+        print_status(f"only {found.with_person} of {plural(found.images, 'image')} show a person and could be read")
+        print_next_commands(look)
     elif found.identities < 2:
         known = "no identity is" if found.identities == 0 else "one identity alone is"
         print_status(f"{known} known among the training images (PATTERN's group person): a training needs two or more")
         print_next_commands(look)
     else:
         print_next_commands(look, _train(store, found, without, named))
+    print_next_commands(*again)
 
 
 def _train(store: Store, found: Contents, without: Collection[str], named: dict[str, object]) -> str:

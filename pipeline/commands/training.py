@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from rich import filesize
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_next_commands, print_status, print_table
@@ -25,13 +25,13 @@ from densereid.pipeline.stores import (
     ensure_store,
     finished_store,
     synthetic_exists,
+    training_identities,
     training_request,
     wanted_dataset,
 )
 from densereid.train.config.experiment import find_experiment
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.config.validation import setting_text
-from densereid.train.data.dataset import read_labels
 from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, load_trained_network
 from densereid.train.engine.describe import disk_sizes, settings_by_dataset
 from densereid.train.engine.export import export_network
@@ -113,7 +113,7 @@ def train_model(request: TrainRequest) -> FitResult:
     with start_fabric(plan.device, precision=config.precision).rank_zero_first():
         store = ensure_store(plan.request.store) if plan.given is None else plan.given
     folder = plan.folder(str(store.attributes["dataset"]))
-    print_status(f"run {folder}: {config.epochs} epochs of {config.height}x{config.width} images")
+    print_status(f"run {folder}: {plural(config.epochs, 'epoch')} of {config.height}x{config.width} images")
     workers, feed, seed = request.store.workers, request.feed, request.seed
     result = fit(
         config, store, folder, device=plan.device, workers=workers, feed=feed, seed=seed, resume=not request.fresh,
@@ -135,14 +135,14 @@ def training_dry_run_report(request: TrainRequest) -> dict[str, str]:
     folder = plan.folder(wanted.dataset_name if store is None else str(store.attributes["dataset"]))
     before = _checkpoint_of(plan)
     done = 0 if before is None else before.epoch
-    left = f"{max(0, config.epochs - done)} of {config.epochs} epochs"
+    left = f"{max(0, config.epochs - done)} of {plural(config.epochs, 'epoch')}"
     batch = f"{config.sampling.identities} identities x {config.sampling.images} images in a batch"
     return {
         "model": plan.reasons.removeprefix("model "),
-        "store": _would_be(wanted) if store is None else f"{store.path}: {store.geometry.num_samples} images",
+        "store": _would_be(wanted) if store is None else f"{store.path}: {plural(store.geometry.num_samples, 'image')}",
         "run": f"{folder} {_would(folder, before)}",
         "to do": f"{left}, images of {config.height}x{config.width}, {batch}",
-        "disk": _disk(config, store),
+        "disk": _disk(config, training_identities(wanted, store)),
     }
 
 
@@ -159,13 +159,10 @@ def _would(folder: Path, before: Checkpoint | None) -> str:
     return "would start again; its checkpoints would be discarded" if (folder / LAST).is_file() else "would start"
 
 
-def _disk(config: TrainConfig, store: Store | None) -> str:
-    identities = MARKET_IDENTITIES
-    if store is not None:
-        labels = read_labels(store)
-        identities = len(np.unique(labels.person_id[(labels.split == Split.TRAIN) & (labels.person_id > 0)]))
+def _disk(config: TrainConfig, identities: int) -> str:
     last, best = (filesize.decimal(size) for size in disk_sizes(config, identities))
-    return f"about {last} for {LAST} and {best} for {BEST} ({identities} identities), {last} more while one is written"
+    whose = plural(identities, "identity")
+    return f"about {last} for {LAST} and {best} for {BEST} ({whose}), {last} more while one is written"
 
 
 def _would_be(request: StoreRequest) -> str:
@@ -183,7 +180,9 @@ def _would_be(request: StoreRequest) -> str:
 def _report(plan: TrainPlan, store: Store, result: FitResult) -> None:
     folder = result.run_folder
     if result.scores is not None:
-        print_table(scores_table(f"{folder}, {result.epochs} epochs", {ranked_by(plan.config): result.scores}))
+        print_table(
+            scores_table(f"{folder}, {plural(result.epochs, 'epoch')}", {ranked_by(plan.config): result.scores})
+        )
     if result.problem:
         print_status(f"the run is finished, without scores: {result.problem}")
     curves = f"{beside_python('tensorboard')} --logdir {shlex.quote(str(plan.request.run_root))}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from densereid.data_catalog.plural import plural
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.config.validation import setting_text
 from densereid.train.engine.describe import parameter_table, settings_table
@@ -47,7 +48,7 @@ def described_settings(config: TrainConfig) -> Table:
 
 def described_parameters(config: TrainConfig, identities: int) -> Table:
     """How many parameters the network's modules have, for a number of training identities."""
-    table = Table(title=f"parameters, {identities} identities", title_justify="left")
+    table = Table(title=f"parameters, {plural(identities, 'identity')}", title_justify="left")
     table.add_column("module")
     table.add_column("parameters", justify="right")
     for name, number in parameter_table(config, identities):

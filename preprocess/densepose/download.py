@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.files.writer_lock import in_turn
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _write_record(partial: Path, url: str, answer: Response) -> None:
 def _record(partial: Path, url: str) -> dict[str, Any]:
     """What :func:`_write_record` wrote for ``url``; empty where ``partial`` cannot be continued."""
     try:
-        record: dict[str, Any] = json.loads(_record_of(partial).read_bytes())
+        record: dict[str, Any] = parsed_json(_record_of(partial).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return (

@@ -17,18 +17,22 @@ def type_of(precision: Precision) -> torch.dtype:
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
-def check_precision(device: str, precision: Precision, notify: Callable[[str], None]) -> None:
-    """Say what else the processor could do. Raises UserError for fp16 on a CPU, where it is slower than fp32."""
-    if torch.device(device).type != "cpu":
-        return
-    has_bf16 = processor_has_bf16()
-    if precision == "fp16":
+def check_precision(device: str, precision: Precision) -> None:
+    """Raise UserError for fp16 on a CPU, where it is slower than fp32."""
+    if torch.device(device).type == "cpu" and precision == "fp16":
         raise UserError(
             "PRECISION=fp16 was asked for on a CPU, where it is several times slower than fp32 and overflows",
             "use PRECISION=bf16, which this processor has instructions for, or fp32"
-            if has_bf16
+            if processor_has_bf16()
             else "use PRECISION=fp32; this processor has no instructions for bf16 either",
         )
+
+
+def tell_precision(device: str, precision: Precision, notify: Callable[[str], None]) -> None:
+    """Say what else the processor could do, once a network is ready to use it."""
+    if torch.device(device).type != "cpu":
+        return
+    has_bf16 = processor_has_bf16()
     if precision == "bf16" and not has_bf16:
         notify("this processor has no instructions for bf16: PRECISION=fp32 is likely to be faster")
     if precision == "fp32" and has_bf16:

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError, asked_for, first_line, why_not_loaded
+from densereid.data_catalog.files.pickle_limits import check_pickle, check_torch_file
+from densereid.data_catalog.files.refusals import unreadable
 
 Names = Mapping[tuple[str, str], Any]
 """What stands for a name (module, name) that a file asks for."""
@@ -38,6 +40,8 @@ _BEGINNINGS = (
     (re.compile(rb".{7}\x00\{\"", re.DOTALL), "it is a safetensors file"),
     (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "it is compressed"),
 )
+
+_CUT_OFF = re.compile("truncated|exhausted|remain|not enough data|no newline")
 
 
 class UnreadableFile(UserError):  # noqa: N818 - a UserError, as all that are meant for people
@@ -61,6 +65,8 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
             raise ValueError(reason)
         if head.startswith((b"PK\x03\x04", _TORCH_BEFORE_ZIP)):
             return _load_torch(file, names or {}, path if mapped and head.startswith(b"PK") else None)
+        check_pickle(file)
+        file.seek(0)
         return _Unpickler(file, names or {}).load()
     except _Refused as refused:
         raise UnreadableFile(
@@ -71,9 +77,9 @@ def read_restricted(file: BinaryIO, path: Path, *, what: str, names: Names | Non
         ) from None
     except Exception as error:  # a broken file can raise anything
         size = file.seek(0, io.SEEK_END)
-        raise UnreadableFile(
+        raise unreadable(path, error) or UnreadableFile(
             f"{path} ({size} bytes) cannot be read as {what}: {_reason(error)}",
-            "if it was cut off or is not what it should be, delete it and get it again",
+            "if it was cut off or is not what it should be, get it again",
         ) from error
 
 
@@ -91,7 +97,7 @@ def _load_torch(file: BinaryIO, names: Names, mapped: Path | None) -> Any:
     """By torch's own restricted reader, which knows our names too; none of its advice to switch it off is quoted."""
     if file.read(2) == b"PK" and not zipfile.is_zipfile(file):
         raise EOFError
-    file.seek(0)
+    check_torch_file(file)
     known = [(ours, ".".join(name)) for name, ours in (_KNOWN | dict(names)).items() if name[0] != "__builtin__"]
     try:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():  # type: ignore[arg-type]
@@ -103,7 +109,7 @@ def _load_torch(file: BinaryIO, names: Names, mapped: Path | None) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, (EOFError, IndexError, struct.error)) or re.search("truncated|exhausted", str(error)):
+    if isinstance(error, (EOFError, IndexError, struct.error)) or _CUT_OFF.search(str(error)):
         return "its end is missing"
     if isinstance(error, ValueError):
         return first_line(error).partition(". ")[0]
@@ -187,6 +193,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 def _storage(content: bytes) -> Any:
     """A tensor's memory, which a plain pickle holds as a file of torch.save."""
+    check_torch_file(io.BytesIO(content))
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 

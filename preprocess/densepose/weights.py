@@ -7,7 +7,6 @@ refused.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
+from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.preprocess.densepose.download import download
 from densereid.preprocess.densepose.restricted_reader import UnreadableFile
 from densereid.preprocess.densepose.zoo import (
@@ -142,8 +142,8 @@ def _pin_of(path: Path) -> Path:
 
 def _pinned(record: Path) -> str | None:
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+        return str(parsed_json(record.read_text(encoding="utf-8"))["sha256"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{record} is no record of a digest", "delete it") from error
+        raise UserError(f"{record} is no record of a digest", "move it away") from error

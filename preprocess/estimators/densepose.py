@@ -12,7 +12,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Size, network_input
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.network import InferenceNetwork, load_densepose
-from densereid.preprocess.densepose.precision import Precision, check_finite
+from densereid.preprocess.densepose.precision import Precision, check_finite, tell_precision
 from densereid.preprocess.densepose.weights import Weights, pin
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
@@ -73,4 +73,5 @@ def open_densepose(
     )
     estimator.network()
     pin(estimator.weights)
+    tell_precision(device, precision, notify)
     return estimator

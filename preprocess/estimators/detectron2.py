@@ -19,7 +19,7 @@ from densereid.preprocess.densepose.detectron2_network import (
     load_detectron2,
     missing,
 )
-from densereid.preprocess.densepose.precision import Precision, check_finite, type_of
+from densereid.preprocess.densepose.precision import Precision, check_finite, tell_precision, type_of
 from densereid.preprocess.densepose.weights import Weights, pin
 from densereid.preprocess.estimators.base import Charts
 from densereid.preprocess.estimators.network_estimator import NetworkEstimator, open_weights, whole_images
@@ -114,4 +114,5 @@ def open_detectron2(
     )  # fmt: skip
     estimator.network()
     pin(estimator.weights)
+    tell_precision(device, precision, notify)
     return estimator

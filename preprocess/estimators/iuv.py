@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from densereid.data_catalog.datasets.iuv_files import iuv_path
 from densereid.data_catalog.datasets.lookup import Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.image_files import open_image
+from densereid.data_catalog.files.refusals import read_text
 from densereid.data_catalog.parts import NUM_BODY_PARTS
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.blending import is_blended
@@ -186,13 +188,19 @@ def _unknown_order(folder: Path, highest: np.ndarray, blended: Sequence[Path]) -
 
 
 def _read_boxes(path: Path) -> dict[str, tuple[int, int]]:
-    if not path.is_file():
+    if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(io.StringIO(read_text(path, "list of boxes"), newline=""))
+    try:
         if not {"path", "x0", "y0"} <= set(rows.fieldnames or ()):
             raise UserError(f"{path} has the columns {rows.fieldnames}", "expected path, x0, y0")
-        try:
-            return {row["path"]: (int(row["x0"]), int(row["y0"])) for row in rows}
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {rows.line_num}: {error}", "x0 and y0 are whole pixels") from error
+        return {row["path"]: (_pixel(row["x0"]), _pixel(row["y0"])) for row in rows}
+    except (TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}, line {rows.line_num}: {error}", "x0 and y0 are whole pixels") from error
+
+
+def _pixel(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**31:
+        raise ValueError(f"{text} is no pixel")
+    return value

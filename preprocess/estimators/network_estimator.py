@@ -116,7 +116,7 @@ def open_weights(
     """
     if short_edge < 1:
         raise UserError(f"SHORT_EDGE is {short_edge}", "expected pixels, for example 256 (Detectron2's own is 800)")
-    check_precision(device, precision, notify)
+    check_precision(device, precision)
     entry = published(name)
 
     def read(path: Path) -> OpenedCheckpoint:
@@ -124,7 +124,7 @@ def open_weights(
         if entry is not None and checkpoint.architecture.name != entry.config:
             raise UnreadableFile(
                 f"{path} holds {checkpoint.architecture.name}, and {entry.config} is published there",
-                "delete it and get it again, or use WEIGHTS=FILE",
+                "move it away and get it again, or use WEIGHTS=FILE",
             )
         return checkpoint
 

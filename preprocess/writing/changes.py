@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from densereid.data_catalog.datasets.lookup import Dataset
+from densereid.data_catalog.datasets.records import UNKNOWN as UNKNOWN_LABEL
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
+from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store
 from densereid.preprocess.estimators.base import EstimatorInputs
 from densereid.preprocess.images import read_reduced, resize_image
@@ -154,15 +157,29 @@ def check_same_dataset(stored: StoredImages, dataset: Dataset, changes: Changes)
         raise UserError(
             f"{store.path} was made from the images in {recorded}; {len(others)} of its {len(stored.rows)} are not "
             f"those in {root}, for example {others[0]}",
-            "these are two datasets: give this one's store another folder with STORE_ROOT, or delete the store",
+            "these are two datasets: give this one's store another folder with STORE_ROOT, or move the store away",
         )
     differing = _differing_pixels(stored, root, changes.unknown)
     if differing:
         raise UserError(
             f"{store.path} holds other images than {root}: of {min(_SAMPLE, len(changes.unknown))} that were compared, "
             f"{len(differing)} differ, for example {differing[0]}",
-            "give these images' store another folder with STORE_ROOT, or delete the store",
+            "give these images' store another folder with STORE_ROOT, or move the store away",
         )
+
+
+def lost_labels(store: Store, rows: Mapping[str, np.ndarray]) -> str:
+    """What a store knows of images that the new ``rows`` have too, and these do not; empty where that is nothing."""
+    row_of = {str(path): row for row, path in enumerate(rows["path"])}
+    both = [(row, row_of[str(path)]) for row, path in enumerate(store.read("path")) if str(path) in row_of]
+    before, now = np.array(both, np.int64).reshape(-1, 2).T
+    unknown = {"person_id": UNKNOWN_LABEL, "camera_id": UNKNOWN_LABEL, "split": Split.TRAIN}
+    old = {name: store.read(name)[before] for name in unknown}
+    lost = {name: (old[name] != value) & (rows[name][now] == value) for name, value in unknown.items()}
+    persons = len(np.unique(old["person_id"][lost["person_id"]]))
+    words = {"person_id": f"{plural(persons, 'identity')} of", "camera_id": "the camera of", "split": "the split of"}
+    found = {name: int(which.sum()) for name, which in lost.items()}
+    return ", ".join(f"{words[name]} {plural(number, 'image')}" for name, number in found.items() if number)
 
 
 def _differing_pixels(stored: StoredImages, root: Path, paths: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry, arrays
 from densereid.data_catalog.store.store import Store, checksum, damaged_shard, exists, open_store, write_shard
 from densereid.preprocess.semantics.derive import Collision
 from densereid.preprocess.writing.batch_rows import EstimatedBatch
+from densereid.preprocess.writing.changes import lost_labels
 from densereid.preprocess.writing.inputs import read_inputs, write_inputs
 from densereid.preprocess.writing.plan import DERIVED_FROM, PreprocessConfig, check_same, check_settings, same_rows
 from densereid.preprocess.writing.update import Update, update_path
@@ -76,7 +77,7 @@ class DerivedPlan:
         if other:
             raise UserError(
                 f"{self.path} was made from other images or IUV maps than {self.source.path} holds: shards {other}",
-                "delete it to create it again",
+                "move it away to create it again",
             )
 
     def unchanged_shards(self, store: Store) -> list[int]:
@@ -116,6 +117,11 @@ def find_derived_update(plan: DerivedPlan) -> Update | None:
     check_settings(plan, store)
     if same_rows(plan, store) and is_current(store):
         return None
+    if lost := lost_labels(store, plan.rows()):
+        raise UserError(
+            f"{plan.path} knows {lost}, and {plan.source.path}, from which it would be derived again, does not",
+            "give the source its labels first with `make preprocess PATTERN=...`, or delete the derived store",
+        )
     before, now = store.read("path"), plan.source.read("path")
     slices = {shard: plan.geometry.shard_slice(shard) for shard in plan.unchanged_shards(store)}
     kept = {shard: store for shard, rows in slices.items() if np.array_equal(before[rows], now[rows])}

@@ -10,7 +10,9 @@ from contextlib import closing
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import recover_folder, write_bytes
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.writer_lock import only_writer
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store, open_store
 from densereid.preprocess.writing.derived_store import DerivedPlan, find_derived_update
 from densereid.preprocess.writing.image_update import find_image_update
@@ -103,7 +105,7 @@ def fill_store(
             f"  shard {shard}: {type(failed[shard]).__name__}: {failed[shard]}" for shard in sorted(failed)
         )
         raise UserError(
-            f"{len(failed)} of {len(shards)} shards failed, the others are written:\n{reasons}",
+            f"{len(failed)} of {plural(len(shards), 'shard')} failed, the others are written:\n{reasons}",
             "repair what is named, or ask for fewer WORKERS if memory ran out, and run the same command again",
         )
 
@@ -146,5 +148,5 @@ def failures_table(store: Store) -> str:
 def write_failures(store: Store) -> None:
     """Collect the failures of all finished shards into ``failures.csv`` in the store's folder."""
     file, content = store.path / FAILURES, failures_table(store).encode()
-    if not file.is_file() or file.read_bytes() != content:  # a finished store may be read-only
+    if read_whole(file) != content:  # a finished store may be read-only
         write_bytes(file, content)

@@ -23,6 +23,7 @@ from rich import filesize
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import UrlPath, folder_bytes, free_bytes
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import MASK_CHUNK_ROWS, arrays_written
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.images import Crop
@@ -112,7 +113,7 @@ def check_memory(plan: StorePlan) -> None:
     if needed > there:
         height, width = plan.config.size
         raise UserError(
-            f"{SHARDS_IN_MEMORY} shards of {rows} images of {height}x{width} with DSAP images of "
+            f"{SHARDS_IN_MEMORY} shards of {plural(rows, 'image')} of {height}x{width} with DSAP images of "
             f"{plan.config.dsap_size}x{plan.config.dsap_size} take {filesize.decimal(needed)}; "
             f"this machine has {filesize.decimal(there)} of memory",
             "choose a smaller SIZE or DSAP_SIZE, or fewer images in a shard with SHARD_ROWS",
@@ -136,7 +137,7 @@ def check_space(plan: Plan, images: int, measured: Callable[[], MeasuredSample])
     needed = int(_MARGIN * images * sample.num_bytes / sample.images)
     if needed > free:
         raise UserError(
-            f"{images:,} images will take about {filesize.decimal(needed)} at {plan.path} "
+            f"{plural(images, 'image')} will take about {filesize.decimal(needed)} at {plan.path} "
             f"({filesize.decimal(sample.num_bytes // sample.images)} each, measured on {sample.images}); "
             f"{filesize.decimal(free)} are free there",
             "make room, choose another disk with STORE_ROOT, or a smaller SIZE or DSAP_SIZE; "
@@ -155,6 +156,6 @@ def disk_full(plan: StorePlan, done: int, error: OSError) -> UserError:
     left = "" if free is None else f", {filesize.decimal(free)} are free"
     return UserError(
         f"the disk of {plan.path} is full: {error.strerror or error}{left}; "
-        f"{done} of {plan.geometry.num_shards} shards are written and kept",
+        f"{done} of {plural(plan.geometry.num_shards, 'shard')} are written and kept",
         "make room (the store may also be moved; set STORE_ROOT then) and run the same command again; it continues",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import FORMAT_VERSION, Geometry
 from densereid.data_catalog.store.store import Store, damaged_shard, exists, open_store
 from densereid.preprocess.writing.batch_rows import DecodedImage, EstimatedBatch, estimate, read_record
-from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes
+from densereid.preprocess.writing.changes import Changes, StoredImages, check_same_dataset, find_changes, lost_labels
 from densereid.preprocess.writing.derived_store import COPIED
-from densereid.preprocess.writing.inputs import UNKNOWN
+from densereid.preprocess.writing.inputs import UNKNOWN, read_inputs
 from densereid.preprocess.writing.plan import (
     Plan,
     PreprocessConfig,
@@ -133,7 +135,8 @@ def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapp
 def find_image_update(plan: Plan) -> Update | None:
     """What has to be done to the store at the plan's path; None where there is none, or only shards are missing.
 
-    Nothing is written. Raises UserError where that store has other settings, or was made from another dataset.
+    Nothing is written. Raises UserError where that store has other settings, was made from another dataset, or has
+    labels that would be lost unasked.
     """
     compared = [(stored, _changes(plan, stored)) for stored in _present_stores(plan)]
     if not compared:
@@ -145,14 +148,30 @@ def find_image_update(plan: Plan) -> Update | None:
     is_current = stored.store.path == plan.path and same_rows(plan, stored.store)
     if is_current and not changes.changed and not repaired:
         return None
+    lost = _labels_given_up(plan, stored)
     kept = _kept_shards(plan, compared, failed - repaired)
     rows = {path: row for other in reversed(compared) for path, row in _sound_rows(*other).items()}
     current = {stored.store.path for stored, changes in compared if not changes.changed}
     path = update_path(plan, lambda store: store.path in current)
     words = [str(changes)] if changes.is_any() or repaired else ["identities, cameras or splits have changed"]
     words += [f"{len(repaired)} that failed can be read now"] if repaired else []
+    words += [f"by this PATTERN not known any more: {lost}"] if lost else []
     update = UpdatePlan(plan.dataset, path, plan.estimator, plan.config, rows)
     return Update(plan.path, update, kept, ", ".join(words))
+
+
+def _labels_given_up(plan: Plan, stored: StoredImages) -> str:
+    """What a folder's PATTERN does not find any more, in words. Raises UserError where there is no PATTERN."""
+    lost = lost_labels(stored.store, plan.rows())
+    if lost and plan.dataset.spec is None and plan.dataset.pattern is None:
+        recorded = read_inputs(stored.store.path)["pattern"]
+        given = f"PATTERN={shlex.quote(recorded)}" if recorded else "the PATTERN"
+        raise UserError(
+            f"{stored.store.path} knows {lost}; without a PATTERN none of that is known, and it would be lost",
+            f"give {given} with which the store was made; for a store without these labels choose another folder with "
+            "STORE_ROOT, or delete this one",
+        )
+    return lost
 
 
 def _changes(plan: Plan, stored: StoredImages) -> Changes:

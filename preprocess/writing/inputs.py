@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.image_files import is_of_the_file, read_content
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.files.sealed_json import is_sealed, sealed
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 from densereid.data_catalog.store.store import INPUTS
 from densereid.preprocess.estimators.base import EstimatorInputs
 
@@ -81,10 +81,14 @@ def in_threads(identify: Callable[[_Item], str], items: Sequence[_Item]) -> list
 
 
 class RecordedInputs(TypedDict):
-    """Where the images of a store lie, and their IUV maps (empty, where there are none), and the stamp of every row."""
+    """Where the images of a store lie, and their IUV maps (empty, where there are none), and the stamp of every row.
+
+    ``pattern`` is the PATTERN of a folder of crops, which says their labels; empty where there was none.
+    """
 
     root: str
     iuv_root: str
+    pattern: str
     stamps: list[str]
 
 
@@ -97,11 +101,13 @@ def write_inputs(store: AnyPath, inputs: RecordedInputs) -> None:
 def read_inputs(store: AnyPath) -> RecordedInputs:
     """What :func:`write_inputs` recorded; everything is empty where nothing was."""
     file = store / INPUTS
+    stored = read_whole(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        content = parsed_json(stored or b"{}")
         if not is_sealed(content):
             raise ValueError(f"{file} is not as it was written")
-        root, iuv_root = str(content["root"]), str(content["iuv_root"])
-        return {"root": root, "iuv_root": iuv_root, "stamps": [str(stamp) for stamp in content["stamps"]]}
+        root, iuv_root, pattern = str(content["root"]), str(content["iuv_root"]), str(content.get("pattern", ""))
+        stamps = [str(stamp) for stamp in content["stamps"]]
+        return {"root": root, "iuv_root": iuv_root, "pattern": pattern, "stamps": stamps}
     except (ValueError, KeyError, TypeError):  # then files are compared by what they hold
-        return {"root": "", "iuv_root": "", "stamps": []}
+        return {"root": "", "iuv_root": "", "pattern": "", "stamps": []}

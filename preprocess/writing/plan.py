@@ -161,10 +161,10 @@ class Plan:
         return absent
 
     def record_inputs(self) -> None:
-        """Write the dataset's folders, and the stamp of every image."""
-        root, iuv_root = self.dataset.root.resolve(), self.dataset.iuv_root
-        folders = {"root": str(root), "iuv_root": "" if iuv_root is None else str(iuv_root.resolve())}
-        write_inputs(self.path, {**folders, "stamps": self.stamps})  # type: ignore[typeddict-item]
+        """Write the dataset's folders and pattern, and the stamp of every image."""
+        root, iuv_root = str(self.dataset.root.resolve()), self.dataset.iuv_root
+        maps, pattern = "" if iuv_root is None else str(iuv_root.resolve()), self.dataset.pattern or ""
+        write_inputs(self.path, {"root": root, "iuv_root": maps, "pattern": pattern, "stamps": self.stamps})
 
     def task(self, shard: int) -> PreprocessTask:
         """The work of one shard."""
@@ -223,8 +223,13 @@ def prepare(plan: StorePlan, *, format: str) -> list[int]:
     store = open_store(plan.path, incomplete=True)
     plan.check(store)
     remove_leftovers(plan.path)
-    plan.record_inputs()
-    return store.missing_shards()
+    missing = store.missing_shards()
+    try:
+        plan.record_inputs()
+    except OSError:
+        if missing:  # a finished store may lie where nothing can be written: what is recorded only spares reading
+            raise
+    return missing
 
 
 def check_same(plan: StorePlan, store: Store) -> None:
@@ -233,7 +238,7 @@ def check_same(plan: StorePlan, store: Store) -> None:
     if not same_rows(plan, store):
         raise UserError(
             f"{plan.path} was created from other images than there are now",
-            "delete it to create it again, or choose another folder with STORE_ROOT",
+            "choose another folder with STORE_ROOT, or move it away to create it again",
         )
 
 
@@ -243,7 +248,7 @@ def check_settings(plan: StorePlan, store: Store) -> None:
     if different:
         raise UserError(
             f"{plan.path} was created with different settings: {'; '.join(different)}",
-            "delete it to create it again, or choose another folder with STORE_ROOT",
+            "choose another folder with STORE_ROOT, or move it away to create it again",
         )
 
 

@@ -5,7 +5,6 @@ It stands beside the arrays and their attributes, which are equal for two runs t
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 from dataclasses import asdict
@@ -19,7 +18,8 @@ import torch
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.atomic import write_json
 from densereid.data_catalog.files.paths import AnyPath
-from densereid.data_catalog.files.sealed_json import is_sealed, sealed
+from densereid.data_catalog.files.refusals import read_whole
+from densereid.data_catalog.files.sealed_json import is_sealed, parsed_json, sealed
 from densereid.data_catalog.store.store import PROVENANCE
 from densereid.preprocess.writing.plan import StorePlan
 
@@ -45,19 +45,20 @@ def record_run(plan: StorePlan, *, command: str, workers: str, shards: int) -> N
 def recorded_runs(store: AnyPath) -> list[dict[str, Any]]:
     """The entries of a store, oldest first; none where nothing was recorded. That of a store of version 1 is a list.
 
-    Raises UserError where the file is damaged: it is kept as long as its user wants it.
+    Raises UserError where the file is damaged or cannot be read: it is kept as long as its user wants it.
     """
     file = store / PROVENANCE
-    if not file.is_file():
+    stored = read_whole(file)
+    if stored is None:
         return []
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed_json(stored)
     except ValueError:  # no JSON, or no UTF-8
         content = None
     if isinstance(content, list):
         return content
-    if not is_sealed(content):
-        raise UserError(f"{file} is not as it was written", "delete it, or move it away; the arrays do not need it")
+    if not is_sealed(content) or not isinstance(content.get("runs"), list):
+        raise UserError(f"{file} is not as it was written", "move it away; the arrays do not need it")
     return list(content["runs"])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from densereid.data_catalog.files.atomic import remove_folder
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.conversion import copy_notes
 from densereid.data_catalog.store.store import (
     Store,
@@ -41,7 +42,7 @@ class Update:
     def __str__(self) -> str:
         shards = self.plan.geometry.num_shards
         return (
-            f"{self.path}: {self.reason}; {len(self.kept)} of {shards} shards stay as they are, "
+            f"{self.path}: {self.reason}; {len(self.kept)} of {plural(shards, 'shard')} stay as they are, "
             f"{shards - len(self.kept)} are written again"
         )
 

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.store.manifest import damaged_files
 from densereid.data_catalog.store.schema import ARRAYS, arrays_written
-from densereid.data_catalog.store.store import Store
+from densereid.data_catalog.store.store import PROVENANCE, Store
 from densereid.preprocess.semantics.derive import derive
 from densereid.preprocess.writing.fill import FAILURES, failures_table
 from densereid.preprocess.writing.provenance import recorded_runs
@@ -20,20 +21,27 @@ DERIVED = ("mask", "dsap", "dsap_valid")
 
 
 def damaged_records(store: Store) -> list[str]:
-    """What is wrong beside the shards: sizes, labels, coordinates, failures and provenance; one sentence each."""
+    """What is wrong with what is written when a store is made: sizes, labels, coordinates; one sentence each."""
     problems = [f"{name} is missing or not as it was written" for name in damaged_files(store.path)]
     for spec in ARRAYS:
-        array, shape = store.array(spec.name), spec.shape(store.geometry)
+        with store.library_errors_as_user_errors(spec.name):
+            array, shape = store.array(spec.name), spec.shape(store.geometry)
         if tuple(array.shape) != shape:
             problems.append(f"{spec.name} has the shape {array.shape}, by the store's sizes it is {shape}")
         if spec.dtype != "str" and array.dtype != np.dtype(spec.dtype):
             problems.append(f"{spec.name} has the type {array.dtype}, the schema says {spec.dtype}")
+    return problems
+
+
+def damaged_notes(store: Store) -> list[str]:
+    """What is wrong with the files beside the arrays, which do not need them; one sentence each."""
+    problems, failures = [], read_whole(store.path / FAILURES)
+    read_whole(store.path / PROVENANCE)  # what cannot be read for the moment is no damage
     try:
         recorded_runs(store.path)
     except UserError as error:
         problems.append(error.problem)
-    failures = store.path / FAILURES
-    if failures.is_file() and failures.read_bytes() != failures_table(store).encode():
+    if failures is not None and failures != failures_table(store).encode():
         problems.append(f"{FAILURES} is not what the markers of the shards say")
     return problems
 

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.files.refusals import read_text
+from densereid.data_catalog.files.sealed_json import load_yaml
 from densereid.train.config.validation import flatten
 
 _FOLDER = Path(__file__).parent / "experiments"
@@ -97,8 +97,8 @@ def with_bases(
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file; raises UserError where it cannot be read or holds something else."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = load_yaml(read_text(path, "config file")) or {}
+    except ValueError as error:
         raise UserError(f"{path} cannot be read as YAML: {error}", "Correct the file.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}; expected keys with values", "Correct the file.")

@@ -128,7 +128,9 @@ def _expectation(schema: Mapping[str, Any]) -> str:
 
 def _unknown_setting(key: str, known: Mapping[str, object]) -> UserError:
     names = {name.rpartition(".")[2]: name for name in known}
-    near = [name for name in known if name.startswith(f"{key}.")] or get_close_matches(key, known, n=1)
-    near = near or [names[name] for name in get_close_matches(key.rpartition(".")[2], names, n=1)]
+    last = key.rpartition(".")[2]
+    near = [name for name in known if name.startswith(f"{key}.")]
+    near = near or [name for name in known if name.rpartition(".")[2] == last]
+    near = near or get_close_matches(key, known, n=1) or [names[name] for name in get_close_matches(last, names, n=1)]
     listed = "`densereid describe dsa-reid` lists all settings."
     return UserError(f"unknown setting {key!r}", f"Did you mean {' or '.join(near)}?" if near else listed)

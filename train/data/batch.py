@@ -22,9 +22,13 @@ class TensorFields:
         """The same in page-locked memory; the DataLoader calls this."""
         return self._each(lambda tensor: tensor.pin_memory())
 
-    def _each(self: _Tensors, change: Any) -> _Tensors:
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are not None, by name."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
-        moved = {name: change(value) for name, value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _each(self: _Tensors, change: Any) -> _Tensors:
+        moved = {name: change(value) for name, value in self.tensors().items()}
         return replace(self, **moved)  # type: ignore[type-var]
 
     def __len__(self) -> int:

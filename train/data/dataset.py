@@ -14,18 +14,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from densereid.data_catalog.datasets.records import UNKNOWN
-from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
+from densereid.data_catalog.plural import plural
+from densereid.data_catalog.store.recognition import LOST
 from densereid.data_catalog.store.schema import Geometry, Split, Status, unpack_validity
 from densereid.train.data.batch import Batch
 from densereid.train.data.part_crops import crop_parts
 
 log = logging.getLogger(__name__)
-
-_REMEDY = (
-    "The store was moved or deleted, or a file in it is damaged: bring it back, or delete it and run "
-    "`make preprocess` again. Finished epochs are kept; the same command continues."
-)
 
 
 class StoreReader(Protocol):
@@ -44,7 +41,7 @@ class StoreReader(Protocol):
         """Number of samples, image size, DSAP size."""
 
     def read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
-        """Rows of one array, in the given order."""
+        """Rows of one array, in the given order. Raises UserError where they cannot be read."""
 
     def missing_shards(self) -> list[int]:
         """Shards that are not there; none in a whole store."""
@@ -60,11 +57,12 @@ class LabelColumns:
     status: np.ndarray
 
 
-class StoreDataset(Dataset[Batch]):
-    """The samples of one split that can be used, in the store's order.
+class StoreDataset(Dataset[dict[str, Tensor]]):
+    """The samples of one split that can be used, in the store's order; as they are for torch's own ``DataLoader``.
 
     For training these are the identified persons (``person_id`` > 0; distractors and junk teach
-    nothing) whose image could be read. Raises UserError where nothing is left.
+    nothing) whose image could be read. ``needs`` names the arrays beside identity, camera and row: image, dsap (with
+    its validity), mask. Raises UserError where nothing is left.
     """
 
     def __init__(self, store: StoreReader, split: Split, *, needs: Sequence[str], height: int, width: int) -> None:
@@ -91,11 +89,16 @@ class StoreDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one sample."""
-        return self.__getitems__([index])
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: the fields of a :class:`Batch <densereid.train.data.batch.Batch>` that it has, without B."""
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The samples at ``indices``, each as :meth:`__getitem__` has it; read as one batch."""
+        batch = self.read_batch(indices).tensors()
+        return [{name: values[index] for name, values in batch.items()} for index in range(len(indices))]
+
+    def read_batch(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` (0..len-1) as one Batch; each array is read in one call."""
         index = np.asarray(indices, np.int64)
         rows = self.rows[index]
@@ -113,8 +116,8 @@ class StoreDataset(Dataset[Batch]):
         unidentified = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
         if failed or unidentified:
             log.info(
-                "Left out of the %s split: %d images that could not be read, %d distractors, junk or unknown.",
-                split.name.lower(), failed, unidentified,
+                "Left out of the %s split: %s that could not be read, %d distractors, junk or unknown.",
+                split.name.lower(), plural(failed, "image"), unidentified,
             )  # fmt: skip
 
 
@@ -127,10 +130,12 @@ def _nothing_usable(path: AnyPath, labels: LabelColumns, split: Split) -> UserEr
     if not total:
         return UserError(f"{problem}: the split is empty", f"Preprocess a dataset that has this split. {looked}")
     if not readable.any():
-        return UserError(f"{problem}: none of its {total} images could be read", f"See {path}/failures.csv. {looked}")
+        return UserError(
+            f"{problem}: none of its {plural(total, 'image')} could be read", f"See {path}/failures.csv. {looked}"
+        )
     if (labels.person_id[readable] == UNKNOWN).all():
         return UserError(
-            f"{problem}: no identity is known of its {total} images",
+            f"{problem}: no identity is known of its {plural(total, 'image')}",
             "Preprocess them with PATTERN, whose group person finds the identity in an image's path, for example "
             r"PATTERN='(?P<person>\d+)_c(?P<camera>\d+)'.",
         )
@@ -143,8 +148,8 @@ def log_repeated_identities(dataset: StoreDataset, images: int) -> None:
     few = int((counts < images).sum())
     if few:
         log.info(
-            "%d of %d identities have fewer than %d images (the fewest: %d); their images repeat within a batch.",
-            few, len(counts), images, counts.min(),
+            "%d of %s have fewer than %s (the fewest: %d); their images repeat within a batch.",
+            few, plural(len(counts), "identity"), plural(images, "image"), counts.min(),
         )  # fmt: skip
 
 
@@ -172,7 +177,7 @@ def _check_present(store: StoreReader) -> None:
     """Raise UserError where shards are missing since the store was opened: zarr reads what is absent as fill values."""
     missing = store.missing_shards()
     if missing:
-        raise UserError(f"{store.path} is not complete any more: {len(missing)} of its shards are missing", _REMEDY)
+        raise UserError(f"{store.path} is not complete any more: {len(missing)} of its shards are missing", LOST)
 
 
 def _read_mask(store: StoreReader, rows: slice | np.ndarray, height: int, width: int) -> Tensor:
@@ -199,13 +204,7 @@ def read_labels(store: StoreReader) -> LabelColumns:
 
 
 def read_rows(store: StoreReader, name: str, rows: slice | np.ndarray) -> np.ndarray:
-    """``store.read``; raises UserError where the store cannot be read any more."""
-    try:
-        values = store.read(name, rows)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # what the formats' libraries raise
-        where = f"{rows.start}..{rows.stop}" if isinstance(rows, slice) else f"{rows.min()}..{rows.max()}"
-        raise UserError(
-            f"'{name}' of {store.path} cannot be read (rows {where}): {first_line(error)}", _REMEDY
-        ) from error
+    """``store.read``; raises UserError where the store cannot be read, or is not complete, any more."""
+    values = store.read(name, rows)
     _check_present(store)
     return values

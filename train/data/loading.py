@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,7 +74,7 @@ def choose_feed(feed: str, dataset: StoreDataset, device: torch.device, *, proce
 
 def decoded_bytes(dataset: StoreDataset) -> int:
     """Bytes of every sample decoded, estimated from the first."""
-    return sum(tensor.nbytes for tensor in _tensors(dataset[0]).values()) * len(dataset)
+    return sum(tensor.nbytes for tensor in dataset.read_batch([0]).tensors().values()) * len(dataset)
 
 
 def make_feeder(
@@ -83,7 +83,7 @@ def make_feeder(
     """The feeder for ``mode`` (disk, memory or device); ``workers`` processes read ahead for the first two."""
     if mode == "device":
         return DeviceFeeder(DecodedDataset(decode_rows(dataset, device)), sampler)
-    source: Dataset[Batch] = dataset
+    source: StoreDataset | DecodedDataset = dataset
     if mode == "memory":
         source = DecodedDataset(decode_rows(dataset, torch.device("cpu"), shared=workers > 0))
     return DataLoader(
@@ -104,8 +104,8 @@ def decode_rows(dataset: StoreDataset, device: torch.device, *, shared: bool = F
     """Every sample of the dataset as one Batch on ``device``; ``shared`` puts it where spawned workers see it."""
     whole: dict[str, Tensor] = {}
     for start in range(0, len(dataset), _DECODE_ROWS):
-        part = dataset.__getitems__(range(start, min(start + _DECODE_ROWS, len(dataset))))
-        for name, values in _tensors(part).items():
+        part = dataset.read_batch(range(start, min(start + _DECODE_ROWS, len(dataset))))
+        for name, values in part.tensors().items():
             if name not in whole:
                 room = torch.empty((len(dataset), *_stored(values).shape[1:]), dtype=values.dtype, device=device)
                 whole[name] = _shown(room.share_memory_() if shared and device.type == "cpu" else room)
@@ -113,7 +113,7 @@ def decode_rows(dataset: StoreDataset, device: torch.device, *, shared: bool = F
     return Batch(**whole)
 
 
-class DecodedDataset(Dataset[Batch]):
+class DecodedDataset:
     """Samples that are decoded already, on the CPU or on a GPU."""
 
     def __init__(self, whole: Batch) -> None:
@@ -122,14 +122,10 @@ class DecodedDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.whole)
 
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one sample."""
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def read_batch(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` as one Batch on the device where they lie, with the strides of a read one."""
         index = torch.tensor(indices).to(self.whole.image.device, non_blocking=True)
-        return Batch(**{name: _shown(_stored(values)[index]) for name, values in _tensors(self.whole).items()})
+        return Batch(**{name: _shown(_stored(values)[index]) for name, values in self.whole.tensors().items()})
 
 
 class DeviceFeeder:
@@ -139,21 +135,21 @@ class DeviceFeeder:
         self.dataset, self.sampler = dataset, sampler
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.dataset.__getitems__(indices) for indices in self.sampler)
+        return (self.dataset.read_batch(indices) for indices in self.sampler)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
 
 class _ErrorsAsBatches(Dataset[Any]):
-    """A UserError in a worker arrives as an item: the DataLoader would wrap it in the worker's traceback."""
+    """Whole batches; a UserError in a worker arrives as one: the DataLoader would wrap it in the worker's traceback."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: StoreDataset | DecodedDataset) -> None:
         self.dataset = dataset
 
     def __getitems__(self, indices: Sequence[int]) -> Batch | UserError:
         try:
-            batch: Batch = self.dataset.__getitems__(indices)
+            batch = self.dataset.read_batch(indices)
         except UserError as error:
             return error
         return batch
@@ -162,11 +158,6 @@ class _ErrorsAsBatches(Dataset[Any]):
 def _as_read(batch: Any) -> Any:
     """The dataset has made a batch already."""
     return batch
-
-
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _stored(values: Tensor) -> Tensor:

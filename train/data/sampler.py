@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Sampler
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 from densereid.train.data.randomness import Purpose, generator
 
 
@@ -37,12 +38,12 @@ class PKSampler(Sampler[list[int]]):
             )
         if len(self._images_of) < identities:
             raise UserError(
-                f"a batch needs {identities} identities, the training split has {len(self._images_of)}",
+                f"a batch needs {plural(identities, 'identity')}, the training split has {len(self._images_of)}",
                 f"Set it to at most that: --set sampling.identities={len(self._images_of)}.",
             )
         if identities % world_size:
             raise UserError(
-                f"{identities} identities cannot be shared evenly by {world_size} processes",
+                f"{plural(identities, 'identity')} cannot be shared evenly by {plural(world_size, 'process')}",
                 f"Set sampling.identities to a multiple of {world_size}.",
             )
         self._groups = np.array([max(1, len(members) // images) for members in self._images_of])

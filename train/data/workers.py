@@ -12,6 +12,7 @@ from pathlib import Path
 from rich import filesize
 
 from densereid.data_catalog.errors import UserError, first_line
+from densereid.data_catalog.plural import plural
 
 SHARED_MEMORY = Path("/dev/shm")
 """Where processes hand over batches; a container has 64 MB of it unless it is told otherwise."""
@@ -58,9 +59,9 @@ def choose_workers(mode: str, workers: int, *, batch_bytes: int, split_bytes: in
     wanted = -(-needed(workers) // 10**9)
     return ReadAhead(
         fits,
-        f"{fits} of {workers} workers: {workers} need {filesize.decimal(needed(workers))} of shared memory for what "
-        f"they read ahead, and {filesize.decimal(free)} are free in {SHARED_MEMORY}. docker's --shm-size={wanted}g or "
-        "more makes room; WORKERS=0 needs none, and FEED=memory reads nothing again",
+        f"{fits} of {plural(workers, 'worker')}: {workers} need {filesize.decimal(needed(workers))} of shared memory "
+        f"for what they read ahead, and {filesize.decimal(free)} are free in {SHARED_MEMORY}. docker's "
+        f"--shm-size={wanted}g or more makes room; WORKERS=0 needs none, and FEED=memory reads nothing again",
     )
 
 

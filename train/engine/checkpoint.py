@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import CONFIG_VERSION, TrainConfig, from_dict, to_dict
 from densereid.train.data.dataset import StoreReader, read_labels
+from densereid.train.evaluation.metrics import Scores
 from densereid.train.families import build_empty_network
 from densereid.train.networks.finite import not_finite
 from densereid.train.networks.tensor_file import CHECKSUMS, check_tensors, load_tensor_file, save_tensor_file
@@ -26,12 +27,16 @@ log = logging.getLogger(__name__)
 CHECKPOINT_VERSION = 2
 """Version 1 has no checksums."""
 
-_REMEDY = (
+DAMAGED = (
     "Bring a copy of it back, or use another checkpoint of the run. FRESH=1 (--fresh) trains again and discards those "
     "that there are."
 )
+"""What to do where a checkpoint is not what was written."""
 
 LAST, BEST = "last.pt", "best.pt"
+
+EXPORT_FORMAT = "densereid-embedding"
+"""What an exported network calls itself (:mod:`densereid.train.engine.export`)."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,11 @@ def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist", "Train first, or give the folder of a run.")
-    values = load_tensor_file(path, what="checkpoint", remedy=_REMEDY, mapped=not tensors)
+    values = load_tensor_file(path, what="checkpoint", remedy=DAMAGED, mapped=not tensors)
     if not isinstance(values, dict) or "checkpoint_version" not in values:
-        raise UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
+        raise _no_checkpoint(path, values)
     version = _checked_version(path, values)
-    check_tensors(path, values, what="checkpoint", remedy=_REMEDY, mapped=not tensors)
+    check_tensors(path, values, what="checkpoint", remedy=DAMAGED, mapped=not tensors)
     if version < CHECKPOINT_VERSION and tensors:
         log.info("%s has checkpoint version %d, without checksums: not all damage to it is noticed.", path, version)
     _check_fields(path, values)
@@ -108,6 +113,17 @@ def load_checkpoint(path: Path, *, tensors: bool = True) -> Checkpoint:
         )
     fields = {name: value for name, value in values.items() if name not in ("checkpoint_version", CHECKSUMS)}
     return Checkpoint(**{**fields, "config": _config(path, values["config"])})
+
+
+def _no_checkpoint(path: Path, values: Any) -> UserError:
+    """What a file of tensors is that is no checkpoint, as far as it is known."""
+    if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
+        return UserError(f"{path} is not a checkpoint of this project", "Give a last.pt or best.pt of a run.")
+    run = f"the run's folder, {path.parent}" if (path.parent / LAST).is_file() else "the folder of the run"
+    return UserError(
+        f"{path} is an exported network, not a checkpoint: it holds what inference needs, and nothing of the run",
+        f"Give {run}, or its best.pt or last.pt. densereid.train.engine.export.load_exported reads the exported file.",
+    )
 
 
 def _checked_version(path: Path, values: dict[str, Any]) -> int:
@@ -141,7 +157,7 @@ def _check_fields(path: Path, values: dict[str, Any]) -> None:
     ]
     wrong = wrong or _wrong_entries(values)
     if wrong:
-        raise UserError(f"checkpoint {path} is damaged: {', '.join(wrong[:3])}", _REMEDY)
+        raise UserError(f"checkpoint {path} is damaged: {', '.join(wrong[:3])}", DAMAGED)
 
 
 def _wrong_entries(values: dict[str, Any]) -> list[str]:
@@ -157,14 +173,39 @@ def _wrong_entries(values: dict[str, Any]) -> list[str]:
         for name, value in values[field].items()
         if not isinstance(name, str) or not isinstance(value, kind)
     ]
+    if values["scores"] and set(values["scores"]) != {field.name for field in fields(Scores)}:
+        wrong.append("scores has not the names of scores")
+    if values["random"] and not _are_states(values["random"]):
+        wrong.append("random has no states of generators")
+    if values["optimiser"] and not _is_adams(values["optimiser"]):
+        wrong.append("optimiser has no state of the weights")
     return wrong
+
+
+def _are_states(random: dict[str, Any]) -> bool:
+    cuda = random.get("cuda")
+    states = [random.get("torch"), *cuda] if isinstance(cuda, list) else [None]
+    return all(isinstance(state, torch.Tensor) and state.dtype == torch.uint8 and state.ndim == 1 for state in states)
+
+
+def _is_adams(optimiser: dict[str, Any]) -> bool:
+    """Whether it has Adam's three tensors of each parameter, by the parameter's number."""
+    state = optimiser.get("state")
+    return isinstance(state, dict) and all(
+        isinstance(number, int)
+        and isinstance(values, dict)
+        and set(values) == {"step", "exp_avg", "exp_avg_sq"}
+        and all(isinstance(value, torch.Tensor) for value in values.values())
+        and values["step"].numel() == 1
+        for number, values in state.items()
+    )
 
 
 def _config(path: Path, values: Any) -> TrainConfig:
     try:
         return from_dict(values)
     except UserError as error:
-        raise UserError(f"checkpoint {path} is damaged: its config has {error.problem}", _REMEDY) from error
+        raise UserError(f"checkpoint {path} is damaged: its config has {error.problem}", DAMAGED) from error
 
 
 def checkpoint_problem(model: Mapping[str, Any], optimiser: Mapping[str, Any]) -> str:
@@ -203,7 +244,11 @@ def load_trained_network(run_or_file: Path) -> tuple[nn.Module, Checkpoint]:
     """
     path = checkpoint_path(run_or_file)
     checkpoint = load_checkpoint(path)
-    network = build_empty_network(checkpoint.config, checkpoint.num_identities)
+    try:
+        network = build_empty_network(checkpoint.config, checkpoint.num_identities)
+    except (RuntimeError, OverflowError, ValueError, TypeError) as error:  # a number of identities beyond all memory
+        problem = f"{checkpoint.num_identities} identities make no network: {first_line(error)}"
+        raise UserError(f"checkpoint {path} is damaged: {problem}", DAMAGED) from error
     load_weights(network, checkpoint, path)
     return network.eval(), checkpoint
 

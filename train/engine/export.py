@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, from_dict, to_dict
-from densereid.train.engine.checkpoint import Checkpoint
+from densereid.train.engine.checkpoint import EXPORT_FORMAT, Checkpoint
 from densereid.train.families import as_reid, build_empty_network, inference_feature
 from densereid.train.networks.finite import not_finite
 from densereid.train.networks.tensor_file import CHECKSUMS, check_tensors, load_tensor_file, save_tensor_file
 
 log = logging.getLogger(__name__)
 
-EXPORT_FORMAT = "densereid-embedding"
 EXPORT_VERSION = 3
 """Version 1 has no ``feature``: its network gives f, whichever feature its scores are of. Version 2 has no checksum."""
 
@@ -78,7 +77,8 @@ def load_exported(path: Path) -> tuple[nn.Module, TrainConfig]:
         raise UserError(f"{path} does not exist", "Write it with `densereid export RUN`.")
     values = load_tensor_file(path, what="exported network", remedy=_REMEDY)
     if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
-        raise UserError(f"{path} is no exported network", "Write one with `densereid export RUN`.")
+        what = "a checkpoint, no exported network" if "checkpoint_version" in (values or ()) else "no exported network"
+        raise UserError(f"{path} is {what}", "Write one with `densereid export RUN`.")
     version = values.get("version")
     if not isinstance(version, int) or not 1 <= version <= EXPORT_VERSION:
         raise UserError(f"{path} has version {version}, this code reads {EXPORT_VERSION}", "Export the run again.")

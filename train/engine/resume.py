@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.config.train_config import TrainConfig, config_diff, setting_values
 from densereid.train.config.validation import setting_text
 from densereid.train.data.randomness import restore_random_states
 from densereid.train.engine.checkpoint import (
     BEST,
+    DAMAGED,
     LAST,
     Checkpoint,
     checkpoint_path,
@@ -61,7 +62,8 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
         values = (
             f"{key} differs ({setting_text(before[key])} there, {setting_text(wanted[key])} here)" for key in changed
         )
-        raise UserError(f"{path} was trained with other settings: {', '.join(values)}", _REMEDY)
+        why = _why_not_longer(checkpoint, config) if lengthen and changed == ["epochs"] else ""
+        raise UserError(f"{path} was trained with other settings: {', '.join(values)}{why}", _REMEDY)
     if checkpoint.seed != seed:
         raise UserError(f"{path} was trained with seed {checkpoint.seed}, not {seed}", _REMEDY)
     return checkpoint
@@ -69,10 +71,27 @@ def check_folder(folder: Path, config: TrainConfig, *, seed: int, lengthen: bool
 
 def _is_longer(checkpoint: Checkpoint, config: TrainConfig) -> bool:
     """Whether ``config`` has more epochs than a run that is finished, and the same learning rates until there."""
+    return config.epochs > checkpoint.config.epochs == checkpoint.epoch and _same_rates(checkpoint, config)
+
+
+def _same_rates(checkpoint: Checkpoint, config: TrainConfig) -> bool:
     done = checkpoint.config.epochs
     epochs = [done * part / _PARTS for part in range(_PARTS)]
-    same_rates = all(rate_at(checkpoint.config, epoch) == rate_at(config, epoch) for epoch in epochs)
-    return config.epochs > done == checkpoint.epoch and same_rates
+    return all(rate_at(checkpoint.config, epoch) == rate_at(config, epoch) for epoch in epochs)
+
+
+def _why_not_longer(checkpoint: Checkpoint, config: TrainConfig) -> str:
+    """Why a run cannot have the ``config``'s epochs instead of its own, in sentences after its mistake."""
+    done, kind = checkpoint.config.epochs, config.schedule.kind
+    if config.epochs < done:
+        return ". A run does not become shorter"
+    if checkpoint.epoch < done:
+        return f". Only a finished run becomes longer: first let it end, with EPOCHS={done}"
+    return (
+        f". Its learning rates (schedule.kind {kind}) depend on the number of epochs: in a run of {config.epochs} the "
+        f"{done} finished ones would have had other rates, so that it cannot be continued as if it had been one. "
+        "INITIAL=, with this run's folder, starts another run from its weights"
+    )
 
 
 def resume_run(
@@ -98,13 +117,39 @@ def resume_run(
             "Bring the run's own file back, or start another run from these weights: INITIAL=FILE.",
         )
     attributes = network.state_dict().get("attribute_targets")
-    if attributes is not None and not torch.equal(attributes.cpu(), checkpoint.model["attribute_targets"]):
+    before = checkpoint.model.get("attribute_targets")
+    if attributes is not None and (before is None or not torch.equal(attributes.cpu(), before)):
         raise UserError(f"{path} was trained with other attributes than those of magnifier.attributes", _REMEDY)
     load_weights(network, checkpoint, path)
-    optimiser.load_state_dict(checkpoint.optimiser)
-    restore_random_states(checkpoint.random)
+    _restore_states(path, optimiser, checkpoint)
     log.info("Continuing %s after epoch %d of %d.", path.parent, checkpoint.epoch, epochs)
     return checkpoint
+
+
+def _restore_states(path: Path, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """The optimiser's state and the random states. Raises UserError where they are not those of such a network.
+
+    The optimiser's options follow from the config, and stay as they are; its rate is that of the last step.
+    """
+    own = optimiser.state_dict()["param_groups"]
+    for group, before in zip(own, checkpoint.optimiser.get("param_groups") or [], strict=False):
+        if isinstance(before, dict) and isinstance(before.get("lr"), float):
+            group["lr"] = before["lr"]
+    parameters = dict(enumerate(parameter for group in optimiser.param_groups for parameter in group["params"]))
+    state = checkpoint.optimiser["state"]
+    strange = [
+        number
+        for number, values in state.items()
+        if number not in parameters
+        or any(values[name].shape != parameters[number].shape for name in ("exp_avg", "exp_avg_sq"))
+    ]
+    try:
+        if strange:
+            raise ValueError(f"the optimiser's state of parameter {strange[0]} is of another shape, or of none")
+        optimiser.load_state_dict({"state": state, "param_groups": own})
+        restore_random_states(checkpoint.random)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {first_line(error)}", DAMAGED) from error
 
 
 def _other_store(before: dict[str, str], store: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from math import cos, floor, pi
 
+from densereid.data_catalog.plural import plural
 from densereid.train.config.train_config import ScheduleConfig, TrainConfig, second_stage
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,8 @@ def log_stages(config: TrainConfig) -> None:
         return
     first = config.stages.first_epochs
     if config.epochs <= first:
-        log.info("One stage, without the diversity loss: %d epochs, stages.first_epochs is %d.", config.epochs, first)
+        epochs = plural(config.epochs, "epoch")
+        log.info("One stage, without the diversity loss: %s, stages.first_epochs is %d.", epochs, first)
         return
     rate = config.stages.second_rate
     log.info(

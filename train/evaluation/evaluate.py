@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from densereid.data_catalog.datasets.records import UNKNOWN
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
@@ -160,7 +161,7 @@ def protocol_embeddings(
     columns = read_labels(store)
     failed = int(((columns.status == Status.FAILED) & (columns.split != Split.TRAIN)).sum())
     if failed:
-        log.info("Left out of the evaluation: %d images that preprocessing could not read.", failed)
+        log.info("Left out of the evaluation: %s that preprocessing could not read.", plural(failed, "image"))
     return {
         role: (extract_embeddings(network, store, rows, config=config, device=device, batch_size=batch_size), labels)
         for role, (rows, labels) in _protocol(store).items()

@@ -145,8 +145,10 @@ def check_protocol(query: Labels, gallery: Labels) -> None:
     for rows in chunks(len(query.person_id), 1024):
         if bool(_matches(query.chosen(rows), kept)[0].any()):
             return
+    is_known = bool((query.camera_id != UNKNOWN).any())
     raise ScoringError(
-        f"none of the {len(query.person_id)} queries has a match in the gallery under another camera",
+        f"none of the {len(query.person_id)} queries has a match in the gallery"
+        + (" under another camera" if is_known else ""),
         "Check identities and cameras of the query and gallery splits: each query needs an image of the same person "
         "in the gallery, from another camera where cameras are known.",
     )

@@ -12,6 +12,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line, why_not_loaded
+from densereid.data_catalog.files.pickle_limits import check_torch_file
+from densereid.data_catalog.files.refusals import unreadable
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
 from densereid.train.networks.finite import not_finite
 
@@ -104,11 +106,12 @@ def _weights(pretrained: str) -> dict[str, Tensor] | None:
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist", "Set model.pretrained to auto, never or a file.")
     try:
+        with path.open("rb") as file:
+            check_torch_file(file)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged or unsafe file
-        raise UserError(
-            f"weights file {path} cannot be read: {why_not_loaded(error)}", "Save it as a plain state dict."
-        ) from error
+        problem = f"weights file {path} cannot be read: {why_not_loaded(error)}"
+        raise unreadable(path, error) or UserError(problem, "Save it as a plain state dict.") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights file {path} holds no state dict", "Save model.state_dict() of a ResNet-50.")
     return state

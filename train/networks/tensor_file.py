@@ -19,11 +19,10 @@ from torch import Tensor
 
 from densereid.data_catalog.errors import UserError, first_line, why_not_loaded
 from densereid.data_catalog.files.atomic import replacing
+from densereid.data_catalog.files.pickle_limits import check_torch_file
 
 CHECKSUMS = "checksums"
 """The key of the checksums, beside what they are of."""
-
-_PIECE = 2**20
 
 
 def save_tensor_file(path: Path, values: Mapping[str, Any], *, what: str, remedy: str) -> None:
@@ -68,8 +67,8 @@ def load_tensor_file(path: Path, *, what: str, remedy: str, mapped: bool = False
     for which there is a ``remedy``. Whether its values are those that were written is left to :func:`check_tensors`.
     """
     try:
-        if zipfile.is_zipfile(path):
-            _check_pickle(path)
+        with path.open("rb") as file:
+            check_torch_file(file)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises many types for a truncated or foreign file
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is torch, which seeks before the start
@@ -100,16 +99,6 @@ def _difference(values: Mapping[str, Any], mapped: bool) -> str:
     if not mapped and expected["tensors"] != _tensors_checksum(content):
         return "the numbers in its tensors are not those that were written"
     return ""
-
-
-def _check_pickle(path: Path) -> None:
-    """Read what says which tensors there are; raises BadZipFile where it is damaged, before torch believes it."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("data.pkl"):
-                with archive.open(name) as member:
-                    while member.read(_PIECE):
-                        pass
 
 
 def _damaged_member(path: Path, mapped: bool) -> str:
