@@ -76,7 +76,7 @@ def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> 
 
 def _name_of(estimator: Estimator, request: StoreRequest, dataset: Dataset) -> str:
     is_stand_in = isinstance(estimator, NullEstimator)
-    return resolve_estimator(request.estimator, dataset)[0] if is_stand_in else estimator.name
+    return resolve_estimator(request, dataset)[0] if is_stand_in else estimator.name
 
 
 def _shards_to_write(plan: Plan) -> tuple[list[int], Update | None]:
