@@ -3,8 +3,8 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema train evaluate describe export ablation activations test test-faults docs lint audit format \
-        clean-env
+        convert schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
+        audit format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -67,6 +67,10 @@ describe: $(VENV) ## What every setting means: make describe RUN_OR_MODEL=dsa-re
 
 export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
 	@$(.run) export
+
+embedded-weights: $(VENV) ## The weights of ESTIMATOR=embedded again, from rendered people: hours on a CPU, minutes on a GPU
+	@$(VENV)/bin/python -c 'import anny' 2>/dev/null || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded-training]'
+	@$(.run) embedded-weights
 
 inspect: $(VENV) ## A contact sheet of a store: images, masks, DSAP images
 	@$(.run) inspect

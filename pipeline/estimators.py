@@ -2,52 +2,106 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densereid.data_catalog.errors import UserError
+from densereid.pipeline.settings import defaults
 
 if TYPE_CHECKING:  # torch takes seconds, and --help names the estimators without it
     from densereid.data_catalog.datasets.lookup import Dataset
     from densereid.pipeline.store_request import StoreRequest
     from densereid.preprocess.estimators.base import Estimator
 
-ESTIMATORS = ("auto", "iuv", "densepose", "detectron2")
+ESTIMATORS = ("auto", "iuv", "densepose", "detectron2", "embedded")
 
-AUTO_RULE = "auto = the dataset's IUV maps where it has them, else detectron2 where it is installed, else densepose"
+AUTO_RULE = (
+    "auto = what made the store that is there, else the dataset's IUV maps where it has them, else DensePose where "
+    "its weights are at hand or asked for (detectron2 where that is installed, else densepose), else embedded"
+)
 """What :func:`resolve_estimator` does with ``auto``, for people."""
 
+_OF_DENSEPOSE = ("weights", "mode", "short_edge", "precision", "compiled", "no_fallback")
+"""What only DensePose has; the first is a file for the embedded network, too."""
 
-def resolve_estimator(name: str, dataset: Dataset) -> tuple[str, str]:
-    """The estimator that ``name`` means for ``dataset``, never ``auto``, and the reason for it.
 
-    Raises UserError for a name that is none of :data:`ESTIMATORS`.
+def resolve_estimator(request: StoreRequest, dataset: Dataset) -> tuple[str, str]:
+    """The estimator that the request means for ``dataset``, never ``auto``, and the reason for it.
+
+    A store that is there keeps the estimator that made it: two are never mixed. Raises UserError for a name that is
+    none of :data:`ESTIMATORS`.
     """
     from densereid.preprocess.densepose.detectron2_network import missing
+    from densereid.preprocess.densepose.weights import at_hand
 
+    name = request.estimator
     if name not in ESTIMATORS:
         raise UserError(f"unknown estimator '{name}'", f"known: {', '.join(ESTIMATORS)}")
     if name != "auto":
         return name, "asked for"
+    asked = _asked_of_densepose(request)
+    if not asked and (made := _made_by(request)) is not None:
+        return made, "the store that is there was made with it"
     if dataset.iuv_root is not None:
         return "iuv", f"IUV maps exist in {dataset.iuv_root}"
+    if not asked and not at_hand(request.weights):
+        return "embedded", _WHY_EMBEDDED
+    reason = f"{' and '.join(asked)} asked for" if asked else f"the weights {request.weights} are at hand"
     if missing() is None:
-        return "detectron2", "there are no IUV maps, and Detectron2 is installed"
-    return "densepose", "there are no IUV maps, and Detectron2 is not installed"
+        return "detectron2", f"there are no IUV maps, {reason}, and Detectron2 is installed"
+    return "densepose", f"there are no IUV maps, and {reason}"
+
+
+_WHY_EMBEDDED = (
+    "there are neither IUV maps nor weights of DensePose; this network was trained on rendered people alone. "
+    "ESTIMATOR=densepose downloads the published weights"
+)
+
+
+def _made_by(request: StoreRequest) -> str | None:
+    """The estimator of the store at the request's path; None where there is none."""
+    from densereid.data_catalog.store.store import exists, open_store
+
+    if not exists(request.path()):
+        return None
+    estimator = open_store(request.path(), incomplete=True).attributes.get("estimator", {})
+    name = estimator.get("name")
+    return name if name in ESTIMATORS else None
+
+
+def _asked_of_densepose(request: StoreRequest) -> list[str]:
+    """The options of DensePose that are not as they are by default."""
+    return [name.upper() for name in _OF_DENSEPOSE if getattr(request, name) != getattr(defaults(), name, False)]
 
 
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The request's estimator, opened, and the reason for it. Raises UserError with the choices where none fits."""
     from densereid.preprocess.estimators.iuv import open_iuv
 
-    name, why = resolve_estimator(request.estimator, dataset)
+    name, why = resolve_estimator(request, dataset)
     if name == "iuv":
         return open_iuv(dataset, request.iuv_order), why
+    if name == "embedded":
+        return _open_embedded(request, device), why
     try:
         return _open_network(name, request, device), why
     except UserError as error:
         if request.estimator != "auto":
             raise
         raise _no_estimator(dataset, str(error)) from error
+
+
+def _open_embedded(request: StoreRequest, device: str) -> Estimator:
+    from densereid.preprocess.estimators.embedded import open_embedded
+
+    refused = [name for name in _asked_of_densepose(request) if name != "WEIGHTS"]
+    if refused:
+        raise UserError(
+            f"ESTIMATOR=embedded has no {' and no '.join(refused)}: it takes every crop whole, at its own size",
+            "leave that out, or use ESTIMATOR=densepose",
+        )
+    own_file = request.weights != defaults().weights
+    return open_embedded(device, Path(request.weights).expanduser() if own_file else None)
 
 
 def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:
@@ -82,6 +136,7 @@ def _no_estimator(dataset: Dataset, why: str) -> UserError:
     return UserError(
         f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
         "the choices are:\n"
+        "  ESTIMATOR=embedded: the network that comes with DenseReID, trained on rendered people; nothing to download\n"
         "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
         "  ESTIMATOR=iuv with IUV_ROOT=FILE: what DensePose's apply_net.py dump wrote\n"
         "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"

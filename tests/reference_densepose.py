@@ -7,6 +7,8 @@ import statistics
 
 import numpy as np
 
+from densereid.data_catalog.parts import PART_TO_LABEL
+
 
 def pool_slowly(features: np.ndarray, extent: tuple[float, float], cells: int) -> np.ndarray:
     """ROIAlign of a box at the corner, cell by cell: the mean of 2 x 2 bilinear samples; features (C, H, W)."""
@@ -26,19 +28,28 @@ def pool_slowly(features: np.ndarray, extent: tuple[float, float], cells: int) -
     return result
 
 
-def agreement_slowly(iuv: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
-    """Foreground IoU, part accuracy and median UV distance of (images, height, width, 3), pixel by pixel."""
+def agreement_slowly(iuv: np.ndarray, reference: np.ndarray) -> tuple[float, float, float, float]:
+    """Foreground IoU, mean IoU of the labels, part accuracy and median UV distance, pixel by pixel.
+
+    Of (images, height, width, 3) uint8.
+    """
     both = either = same = 0
     distances = []
+    labels: dict[int, list[int]] = {}
     for place in np.ndindex(*iuv.shape[:3]):
         (part, u, v), (expected, other_u, other_v) = iuv[place].tolist(), reference[place].tolist()
         either += part > 0 or expected > 0
+        for label in {int(PART_TO_LABEL[part]), int(PART_TO_LABEL[expected])} - {0}:
+            counts = labels.setdefault(label, [0, 0])
+            counts[0] += PART_TO_LABEL[part] == PART_TO_LABEL[expected]
+            counts[1] += 1
         if part > 0 and expected > 0:
             both += 1
             if part == expected:
                 same += 1
                 distances.append(math.hypot((u - other_u) / 255, (v - other_v) / 255))
-    return both / either, same / both, statistics.median(distances)
+    mask_iou = statistics.mean(common / union for common, union in labels.values())
+    return both / either, mask_iou, same / both, statistics.median(distances)
 
 
 def count_blended_slowly(iuv: np.ndarray) -> tuple[int, int]:

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from densepose_samples import TINY, random_state, shapes_of, smooth_noise, write_zoo_file
 from PIL import Image
-from reference import random_iuv
-from reference_densepose import agreement_slowly
 
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import cli
 from densereid.pipeline.cli.parameter_types import parse_edges
 from densereid.pipeline.commands.densepose_sizes import sample
-from densereid.preprocess.estimators.input_sizes import agreement
-
-
-def test_agreement_equals_the_slow_version() -> None:
-    generator = np.random.default_rng(0)
-    for share in (0.2, 0.9):
-        first, second = (np.stack([random_iuv(generator, 12, 7) for _ in range(3)]) for _ in range(2))
-        taken = generator.random(first.shape[:3]) < share
-        first[taken] = second[taken]
-        first[..., 1:][taken] ^= 1  # near, not equal
-        ours = agreement(first, second)
-        expected = agreement_slowly(first, second)
-        np.testing.assert_allclose((ours.foreground_iou, ours.part_accuracy, ours.uv_distance), expected, rtol=1e-12)
-
-
-def test_agreement_at_its_ends() -> None:
-    nobody, somebody = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 7, np.uint8)
-    same = agreement(somebody, somebody)
-    assert (same.foreground_iou, same.part_accuracy, same.uv_distance) == (1, 1, 0)
-    empty = agreement(nobody, nobody)
-    assert empty.foreground_iou == 1
-    assert math.isnan(empty.part_accuracy)
-    lost = agreement(nobody, somebody)
-    assert lost.foreground_iou == 0
-    assert math.isnan(lost.part_accuracy)
-    assert math.isnan(lost.uv_distance)
-    other = somebody.copy()
-    other[..., 0] = 8
-    assert agreement(somebody, other).part_accuracy == 0
 
 
 def test_edges_are_numbers_with_something_to_compare() -> None:

@@ -155,7 +155,7 @@ def test_settings_are_all_that_changes_the_result(checkpoint: Path) -> None:
     assert replace(estimator, device="cuda:0").settings() == plain
 
 
-def test_auto_is_iuv_maps_then_detectron2_then_densepose_and_else_lists_the_choices(
+def test_auto_is_detectron2_then_densepose_where_something_of_densepose_is_asked_for_and_else_lists_the_choices(
     folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = find_dataset("folder", folder)
@@ -164,7 +164,7 @@ def test_auto_is_iuv_maps_then_detectron2_then_densepose_and_else_lists_the_choi
     chosen, why = choose_estimator(request, dataset, "cpu")
     assert (chosen, why) == (
         opened(checkpoint, short_edge=32),
-        "there are no IUV maps, and Detectron2 is not installed",
+        "there are no IUV maps, and WEIGHTS and SHORT_EDGE asked for",
     )
     assert choose_estimator(replace(request, estimator="densepose"), dataset, "cpu") == (chosen, "asked for")
     monkeypatch.setattr("densereid.preprocess.densepose.detectron2_network.missing", lambda: None)

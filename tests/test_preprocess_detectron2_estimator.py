@@ -207,7 +207,11 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
     assert not asked
     given = {"weights": "R_101_FPN_s1x", "mode": "detect", "short_edge": 99, "precision": "bf16", "no_fallback": True}
     chosen, why = choose_estimator(request_for(crops, **given), without, "cuda:3")
-    assert (chosen, why) == ("the estimator", "there are no IUV maps, and Detectron2 is installed")
+    assert (chosen, why) == (
+        "the estimator",
+        "there are no IUV maps, WEIGHTS and MODE and SHORT_EDGE and PRECISION and NO_FALLBACK asked for, "
+        "and Detectron2 is installed",
+    )
     given["fallback"] = not given.pop("no_fallback")
     assert asked.items() >= {**given, "device": "cuda:3"}.items()
     assert choose_estimator(request_for(crops, estimator="detectron2"), with_maps, "cpu") == (chosen, "asked for")
@@ -219,7 +223,7 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
     with pytest.raises(
         UserError, match=r"not on this machine\nget them elsewhere\nthe choices are(.|\n)*ESTIMATOR=iuv"
     ):
-        choose_estimator(request_for(crops), without, "cpu")
+        choose_estimator(request_for(crops, weights="R_101_FPN_s1x"), without, "cpu")
 
 
 def test_without_detectron2_its_guide_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

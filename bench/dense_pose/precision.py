@@ -23,8 +23,8 @@ from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.network import DenseposeNetwork, InferenceNetwork
 from densereid.preprocess.densepose.precision import Precision, processor_has_bf16
-from densereid.preprocess.estimators.input_sizes import agreement
 from densereid.preprocess.images import Crop
+from densereid.preprocess.semantics.agreement import agreement
 
 CROP, SIZE = (128, 64), (256, 128)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

@@ -95,7 +95,7 @@ class Appearance:
 
 def draw_appearance(rng: np.random.Generator) -> Appearance:
     """A random identity. The same generator state gives the same identity."""
-    clothes = _draw_clothes(rng)
+    clothes = draw_clothes(rng)
     bag = rng.choice(list(Bag), p=[0.5, 0.22, 0.15, 0.13])
     build = Build(
         girth=float(np.clip(rng.normal(1.02, 0.09), 0.85, 1.25)),
@@ -114,7 +114,8 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
     return Appearance(build, clothes, bag_colour, texture)
 
 
-def _draw_clothes(rng: np.random.Generator) -> Clothes:
+def draw_clothes(rng: np.random.Generator) -> Clothes:
+    """Random clothes, skin and hair in the colours of the palettes above."""
     top, second = rng.choice(len(TOP_COLOURS), 2, replace=False, p=_TOP_WEIGHTS / _TOP_WEIGHTS.sum())
     bottom = rng.choice(len(BOTTOM_COLOURS), p=_BOTTOM_WEIGHTS / _BOTTOM_WEIGHTS.sum())
     kind = Bottom(rng.choice(list(Bottom), p=[0.68, 0.18, 0.14]))
@@ -142,9 +143,21 @@ def paint_texture(clothes: Clothes, rng: np.random.Generator) -> np.ndarray:
     texture = np.zeros((NUM_BODY_PARTS, TEXTURE_SIZE, TEXTURE_SIZE, 3))
     for part in range(1, NUM_BODY_PARTS + 1):
         surface, theta, along = texel_points(part)
-        texture[part - 1] = _PAINTERS[surface](clothes, theta, along)
+        texture[part - 1] = paint_surface(clothes, surface, theta, along)
     grain = rng.normal(0.0, 3.0, (*texture.shape[:3], 1))
     return np.clip(np.rint(texture * _folds(rng) + grain), 0, 255).astype(np.uint8)
+
+
+def paint_surface(clothes: Clothes, surface: Surface, theta: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The colours (..., 3) float RGB, 0..255, of points of one surface; ``theta`` (...) in degrees, ``along`` 0..1."""
+    return _PAINTERS[surface](clothes, theta, along)
+
+
+def hairline(style: Hair, angle: np.ndarray) -> np.ndarray:
+    """Where hair begins: ``along`` of the head (...) at ``angle`` (...), degrees from the face's middle, 0..180."""
+    if style is Hair.LONG:
+        return np.interp(angle, [0, 40, 62, 75, 180], [0.86, 0.78, 0.35, -0.1, -0.1])
+    return np.interp(angle, [0, 45, 70, 95, 180], [0.86, 0.82, 0.6, 0.42, 0.3])
 
 
 def _folds(rng: np.random.Generator) -> np.ndarray:
@@ -240,12 +253,10 @@ def _paint_head(clothes: Clothes, theta: np.ndarray, along: np.ndarray) -> np.nd
     paint = _fill(theta, clothes.skin)
     paint[along < 0.2] *= 0.85
     style = clothes.hair_style
-    hairline = np.interp(angle, [0, 45, 70, 95, 180], [0.86, 0.82, 0.6, 0.42, 0.3])
-    if style is Hair.LONG:
-        hairline = np.interp(angle, [0, 40, 62, 75, 180], [0.86, 0.78, 0.35, -0.1, -0.1])
+    line = hairline(style, angle)
     if style is Hair.BALD:
-        hairline = np.where((angle > 75.0) & (along < 0.58), hairline, 2.0)
-    paint[along > hairline] = clothes.hair
+        line = np.where((angle > 75.0) & (along < 0.58), line, 2.0)
+    paint[along > line] = clothes.hair
     if style is Hair.CAP:
         paint[along > 0.7] = clothes.top_second
     face = angle < 60.0

@@ -43,6 +43,7 @@ COMMANDS = {
     "export": _MODELS,
     "ablation": _MODELS,
     "activations": _MODELS,
+    "embedded-weights": _MODELS,
 }
 """The module of each command, which is imported when the command is asked for."""
 

@@ -9,6 +9,7 @@ import click
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
+from densereid.pipeline.commands.exact_maps import compare_with_maps, in_words
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import untrained_scores
 from densereid.pipeline.console import print_next_commands, print_status, print_table
@@ -16,7 +17,7 @@ from densereid.pipeline.invocation import next_command
 from densereid.pipeline.reports.network_tables import scores_table
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.store_request import StoreRequest
-from densereid.pipeline.stores import ensure_store
+from densereid.pipeline.stores import ensure_store, wanted_dataset
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.engine.checkpoint import load_checkpoint
 from densereid.train.engine.loop import FitResult, fit
@@ -24,6 +25,8 @@ from densereid.train.engine.loop import FitResult, fit
 _MODEL = "dsa-reid-small"
 _SHARD_ROWS = 512
 _PICTURES = 12
+_COMPARED = 200
+"""Images whose dense pose is compared with the exact maps."""
 
 
 def run_demo(folder: Path, *, seed: int, store_format: str, workers: int) -> None:
@@ -31,7 +34,10 @@ def run_demo(folder: Path, *, seed: int, store_format: str, workers: int) -> Non
     started = time.monotonic()
     config = load_config(_MODEL)
     print_status(f"the demo works in {folder}; delete it to start anew. It needs no GPU and no download.")
-    store = ensure_store(_store_request(folder, config, store_format, workers))
+    request = _store_request(folder, config, store_format, workers)
+    store = ensure_store(request)
+    found = compare_with_maps(store, wanted_dataset(request), images=_COMPARED, seed=seed)
+    print_status(f"the embedded network's dense pose against the renderer's exact maps: {in_words(found)}")
     sheet = inspect_store(store, folder / "inspect", images=_PICTURES, seed=seed)
     run = folder / f"{store.attributes['dataset']}-{_MODEL}-seed{seed}"
     print_status(f"training {_MODEL} in {run}")
@@ -48,7 +54,7 @@ def _store_request(folder: Path, config: TrainConfig, store_format: str, workers
         size=(config.height, config.width),
         dsap_size=defaults().dsap_size,
         collision=defaults().collision,
-        estimator="iuv",
+        estimator="embedded",
         shard_rows=_SHARD_ROWS,
         device="cpu",
         workers=workers,

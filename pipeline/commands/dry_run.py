@@ -63,7 +63,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
 
 def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
     """The estimator of the run, or one that finds no person and the reason why the real one cannot be measured now."""
-    if resolve_estimator(request.estimator, dataset)[0] == "iuv":
+    if resolve_estimator(request, dataset)[0] in ("iuv", "embedded"):
         return choose_estimator(request, dataset, device)
     try:
         would_write = first_use(request.weights)
@@ -76,7 +76,7 @@ def _estimator_or_null(request: StoreRequest, dataset: Dataset, device: str) -> 
 
 def _name_of(estimator: Estimator, request: StoreRequest, dataset: Dataset) -> str:
     is_stand_in = isinstance(estimator, NullEstimator)
-    return resolve_estimator(request.estimator, dataset)[0] if is_stand_in else estimator.name
+    return resolve_estimator(request, dataset)[0] if is_stand_in else estimator.name
 
 
 def _shards_to_write(plan: Plan) -> tuple[list[int], Update | None]:

@@ -57,6 +57,12 @@ def find_weights(name: str, read: Callable[[Path], _Read], notify: Callable[[str
     return entry.cached, _downloaded(entry, read, notify)
 
 
+def at_hand(name: str) -> bool:
+    """Whether the weights of that name or path are on this machine."""
+    entry = published(name)
+    return (Path(name).expanduser() if entry is None else entry.cached).is_file()
+
+
 def first_use(name: str) -> str | None:
     """What :func:`find_weights` and :func:`pin` would write to this machine, in words; None where only read."""
     entry = published(name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.images import Crop
+from densereid.preprocess.semantics.agreement import Agreement, agreement
 
 REFERENCE_SHORT_EDGE = 800
 """Detectron2's INPUT.MIN_SIZE_TEST, at which DensePose's own figures are given."""
@@ -19,39 +20,12 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Of two sets of IUV maps, pixels of all images taken together.
-
-    ``foreground_iou``: pixels that are body in both, of those that are in either; 1 where none is. ``part_accuracy``:
-    share of the pixels that are body in both whose part is the same. ``uv_distance``: median distance of (U, V) in
-    chart widths, 0..1.4, over the pixels whose part is the same. The last two are NaN where there is no such pixel.
-    """
-
-    foreground_iou: float
-    part_accuracy: float
-    uv_distance: float
-
-
-@dataclass(frozen=True)
 class SizeResult:
     """What one short edge costs and gives."""
 
     short_edge: int
     images_per_second: float
     agreement: Agreement
-
-
-def agreement(iuv: np.ndarray, reference: np.ndarray) -> Agreement:
-    """Agreement of two uint8 arrays (images, height, width, 3) in the order I, U, V."""
-    part, expected = iuv[..., 0], reference[..., 0]
-    both, either = (part > 0) & (expected > 0), (part > 0) | (expected > 0)
-    same = both & (part == expected)
-    difference = (iuv[same][:, 1:].astype(np.float64) - reference[same][:, 1:]) / 255
-    return Agreement(
-        foreground_iou=both.sum() / either.sum() if either.any() else 1.0,
-        part_accuracy=same.sum() / both.sum() if both.any() else float("nan"),
-        uv_distance=float(np.median(np.linalg.norm(difference, axis=1))) if same.any() else float("nan"),
-    )
 
 
 def compare_sizes(

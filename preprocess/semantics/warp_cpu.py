@@ -78,7 +78,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has the pool but not its threads
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
+    """The function, compiled by numba at its first call, without Python's lock, and kept on disk where possible."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither our folder nor the user's cache can be written: each process compiles for itself
@@ -89,7 +90,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 # Each returns the highest part it met.
 
 
-@_compiled
+@compiled
 def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: ignore[no-untyped-def]
     highest = 0
     for index in range(len(iuv)):
@@ -108,7 +109,7 @@ def _last(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
     return highest
 
 
-@_compiled
+@compiled
 def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: ignore[no-untyped-def]
     highest = 0
     total = np.zeros(4 * NUM_BODY_PARTS * size * size, np.uint32)  # of each texel: red, green, blue, number of pixels
@@ -134,7 +135,7 @@ def _mean(image, iuv, mask, dsap, packed, size, texel, labels, fill):  # type: i
     return highest
 
 
-@_compiled
+@compiled
 def _mark(charts, pixel, valid, size, texel):  # type: ignore[no-untyped-def]
     """The texel that a pixel of a body part falls on, which is valid now."""
     row = (np.int64(charts[3 * pixel]) - 1) * size + texel[charts[3 * pixel + 1]]
@@ -143,7 +144,7 @@ def _mark(charts, pixel, valid, size, texel):  # type: ignore[no-untyped-def]
     return row * size + column
 
 
-@_compiled
+@compiled
 def _blank(warped, fill):  # type: ignore[no-untyped-def]
     for target in range(len(warped) // 3):  # written out: a loop over the channels takes twenty times longer
         warped[3 * target] = fill[0]
@@ -151,7 +152,7 @@ def _blank(warped, fill):  # type: ignore[no-untyped-def]
         warped[3 * target + 2] = fill[2]
 
 
-@_compiled
+@compiled
 def _divide(total, hit, warped):  # type: ignore[no-untyped-def]
     """The means of one image's texels; ``total`` is zero again afterwards."""
     for index in range(len(hit)):

@@ -1,0 +1,1 @@
+"""The dense pose network that comes with the project: its layers and its weights."""

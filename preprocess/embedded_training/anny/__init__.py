@@ -1,0 +1,1 @@
+"""People of Anny's bodies: body, charts, poses, clothes, colours, what is carried, and the rasteriser."""

@@ -1,0 +1,154 @@
+"""Training pictures: a person in a detector's box, with a background, other people and obstacles, photographed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.photograph import photographed
+
+
+@dataclass(frozen=True)
+class Library:
+    """What pictures are put together from."""
+
+    people: Sequence[PersonLayer]
+    backgrounds: np.ndarray
+    """(N, height, width, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The box of a detector: where it lies in a layer's pixels, and the size that it is resized to."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    turn: float
+    """Radians that the camera is rolled by."""
+    size: tuple[int, int]
+
+    def affine(self) -> tuple[float, float, float, float, float, float]:
+        """The coefficients by which Pillow finds the layer's pixel of one of the crop."""
+        rows, columns = self.size
+        step_x, step_y = self.width / columns, self.height / rows
+        c, s = np.cos(self.turn), np.sin(self.turn)
+        a, b, d, e = c * step_x, -s * step_y, s * step_x, c * step_y
+        middle_x, middle_y = self.x + self.width / 2, self.y + self.height / 2
+        return a, b, middle_x - a * columns / 2 - b * rows / 2, d, e, middle_y - d * columns / 2 - e * rows / 2
+
+
+def compose(library: Library, rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A crop and its exact IUV, both (height, width, 3) uint8; IUV is 0 wherever something hides the person."""
+    person = library.people[int(rng.integers(len(library.people)))]
+    window = detector_box(person, rng, size)
+    image = _background(library, rng, size)
+    iuv = np.zeros((*size, 3), np.uint8)
+    for _ in range(int(rng.random() < 0.35) + int(rng.random() < 0.1)):
+        _put(image, iuv, _other(library, rng), _beside(window, rng, behind=True), hides=True)
+    _put(image, iuv, person, window, hides=False)
+    if rng.random() < 0.14:
+        _put(image, iuv, _other(library, rng), _beside(window, rng, behind=False), hides=True)
+    if rng.random() < 0.22:
+        _obstruct(image, iuv, library, rng)
+    return photographed(image, rng), iuv
+
+
+def detector_box(person: PersonLayer, rng: np.random.Generator, size: tuple[int, int]) -> Window:
+    """A box about the person: mostly snug, at times too loose, too tight, off the middle or of a part of the body."""
+    rows, columns = person.alpha.shape
+    height = rows / rng.uniform(0.82, 1.02)
+    width = min(max(columns / rng.uniform(0.75, 1.05), 0.3 * height), 0.75 * height)
+    x, y = columns / 2 + rng.normal(0.0, 0.04) * width, rows / 2 + rng.normal(0.0, 0.02) * height
+    kind = rng.random()
+    if kind < 0.15:
+        height, width = height * rng.uniform(1.0, 1.4), width * rng.uniform(1.0, 1.8)
+        x, y = x + rng.normal(0.0, 0.1) * width, y + rng.normal(0.0, 0.06) * height
+    elif kind < 0.32:  # the upper or lower end is cut, as at the border of a frame
+        share = rng.uniform(0.45, 0.9)
+        shift = (1.0 - share) * height / 2
+        y += shift if rng.random() < 0.35 else -shift
+        height, width = height * share, width * rng.uniform(share, 1.0)
+    return Window(x - width / 2, y - height / 2, width, height, float(rng.normal(0.0, 0.06)), size)
+
+
+def _other(library: Library, rng: np.random.Generator) -> PersonLayer:
+    return library.people[int(rng.integers(len(library.people)))]
+
+
+def _beside(window: Window, rng: np.random.Generator, *, behind: bool) -> Window:
+    """Where another person stands in the same picture: behind and smaller, or in front, larger and cut."""
+    share = rng.uniform(0.45, 1.0) if behind else rng.uniform(0.9, 1.6)
+    away = rng.choice([-1.0, 1.0]) * (rng.uniform(0.15, 0.65) if behind else rng.uniform(0.4, 0.7))
+    width, height = window.width / share, window.height / share
+    return Window(
+        window.x + window.width / 2 - width / 2 - away * width,
+        window.y + window.height / 2 - height / 2 + rng.normal(0.0, 0.08) * height,
+        width, height, window.turn, window.size,
+    )  # fmt: skip
+
+
+def _put(image: np.ndarray, iuv: np.ndarray, layer: PersonLayer, window: Window, *, hides: bool) -> None:
+    """Draw a layer into the crop, in place; one that hides has no IUV of its own."""
+    rows, columns = window.size
+    coefficients = window.affine()
+    rgba = np.dstack([layer.image, layer.alpha.astype(np.uint8) * 255])
+    # Larger than the crop, so that borders and thin limbs are averaged, not picked.
+    smooth = _transformed(
+        rgba, (2 * columns, 2 * rows), tuple(c / 2 if k % 3 < 2 else c for k, c in enumerate(coefficients))
+    )
+    smooth = smooth.reshape(rows, 2, columns, 2, 4).mean(axis=(1, 3), dtype=np.float32)
+    share = smooth[..., 3:] / 255.0
+    # The colours are 0 where alpha is, so that their mean is premultiplied.
+    image[:] = np.clip(np.rint(image * (1.0 - share) + smooth[..., :3]), 0, 255).astype(np.uint8)
+    solid = share[..., 0] >= 0.5
+    if hides:
+        iuv[solid] = 0
+        return
+    own = Image.fromarray(layer.iuv).transform((columns, rows), Image.Transform.AFFINE, coefficients)
+    iuv[solid] = np.asarray(own)[solid]
+
+
+def _transformed(pixels: np.ndarray, size: tuple[int, int], coefficients: tuple[float, ...]) -> np.ndarray:
+    # Bands by themselves: Pillow would divide colours by alpha and multiply again.
+    bands = [
+        np.asarray(Image.fromarray(pixels[..., k]).transform(size, Image.Transform.AFFINE, coefficients,
+                   Image.Resampling.BILINEAR)) for k in range(pixels.shape[2])
+    ]  # fmt: skip
+    return np.dstack(bands)
+
+
+def _background(library: Library, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A piece of a background at any scale, mirrored half of the time."""
+    picture = library.backgrounds[int(rng.integers(len(library.backgrounds)))]
+    rows, columns = picture.shape[:2]
+    height, width = rows * rng.uniform(0.4, 1.0), columns * rng.uniform(0.4, 1.0)
+    x, y = rng.uniform(0.0, columns - width), rng.uniform(0.0, rows - height)
+    box = (x, y, x + width, y + height)
+    piece = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR, box)
+    pixels = np.array(piece)
+    return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels
+
+
+def _obstruct(image: np.ndarray, iuv: np.ndarray, library: Library, rng: np.random.Generator) -> None:
+    """A post, a counter, a bicycle's box or a bar in front, of the pixels of another background."""
+    rows, columns = iuv.shape[:2]
+    hidden = np.zeros((rows, columns), bool)
+    kind = rng.random()
+    if kind < 0.35:
+        left = int(rng.uniform(-0.05, 0.95) * columns)
+        hidden[:, max(0, left) : left + max(2, int(rng.uniform(0.04, 0.25) * columns))] = True
+    elif kind < 0.7:
+        top, left = int(rng.uniform(0.45, 0.9) * rows), int(rng.uniform(-0.6, 0.7) * columns)
+        hidden[top:, max(0, left) : max(1, left + int(rng.uniform(0.4, 1.4) * columns))] = True
+    else:
+        y, x = np.mgrid[:rows, :columns]
+        centre, radius = (rng.uniform(0, rows), rng.uniform(0, columns)), rng.uniform(0.08, 0.35) * columns
+        hidden = (y - centre[0]) ** 2 / rng.uniform(0.5, 3.0) + (x - centre[1]) ** 2 < radius**2
+    image[hidden] = _background(library, rng, (rows, columns))[hidden]
+    iuv[hidden] = 0

@@ -1,0 +1,76 @@
+"""Rendered layers and backgrounds in zarr groups, made shard by shard: an interrupted rendering continues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from densereid.preprocess.embedded_training.backgrounds import draw_background
+from densereid.preprocess.embedded_training.layers import PersonLayer
+
+SIZE = (256, 160)
+"""Height and width of a layer: room for arms that reach out."""
+
+SHARD = 500
+
+Maker = Callable[[np.random.Generator, int, int, int], Iterator[PersonLayer]]
+
+_ARRAYS = ("image", "alpha", "iuv")
+
+
+def render_layers(folder: Path, make: Maker, seed: int, shard: int) -> bool:
+    """Render one shard of a maker's layers, unless it is there; whether there was anything to do."""
+    if _is_complete(folder, seed, shard):
+        return False
+    layers = list(make(np.random.default_rng((seed, shard)), SHARD, *SIZE))
+    _write(folder, seed, shard, {name: np.stack([getattr(layer, name) for layer in layers]) for name in _ARRAYS})
+    return True
+
+
+def render_backgrounds(folder: Path, seed: int, shard: int) -> bool:
+    """Draw one shard of backgrounds, unless it is there; whether there was anything to do."""
+    if _is_complete(folder, seed, shard):
+        return False
+    rng = np.random.default_rng((seed, shard))
+    _write(folder, seed, shard, {"image": np.stack([draw_background(rng, *SIZE) for _ in range(SHARD)])})
+    return True
+
+
+def _is_complete(folder: Path, seed: int, shard: int) -> bool:
+    path = folder / f"{seed}-{shard}"
+    return path.exists() and bool(zarr.open_group(path, mode="r").attrs.get("complete"))
+
+
+def _write(folder: Path, seed: int, shard: int, arrays: dict[str, np.ndarray]) -> None:
+    part = zarr.open_group(folder / f"{seed}-{shard}", mode="w")
+    for name, values in arrays.items():
+        part.create_array(name, data=values.astype(np.uint8), chunks=(50, *values.shape[1:]))
+    part.attrs["complete"] = True
+
+
+def read_backgrounds(folder: Path, seed: int, shards: int) -> np.ndarray:
+    """The backgrounds of the first shards of a seed: (N, height, width, 3) uint8 RGB."""
+    return np.concatenate([np.asarray(_shard(folder, seed, shard)["image"]) for shard in range(shards)])
+
+
+def _shard(folder: Path, seed: int, shard: int) -> zarr.Group:
+    return zarr.open_group(folder / f"{seed}-{shard}", mode="r")
+
+
+def read_layers(folder: Path, seed: int, shards: int) -> list[PersonLayer]:
+    """The layers of the first shards of a seed, each cut to the box that it fills."""
+    layers = []
+    for shard in range(shards):
+        part = _shard(folder, seed, shard)
+        arrays = [np.asarray(part[name]) for name in _ARRAYS]
+        layers += [_cut(*rows) for rows in zip(*arrays, strict=True)]
+    return layers
+
+
+def _cut(image: np.ndarray, alpha: np.ndarray, iuv: np.ndarray) -> PersonLayer:
+    rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return PersonLayer(image[box].copy(), alpha[box].astype(bool), iuv[box].copy())

@@ -1,0 +1,128 @@
+"""From nothing to a file of weights: layers rendered ahead, the network trained on them, its scores on other seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from densereid.data_catalog.errors import UserError
+from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.embedded.network import EmbeddedNetwork
+from densereid.preprocess.embedded.weights import write_weights
+from densereid.preprocess.embedded_training.anny.layers import anny_layers
+from densereid.preprocess.embedded_training.composition import Library, compose
+from densereid.preprocess.embedded_training.layer_store import (
+    SHARD,
+    Maker,
+    read_backgrounds,
+    read_layers,
+    render_backgrounds,
+    render_layers,
+)
+from densereid.preprocess.embedded_training.solids import solid_layers
+from densereid.preprocess.embedded_training.training import Recipe, train
+from densereid.preprocess.semantics.agreement import Agreement, agreement
+
+MAKERS: dict[str, Maker] = {"solids": solid_layers, "anny": anny_layers}
+"""The two body makers: the project's own renderer, and Anny."""
+
+TRAIN_SEED, HELD_OUT_SEED = 1, 2
+"""Of everything that is rendered: people and backgrounds. The scores are of people and streets never trained on."""
+
+HELD_OUT_SHARDS = 1
+HELD_OUT_PICTURES = 400
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is rendered and trained, and where it is kept meanwhile."""
+
+    folder: Path
+    makers: tuple[str, ...] = tuple(MAKERS)
+    shards: int = 24
+    """Of 500 layers, for each maker."""
+    background_shards: int = 8
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "cpu"
+    workers: int = 2
+
+
+def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agreement]:
+    """Render, train and write ``weights.safetensors`` into the folder; the scores by maker.
+
+    What is there already is not done again: rendered shards, and the steps up to the last checkpoint. Raises
+    UserError for an unknown maker.
+    """
+    unknown = set(making.makers) - set(MAKERS)
+    if unknown or not making.makers:
+        raise UserError(f"unknown body makers: {sorted(unknown)}", f"known: {', '.join(MAKERS)}")
+    making.folder.mkdir(parents=True, exist_ok=True)
+    _render(making, report)
+    report("training")
+    network = train(
+        _library(making.folder, making.makers, TRAIN_SEED, making.shards, making.background_shards),
+        making.recipe,
+        making.folder / "checkpoint.pt",
+        device=making.device,
+        workers=making.workers,
+        report=report,
+    )
+    scores = {}
+    for maker in making.makers:
+        held_out = _library(making.folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
+        scores[maker] = measure(network, held_out, size=(256, 128), count=HELD_OUT_PICTURES)
+    facts: dict[str, Any] = {"recipe": asdict(making.recipe), "makers": making.makers}
+    facts["scores"] = {maker: asdict(each) for maker, each in scores.items()}
+    facts |= {"layers": SHARD * making.shards, "seeds": {"train": TRAIN_SEED, "held_out": HELD_OUT_SEED}}
+    report(f"SHA-256 {write_weights(making.folder / 'weights.safetensors', network, facts)}")
+    return scores
+
+
+def measure(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
+    """The network's agreement with the exact IUV of ``count`` composed pictures, as the estimator runs it."""
+    device = next(network.parameters()).device
+    pictures = [compose(library, np.random.default_rng((HELD_OUT_SEED, index)), size) for index in range(count)]
+    found = np.stack([estimated(network, image, device) for image, _ in pictures])
+    return agreement(found, np.stack([iuv for _, iuv in pictures]))
+
+
+@torch.inference_mode()
+def estimated(network: EmbeddedNetwork, image: np.ndarray, device: torch.device) -> np.ndarray:
+    """The IUV (H, W, 3) uint8 that the estimator gives for an image (H, W, 3) uint8."""
+    from densereid.preprocess.estimators.embedded import input_size
+    from densereid.preprocess.images import resize_image
+
+    size = (image.shape[0], image.shape[1])
+    pixels = torch.from_numpy(resize_image(image, input_size(*size)).copy()).to(device)
+    iuv, _ = decode_charts(network(pixels.permute(2, 0, 1)[None].float()), size)
+    result: np.ndarray = iuv[0].cpu().numpy()
+    return result
+
+
+def _render(making: Making, report: Callable[[str], None]) -> None:
+    jobs: list[tuple[Any, ...]] = []
+    for seed, shards, backgrounds in (
+        (HELD_OUT_SEED, HELD_OUT_SHARDS, 1),
+        (TRAIN_SEED, making.shards, making.background_shards),
+    ):
+        for maker in making.makers:
+            folder = making.folder / maker
+            jobs += [(render_layers, folder, MAKERS[maker], seed, shard) for shard in range(shards)]
+        jobs += [(render_backgrounds, making.folder / "backgrounds", seed, shard) for shard in range(backgrounds)]
+    with ProcessPoolExecutor(max(1, making.workers), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(*job) for job in jobs]
+        for number, future in enumerate(futures, start=1):
+            future.result()
+            report(f"rendered {number} of {len(futures)} shards")
+
+
+def _library(folder: Path, makers: Sequence[str], seed: int, shards: int, background_shards: int) -> Library:
+    people = [layer for maker in makers for layer in read_layers(folder / maker, seed, shards)]
+    return Library(people, read_backgrounds(folder / "backgrounds", seed, background_shards))

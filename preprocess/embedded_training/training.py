@@ -1,0 +1,138 @@
+"""Training the embedded network on composed pictures: small crops first, then the size it is used at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from densereid.preprocess.embedded.network import EmbeddedNetwork
+from densereid.preprocess.embedded_training.composition import Library, compose
+from densereid.preprocess.embedded_training.losses import chart_losses
+
+Size = tuple[int, int]
+
+REPORT_EVERY, SAVE_EVERY = 20, 200
+"""Steps."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: pictures of one size."""
+
+    steps: int
+    batch: int
+    size: Size
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the weights follow from, beside the library of layers."""
+
+    stages: tuple[Stage, ...] = (Stage(2500, 64, (128, 64)), Stage(1800, 32, (192, 96)))
+    peak: float = 3e-3
+    """Highest learning rate, after a twentieth of all steps; then a half cosine down to 0."""
+    weight_decay: float = 0.02
+    averaged: float = 0.998
+    """Share of the old in the running mean of the weights, which is what is kept."""
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step from 0 on."""
+        warm = max(1, self.steps // 20)
+        if step < warm:
+            return self.peak * (step + 1) / warm
+        return self.peak * 0.5 * (1.0 + cos(pi * (step - warm) / (self.steps - warm)))
+
+
+class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
+    """Picture ``index`` of a recipe: (H, W, 3) uint8 RGB and its IUV; the same index is always the same picture."""
+
+    def __init__(self, library: Library, size: Size, seed: int, first: int, count: int) -> None:
+        self._library, self._size, self._seed, self._first, self._count = library, size, seed, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, iuv = compose(self._library, np.random.default_rng((self._seed, self._first + index)), self._size)
+        return torch.from_numpy(image.copy()), torch.from_numpy(iuv)  # of a JPEG file, numpy gives no right to write
+
+
+def train(
+    library: Library, recipe: Recipe, checkpoint: Path, *, device: str, workers: int, report: Callable[[str], None]
+) -> EmbeddedNetwork:
+    """The network with the running mean of its weights; continues from ``checkpoint`` where that is there."""
+    torch.manual_seed(recipe.seed)
+    network = EmbeddedNetwork().to(memory_format=torch.channels_last).to(device)
+    mean = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.averaged), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
+    parts: dict[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer}
+    step = _restore(checkpoint, parts)
+    for images, iuv in _batches(library, recipe, step, workers):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
+        losses = _step(network, optimizer, images.to(device), iuv.to(device))
+        mean.update_parameters(network)
+        step += 1
+        if step % REPORT_EVERY == 0:
+            report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+        if step % SAVE_EVERY == 0 or step == recipe.steps:
+            _save(checkpoint, parts, step)
+    result = mean.module
+    assert isinstance(result, EmbeddedNetwork)
+    return result.eval()
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, iuv: Tensor) -> dict[str, float]:
+    network.train()
+    pixels = images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16):
+        scores = network(pixels)
+    losses = chart_losses(scores, iuv)
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimizer.step()
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches from ``step`` on; a picture's number says what it shows, whatever was done before."""
+    first, drawn = 0, 0
+    for stage in recipe.stages:
+        done = min(max(step - first, 0), stage.steps)
+        start, count = drawn + done * stage.batch, (stage.steps - done) * stage.batch
+        first, drawn = first + stage.steps, drawn + stage.steps * stage.batch
+        if count:
+            pictures = ComposedPictures(library, stage.size, recipe.seed, start, count)
+            yield from DataLoader(pictures, stage.batch, num_workers=workers, prefetch_factor=4 if workers else None)
+
+
+def _save(path: Path, parts: dict[str, Any], step: int) -> None:
+    temporary = path.with_suffix(".new")
+    torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+    temporary.replace(path)
+
+
+def _restore(path: Path, parts: dict[str, Any]) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])

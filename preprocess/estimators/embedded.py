@@ -1,0 +1,96 @@
+"""ESTIMATOR=embedded: the dense pose network that comes with the project; nothing to download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from densereid.preprocess.densepose.batching import Size, run_in_batches
+from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
+from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
+from densereid.preprocess.estimators.base import Charts, EstimatorInputs
+from densereid.preprocess.estimators.network_estimator import whole_images
+from densereid.preprocess.images import Crop, resize_image
+
+SHORT_EDGE = 96
+"""Pixels of a crop's short edge inside the network, as in its training."""
+
+_LONGEST = 4
+"""The long edge is at most this many times the short one inside the network."""
+
+_limits: dict[Size, int] = {}
+
+
+@dataclass(frozen=True)
+class EmbeddedEstimator:
+    """Dense pose of whole crops by the embedded network; a crop's score is the mean foreground probability on the body.
+
+    The network was trained on rendered people alone: see docs/embedded.md for what it gets right and wrong.
+    """
+
+    weights: Weights
+    device: str
+    name: str = "embedded"
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the result: the weights and the size of the network's input."""
+        return {"weights_sha256": self.weights.sha256, "short_edge": SHORT_EDGE}
+
+    def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
+        """Nothing: the network sees the image alone."""
+        return EstimatorInputs()
+
+    def estimate(self, crops: Sequence[Crop], size: Size) -> Charts:
+        """Charts of the crops at the canonical size, in their order; one person a crop.
+
+        On a CPU a result depends neither on the number of threads nor on the other crops (see ``run_in_batches``).
+        """
+        network = load_embedded(self.weights.path, self.weights.sha256, self.device)
+        result = Charts(
+            iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
+            score=np.zeros(len(crops), np.float32),
+            box=whole_images(crops),
+        )
+        groups: dict[Size, list[int]] = {}
+        for index, crop in enumerate(crops):
+            groups.setdefault(input_size(*crop.size), []).append(index)
+
+        def compute(batch: list[int], entered: Size) -> tuple[torch.Tensor, torch.Tensor]:
+            return _charts(network, [crops[index] for index in batch], entered, size, self.device)
+
+        for batch, (iuv, score) in run_in_batches(compute, groups, device=self.device, limits=_limits):
+            result.iuv[batch], result.score[batch] = iuv, score.cpu().numpy()
+        return result
+
+
+def input_size(height: int, width: int) -> Size:
+    """(height, width) of the network's input for a crop: the short edge at 96, the long one near its share of that."""
+    long = min(max(height, width) / min(height, width), _LONGEST) * SHORT_EDGE
+    rounded = max(SHORT_EDGE, round(long / STRIDE) * STRIDE)
+    return (rounded, SHORT_EDGE) if height >= width else (SHORT_EDGE, rounded)
+
+
+@torch.inference_mode()
+def _charts(
+    network: EmbeddedNetwork, crops: Sequence[Crop], entered: Size, size: Size, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = np.stack([resize_image(crop.pixels, entered) for crop in crops])
+    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+    return decode_charts(network(images.contiguous(memory_format=torch.channels_last)), size)
+
+
+def open_embedded(device: str, weights: Path | None = None) -> EmbeddedEstimator:
+    """The estimator with the package's own weights, or with a file that ``make embedded-weights`` wrote elsewhere.
+
+    Raises UserError where the file is not there, is damaged, or is not the one that was released.
+    """
+    path, sha256 = (WEIGHTS, SHA256) if weights is None else (weights.resolve(), digest(weights))
+    load_embedded(path, sha256, device)
+    return EmbeddedEstimator(Weights(path, sha256), device)
