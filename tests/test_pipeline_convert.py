@@ -34,7 +34,9 @@ def test_a_copy_of_what_a_store_held_before_is_no_copy_of_it(tmp_path: Path) -> 
     assert run("convert", source, target).returncode == 0
     before = contents(target)
     forget_checksum(source, 1, "image")  # as if that shard had been written again
-    failed(run("convert", source, target), f"{target} is a copy of what {source} held before it changed\nmove it away, or")
+    failed(
+        run("convert", source, target), f"{target} is a copy of what {source} held before it changed\nmove it away, or"
+    )
     assert contents(target) == before
 
 
