@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,18 +145,30 @@ def test_making_writes_weights_with_what_they_come_from_and_goes_on_where_it_was
     monkeypatch.setattr(layer_store, "SIZE", (64, 40))
     monkeypatch.setattr(making, "ProcessPoolExecutor", _here)
     monkeypatch.setattr(making, "HELD_OUT_PICTURES", 3)
-    plan = Making(tmp_path, ("solids",), shards=1, background_shards=1, recipe=RECIPE, workers=0)
+    plan = Making(
+        tmp_path,
+        ("solids",),
+        ("solids",),
+        shards=1,
+        background_shards=1,
+        recipe=RECIPE,
+        workers=0,
+        facts={"commit": "abc"},
+    )
     said: list[str] = []
     scores = make_weights(plan, said.append)
     assert set(scores) == {"solids"}
     metadata = read_metadata(tmp_path / "weights.safetensors")
     assert metadata["scores"] == {"solids": asdict(scores["solids"])}
     assert metadata["recipe"]["seed"] == 5
+    assert metadata["commit"] == "abc"
     first = read_weights(tmp_path / "weights.safetensors").state_dict()
     monkeypatch.setattr(layer_store, "_write", _never)
     assert make_weights(plan, said.append) == scores
     again = read_weights(tmp_path / "weights.safetensors").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
+    with pytest.raises(UserError, match=r"checkpoint.pt was begun with Recipe\(.*seed=5\), this is Recipe\(.*seed=6\)"):
+        make_weights(replace(plan, recipe=replace(RECIPE, seed=6)), said.append)
     with pytest.raises(UserError, match=r"unknown body makers: \['smpl'\]"):
         make_weights(Making(tmp_path, ("smpl",)), said.append)
 

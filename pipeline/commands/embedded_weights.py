@@ -14,6 +14,7 @@ from densereid.preprocess.embedded.weights import WEIGHTS
 from densereid.preprocess.embedded_training.making import Making, make_weights
 from densereid.preprocess.embedded_training.training import Recipe
 from densereid.preprocess.semantics.agreement import Agreement
+from densereid.preprocess.writing.provenance import commit, device_name, versions
 
 
 def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[str, ...], scale: float) -> Path:
@@ -33,6 +34,7 @@ def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[s
         recipe=replace(plain, stages=stages),
         device=chosen,
         workers=workers or len(os.sched_getaffinity(0)),
+        facts={"commit": commit(), "versions": versions(), "device": device_name(chosen), "scale": scale},
     )
     print_status(f"device {chosen} ({why}); everything is kept in {making.folder}")
     scores = make_weights(making, print_status)

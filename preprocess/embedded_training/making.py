@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -46,12 +46,16 @@ class Making:
 
     folder: Path
     makers: tuple[str, ...] = tuple(MAKERS)
+    scored: tuple[str, ...] = tuple(MAKERS)
+    """Body makers whose people are scored: one that was not trained on shows what is lost on people nobody rendered."""
     shards: int = 24
     """Of 500 layers, for each maker."""
     background_shards: int = 8
     recipe: Recipe = field(default_factory=Recipe)
     device: str = "cpu"
     workers: int = 2
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else is written beside the weights: commit, versions, machine."""
 
 
 def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agreement]:
@@ -60,7 +64,7 @@ def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agr
     What is there already is not done again: rendered shards, and the steps up to the last checkpoint. Raises
     UserError for an unknown maker.
     """
-    unknown = set(making.makers) - set(MAKERS)
+    unknown = {*making.makers, *making.scored} - set(MAKERS)
     if unknown or not making.makers:
         raise UserError(f"unknown body makers: {sorted(unknown)}", f"known: {', '.join(MAKERS)}")
     making.folder.mkdir(parents=True, exist_ok=True)
@@ -75,14 +79,24 @@ def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agr
         report=report,
     )
     scores = {}
-    for maker in making.makers:
+    for maker in making.scored:
         held_out = _library(making.folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
         scores[maker] = measure(network, held_out, size=(256, 128), count=HELD_OUT_PICTURES)
-    facts: dict[str, Any] = {"recipe": asdict(making.recipe), "makers": making.makers}
-    facts["scores"] = {maker: asdict(each) for maker, each in scores.items()}
-    facts |= {"layers": SHARD * making.shards, "seeds": {"train": TRAIN_SEED, "held_out": HELD_OUT_SEED}}
-    report(f"SHA-256 {write_weights(making.folder / 'weights.safetensors', network, facts)}")
+    written = write_weights(making.folder / "weights.safetensors", network, _facts(making, scores))
+    report(f"SHA-256 {written}")
     return scores
+
+
+def _facts(making: Making, scores: Mapping[str, Agreement]) -> dict[str, Any]:
+    return {
+        **making.facts,
+        "recipe": asdict(making.recipe),
+        "makers": making.makers,
+        "layers_of_each_maker": SHARD * making.shards,
+        "backgrounds": SHARD * making.background_shards,
+        "seeds": {"train": TRAIN_SEED, "held_out": HELD_OUT_SEED},
+        "scores": {maker: asdict(each) for maker, each in scores.items()},
+    }
 
 
 def measure(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
@@ -108,11 +122,11 @@ def estimated(network: EmbeddedNetwork, image: np.ndarray, device: torch.device)
 
 def _render(making: Making, report: Callable[[str], None]) -> None:
     jobs: list[tuple[Any, ...]] = []
-    for seed, shards, backgrounds in (
-        (HELD_OUT_SEED, HELD_OUT_SHARDS, 1),
-        (TRAIN_SEED, making.shards, making.background_shards),
+    for seed, makers, shards, backgrounds in (
+        (HELD_OUT_SEED, making.scored, HELD_OUT_SHARDS, 1),
+        (TRAIN_SEED, making.makers, making.shards, making.background_shards),
     ):
-        for maker in making.makers:
+        for maker in makers:
             folder = making.folder / maker
             jobs += [(render_layers, folder, MAKERS[maker], seed, shard) for shard in range(shards)]
         jobs += [(render_backgrounds, making.folder / "backgrounds", seed, shard) for shard in range(backgrounds)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from densereid.data_catalog.errors import UserError
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.losses import chart_losses
@@ -36,7 +37,7 @@ class Stage:
 class Recipe:
     """All that the weights follow from, beside the library of layers."""
 
-    stages: tuple[Stage, ...] = (Stage(2500, 64, (128, 64)), Stage(1800, 32, (192, 96)))
+    stages: tuple[Stage, ...] = (Stage(2000, 64, (128, 64)), Stage(1300, 32, (192, 96)))
     peak: float = 3e-3
     """Highest learning rate, after a twentieth of all steps; then a half cosine down to 0."""
     weight_decay: float = 0.02
@@ -74,7 +75,10 @@ class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
 def train(
     library: Library, recipe: Recipe, checkpoint: Path, *, device: str, workers: int, report: Callable[[str], None]
 ) -> EmbeddedNetwork:
-    """The network with the running mean of its weights; continues from ``checkpoint`` where that is there."""
+    """The network with the running mean of its weights; continues from ``checkpoint`` where that is there.
+
+    Raises UserError where the checkpoint is of another recipe.
+    """
     torch.manual_seed(recipe.seed)
     network = EmbeddedNetwork().to(memory_format=torch.channels_last).to(device)
     mean = torch.optim.swa_utils.AveragedModel(
@@ -82,7 +86,7 @@ def train(
     )
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     parts: dict[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer}
-    step = _restore(checkpoint, parts)
+    step = _restore(checkpoint, parts, recipe)
     for images, iuv in _batches(library, recipe, step, workers):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step)
@@ -92,7 +96,7 @@ def train(
         if step % REPORT_EVERY == 0:
             report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
         if step % SAVE_EVERY == 0 or step == recipe.steps:
-            _save(checkpoint, parts, step)
+            _save(checkpoint, parts, recipe, step)
     result = mean.module
     assert isinstance(result, EmbeddedNetwork)
     return result.eval()
@@ -123,16 +127,20 @@ def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Itera
             yield from DataLoader(pictures, stage.batch, num_workers=workers, prefetch_factor=4 if workers else None)
 
 
-def _save(path: Path, parts: dict[str, Any], step: int) -> None:
+def _save(path: Path, parts: dict[str, Any], recipe: Recipe, step: int) -> None:
     temporary = path.with_suffix(".new")
-    torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+    torch.save(
+        {"step": step, "recipe": repr(recipe), **{name: part.state_dict() for name, part in parts.items()}}, temporary
+    )
     temporary.replace(path)
 
 
-def _restore(path: Path, parts: dict[str, Any]) -> int:
+def _restore(path: Path, parts: dict[str, Any], recipe: Recipe) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["recipe"] != repr(recipe):
+        raise UserError(f"{path} was begun with {state['recipe']}, this is {recipe}", "move its folder away")
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return int(state["step"])
