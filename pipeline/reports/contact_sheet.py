@@ -44,7 +44,7 @@ def contact_sheet(store: Store, rows: np.ndarray, *, columns: int = 2) -> Image.
         panels = [
             arrays["image"][index],
             overlay(arrays["image"][index], arrays["mask"][index]),
-            _iuv_colours(arrays["iuv"][index]),
+            iuv_colours(arrays["iuv"][index]),
             dsap_sheet(arrays["dsap"][index]),
         ]
         caption = (
@@ -71,7 +71,7 @@ def dsap_sheet(dsap: np.ndarray) -> np.ndarray:
     return sheet.reshape(-1, DSAP_COLUMNS * (size + 1), 3)
 
 
-def _iuv_colours(iuv: np.ndarray) -> np.ndarray:
+def iuv_colours(iuv: np.ndarray) -> np.ndarray:
     """Part as lightness of blue, U as green, V as red: DensePose's own picture of an IUV map."""
     part = iuv[..., 0].astype(int) * 255 // NUM_BODY_PARTS
     return np.stack([iuv[..., 2], iuv[..., 1], part], axis=-1).astype(np.uint8)

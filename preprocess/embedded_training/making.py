@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import write_weights
 from densereid.preprocess.embedded_training.anny.layers import anny_layers
@@ -28,16 +26,22 @@ from densereid.preprocess.embedded_training.layer_store import (
 )
 from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.embedded_training.training import Recipe, train
+from densereid.preprocess.estimators.embedded import charts_of, input_size
 from densereid.preprocess.semantics.agreement import Agreement, agreement
 
 MAKERS: dict[str, Maker] = {"solids": solid_layers, "anny": anny_layers}
 """The two body makers: the project's own renderer, and Anny."""
+
+_BACKGROUNDS = "backgrounds"
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 """Of everything that is rendered: people and backgrounds. The scores are of people and streets never trained on."""
 
 HELD_OUT_SHARDS = 1
 HELD_OUT_PICTURES = 400
+
+SIZE = (256, 128)
+"""Height and width of the pictures that are scored."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,17 @@ def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agr
     _render(making, report)
     report("training")
     network = train(
-        _library(making.folder, making.makers, TRAIN_SEED, making.shards, making.background_shards),
+        read_library(making.folder, making.makers, TRAIN_SEED, making.shards, making.background_shards),
         making.recipe,
         making.folder / "checkpoint.pt",
         device=making.device,
         workers=making.workers,
         report=report,
     )
-    scores = {}
-    for maker in making.scored:
-        held_out = _library(making.folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
-        scores[maker] = measure(network, held_out, size=(256, 128), count=HELD_OUT_PICTURES)
+    scores = {
+        maker: measure(network, held_out(making.folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
+        for maker in making.scored
+    }
     written = write_weights(making.folder / "weights.safetensors", network, _facts(making, scores))
     report(f"SHA-256 {written}")
     return scores
@@ -99,23 +103,25 @@ def _facts(making: Making, scores: Mapping[str, Agreement]) -> dict[str, Any]:
     }
 
 
+def held_out(folder: Path, maker: str) -> Library:
+    """A maker's people and streets that no training sees; rendered into the folder unless they are there."""
+    for shard in range(HELD_OUT_SHARDS):
+        render_layers(folder / maker, MAKERS[maker], HELD_OUT_SEED, shard)
+    render_backgrounds(folder / _BACKGROUNDS, HELD_OUT_SEED, 0)
+    return read_library(folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
+
+
 def measure(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
     """The network's agreement with the exact IUV of ``count`` composed pictures, as the estimator runs it."""
-    device = next(network.parameters()).device
     pictures = [compose(library, np.random.default_rng((HELD_OUT_SEED, index)), size) for index in range(count)]
-    found = np.stack([estimated(network, image, device) for image, _ in pictures])
+    found = np.stack([estimated(network, image) for image, _ in pictures])
     return agreement(found, np.stack([iuv for _, iuv in pictures]))
 
 
-@torch.inference_mode()
-def estimated(network: EmbeddedNetwork, image: np.ndarray, device: torch.device) -> np.ndarray:
+def estimated(network: EmbeddedNetwork, image: np.ndarray) -> np.ndarray:
     """The IUV (H, W, 3) uint8 that the estimator gives for an image (H, W, 3) uint8."""
-    from densereid.preprocess.estimators.embedded import input_size
-    from densereid.preprocess.images import resize_image
-
-    size = (image.shape[0], image.shape[1])
-    pixels = torch.from_numpy(resize_image(image, input_size(*size)).copy()).to(device)
-    iuv, _ = decode_charts(network(pixels.permute(2, 0, 1)[None].float()), size)
+    size, device = (image.shape[0], image.shape[1]), next(network.parameters()).device
+    iuv, _ = charts_of(network, [image], input_size(*size), size, device.type)
     result: np.ndarray = iuv[0].cpu().numpy()
     return result
 
@@ -129,7 +135,7 @@ def _render(making: Making, report: Callable[[str], None]) -> None:
         for maker in makers:
             folder = making.folder / maker
             jobs += [(render_layers, folder, MAKERS[maker], seed, shard) for shard in range(shards)]
-        jobs += [(render_backgrounds, making.folder / "backgrounds", seed, shard) for shard in range(backgrounds)]
+        jobs += [(render_backgrounds, making.folder / _BACKGROUNDS, seed, shard) for shard in range(backgrounds)]
     with ProcessPoolExecutor(max(1, making.workers), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(*job) for job in jobs]
         for number, future in enumerate(futures, start=1):
@@ -137,6 +143,7 @@ def _render(making: Making, report: Callable[[str], None]) -> None:
             report(f"rendered {number} of {len(futures)} shards")
 
 
-def _library(folder: Path, makers: Sequence[str], seed: int, shards: int, background_shards: int) -> Library:
+def read_library(folder: Path, makers: Sequence[str], seed: int, shards: int, background_shards: int) -> Library:
+    """The people of some makers and the backgrounds, from the first shards of a seed that are in a folder."""
     people = [layer for maker in makers for layer in read_layers(folder / maker, seed, shards)]
-    return Library(people, read_backgrounds(folder / "backgrounds", seed, background_shards))
+    return Library(people, read_backgrounds(folder / _BACKGROUNDS, seed, background_shards))

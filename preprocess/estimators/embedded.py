@@ -63,7 +63,7 @@ class EmbeddedEstimator:
             groups.setdefault(input_size(*crop.size), []).append(index)
 
         def compute(batch: list[int], entered: Size) -> tuple[torch.Tensor, torch.Tensor]:
-            return _charts(network, [crops[index] for index in batch], entered, size, self.device)
+            return charts_of(network, [crops[index].pixels for index in batch], entered, size, self.device)
 
         for batch, (iuv, score) in run_in_batches(compute, groups, device=self.device, limits=_limits):
             result.iuv[batch], result.score[batch] = iuv, score.cpu().numpy()
@@ -78,12 +78,13 @@ def input_size(height: int, width: int) -> Size:
 
 
 @torch.inference_mode()
-def _charts(
-    network: EmbeddedNetwork, crops: Sequence[Crop], entered: Size, size: Size, device: str
+def charts_of(
+    network: EmbeddedNetwork, images: Sequence[np.ndarray], entered: Size, size: Size, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels = np.stack([resize_image(crop.pixels, entered) for crop in crops])
-    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
-    return decode_charts(network(images.contiguous(memory_format=torch.channels_last)), size)
+    """IUV (N, *size, 3) uint8 and score (N,) float32 of images (H, W, 3) uint8 that enter the network at one size."""
+    pixels = np.stack([resize_image(image, entered) for image in images])
+    batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+    return decode_charts(network(batch.contiguous(memory_format=torch.channels_last)), size)
 
 
 def open_embedded(device: str, weights: Path | None = None) -> EmbeddedEstimator:
