@@ -13,11 +13,13 @@ from rich.table import Table
 
 from densereid.data_catalog.datasets.lookup import locate
 from densereid.data_catalog.datasets.specs import known_datasets
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath, UrlPath, free_bytes, nearest_folder
 from densereid.pipeline.estimators import AUTO_RULE
 from densereid.pipeline.settings import defaults, resolve_device
 from densereid.preprocess.densepose.detectron2_network import installed_versions, missing
 from densereid.preprocess.densepose.zoo import NAMES_IN_WORDS, ZOO, cache_folder
+from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, read_metadata, read_weights
 from densereid.preprocess.estimators.detectron2 import DENSEPOSE_GUIDE, GUIDE
 
 
@@ -67,6 +69,7 @@ def _disk(store_root: AnyPath) -> Finding:
 def _estimators() -> Iterator[Finding]:
     yield Finding("ESTIMATOR=auto", True, AUTO_RULE.removeprefix("auto = "))
     yield Finding("ESTIMATOR=densepose", True, "needs nothing but weights")
+    yield _embedded()
     reason = missing()
     if reason is None:
         versions = ", ".join(f"{name} {number}" for name, number in installed_versions().items())
@@ -81,6 +84,16 @@ def _estimators() -> Iterator[Finding]:
         remedy = "" if here else f"downloaded on first use; offline: put {entry.url} at {entry.cached}"
         yield Finding(f"weights {name}", here, str(entry.cached) if here else f"not in {cache_folder()}", remedy)
     yield Finding("WEIGHTS", True, NAMES_IN_WORDS)
+
+
+def _embedded() -> Finding:
+    try:
+        read_weights(WEIGHTS, SHA256)
+    except UserError as error:
+        return Finding("ESTIMATOR=embedded", False, error.problem, error.remedy)
+    scores = read_metadata(WEIGHTS)["scores"]
+    found = ", ".join(f"{maker} {each['mask_iou']:.2f}" for maker, each in scores.items())
+    return Finding("ESTIMATOR=embedded", True, f"{WEIGHTS}; mean IoU of the seven parts on rendered people: {found}")
 
 
 def findings_table(found: list[Finding]) -> Table:
