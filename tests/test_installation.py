@@ -93,7 +93,7 @@ def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
         names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
     expected = {f"densereid/{name}" for name in tracked() if name.split("/")[0] in FOLDERS}
     expected |= {name for name in tracked() if name.startswith("densereid/") and name.endswith(".py")}
-    assert {Path(name).suffix for name in expected} == {".py", ".yaml"}
+    assert {Path(name).suffix for name in expected} == {".py", ".yaml", ".safetensors"}
     assert names == Counter(expected)
 
 
@@ -119,6 +119,10 @@ def test_the_installed_package_works_beside_a_users_own_files(
     assert made.returncode == 0, made.stderr
     assert "2 shards, computed by 1 Dask workers" in made.stderr
     assert open_store(users_folder / made.stdout.strip()).geometry.num_samples == 77
+    photographs = ("preprocess", "--dataset", "folder", "--data-root", synthetic_root / "synthetic" / "query")
+    seen = installed(site, users_folder, *program, *photographs, "--size", "64x32", "--store-root", "photographs")
+    assert seen.returncode == 0, seen.stderr
+    assert open_store(users_folder / seen.stdout.strip()).attributes["estimator"]["name"] == "embedded"
     described = installed(site, users_folder, *program, "describe", "magnifiernet-v1-small")
     assert described.returncode == 0, described.stderr
     assert list(users_folder.glob("imported-*")) == []
