@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losse
 from densereid.preprocess.embedded_training.making import Making, make_weights
 from densereid.preprocess.embedded_training.photograph import photographed
 from densereid.preprocess.embedded_training.solids import solid_layers
-from densereid.preprocess.embedded_training.training import Recipe, Stage, train
+from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, train
 
 SIZE = (64, 32)
 
@@ -120,7 +121,22 @@ def test_a_picture_without_a_person_costs_no_nan() -> None:
     assert torch.isfinite(chart_losses(scores, torch.zeros(1, 8, 8, 3, dtype=torch.uint8))["total"])
 
 
-RECIPE = Recipe((Stage(2, 2, (64, 32)), Stage(2, 2, (32, 32))), seed=5)
+RECIPE = Recipe((Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 2, (32, 32)),), 1e-3)), seed=5)
+
+
+def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
+    recipe = Recipe(
+        (Cycle((Stage(30, 1, (32, 32)), Stage(10, 1, (32, 32))), 2.0), Cycle((Stage(20, 1, (32, 32)),), 1.0))
+    )
+    rates = [recipe.rate(step) for step in range(recipe.steps)]
+    assert rates[:3] == [1.0, 2.0, 2.0]
+    assert all(one >= other for one, other in pairwise(rates[2:40]))
+    assert rates[39] < 0.01
+    assert rates[40] == 1.0
+    assert rates[59] < 0.01
+    with pytest.raises(ValueError, match="no step"):
+        recipe.rate(60)
+    assert [stage.steps for stage in recipe.scaled(0.1).stages] == [3, 1, 2]
 
 
 def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(library: Library, tmp_path: Path) -> None:

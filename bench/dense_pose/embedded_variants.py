@@ -2,7 +2,7 @@
 
     python -m bench.dense_pose.embedded_variants --folder runs/embedded-weights-solids-anny
 
-reads what `make embedded-weights` rendered there. The scores are of one seed and a tenth of the training of the
+reads what `make embedded-weights` rendered there. The scores are of one seed and a tenth of the first cycle of the
 released weights, so that only large differences say anything.
 """
 
@@ -103,12 +103,12 @@ def scores(variant: Variant, network: EmbeddedNetwork, folder: Path) -> list[str
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--scale", default=0.1, show_default=True, help="Of the steps of the released weights.")
+@click.option("--scale", default=0.1, show_default=True, help="Of the steps of the released weights' first cycle.")
 @click.option("--only", default="", help="These variants, with commas.")
 def main(folder: Path, scale: float, only: str) -> None:
     """Train and score every variant; a row each."""
-    released = Recipe().stages
-    stages = tuple(replace(stage, steps=round(stage.steps * scale)) for stage in released)
+    first = Recipe().scaled(scale).cycles[0]
+    stages = first.stages
     # Pictures of the first stage alone, as many as of both.
     pictures = sum(stage.steps * stage.batch for stage in stages)
     small = (replace(stages[0], steps=pictures // stages[0].batch),)
@@ -116,7 +116,7 @@ def main(folder: Path, scale: float, only: str) -> None:
     for name, variant in variants(small).items():
         if only and name not in only.split(","):
             continue
-        network = trained(variant, Recipe(stages=variant.stages or stages), folder, name)
+        network = trained(variant, Recipe((replace(first, stages=variant.stages or stages),)), folder, name)
         rows.append([name, *scores(variant, network, folder)])
         click.echo(rows[-1], err=True)
     columns = [f"{maker}: {measure_}" for maker in MAKERS for measure_ in MEASURES]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from rich.table import Table
@@ -24,14 +24,12 @@ def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[s
     each processor. Raises UserError for an unknown maker, and where Anny is not installed.
     """
     chosen, why = resolve_device(device)
-    plain = Recipe()
-    stages = tuple(replace(stage, steps=max(1, round(stage.steps * scale))) for stage in plain.stages)
     making = Making(
         run_root / f"embedded-weights-{'-'.join(makers)}",
         makers,
         shards=max(1, round(Making.shards * scale)),
         background_shards=max(1, round(Making.background_shards * scale)),
-        recipe=replace(plain, stages=stages),
+        recipe=Recipe().scaled(scale),
         device=chosen,
         workers=workers or len(os.sched_getaffinity(0)),
         facts={"commit": commit(), "versions": versions(), "device": device_name(chosen), "scale": scale},

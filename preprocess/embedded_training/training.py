@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,12 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that the weights follow from, beside the library of layers."""
+class Cycle:
+    """Stages under one rise and fall of the learning rate."""
 
-    stages: tuple[Stage, ...] = (Stage(2000, 64, (128, 64)), Stage(1300, 32, (192, 96)))
-    peak: float = 3e-3
+    stages: tuple[Stage, ...]
+    peak: float
     """Highest learning rate, after a twentieth of all steps; then a half cosine down to 0."""
-    weight_decay: float = 0.02
-    averaged: float = 0.998
-    """Share of the old in the running mean of the weights, which is what is kept."""
-    seed: int = 0
 
     @property
     def steps(self) -> int:
@@ -56,6 +52,47 @@ class Recipe:
         if step < warm:
             return self.peak * (step + 1) / warm
         return self.peak * 0.5 * (1.0 + cos(pi * (step - warm) / (self.steps - warm)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the weights follow from, beside the library of layers. Warm restarts: Loshchilov & Hutter, ICLR 2017."""
+
+    cycles: tuple[Cycle, ...] = (
+        Cycle((Stage(2000, 64, (128, 64)), Stage(1300, 32, (192, 96))), 3e-3),
+        Cycle((Stage(2600, 32, (192, 96)),), 1.5e-3),
+    )
+    weight_decay: float = 0.02
+    averaged: float = 0.998
+    """Share of the old in the running mean of the weights, which is what is kept."""
+    seed: int = 0
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Of all cycles."""
+        return tuple(stage for cycle in self.cycles for stage in cycle.stages)
+
+    @property
+    def steps(self) -> int:
+        """Of all cycles."""
+        return sum(cycle.steps for cycle in self.cycles)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step from 0 on."""
+        for cycle in self.cycles:
+            if step < cycle.steps:
+                return cycle.rate(step)
+            step -= cycle.steps
+        raise ValueError(f"the recipe has no step {step} after its last")
+
+    def scaled(self, scale: float) -> Recipe:
+        """With that many times the steps, at least one in each stage."""
+
+        def scaled_stage(stage: Stage) -> Stage:
+            return replace(stage, steps=max(1, round(stage.steps * scale)))
+
+        cycles = (replace(cycle, stages=tuple(map(scaled_stage, cycle.stages))) for cycle in self.cycles)
+        return replace(self, cycles=tuple(cycles))
 
 
 class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
