@@ -10,11 +10,11 @@ from helpers import failed, run
 
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import open_store
-from densereid.pipeline.commands.exact_maps import compare_with_maps
+from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, read_metadata, read_weights
 from densereid.preprocess.embedded_training.backgrounds import draw_background
 from densereid.preprocess.embedded_training.composition import Library
-from densereid.preprocess.embedded_training.making import HELD_OUT_SEED, MAKERS, measure
+from densereid.preprocess.embedded_training.making import HELD_OUT_SEED, MAKERS, measure_agreement
 from densereid.preprocess.embedded_training.solids import solid_layers
 
 FOREGROUND, MASK, UV = 0.85, 0.65, 0.08
@@ -34,7 +34,7 @@ def test_on_rendered_people_never_trained_on_it_agrees_with_the_exact_maps() -> 
     rng = np.random.default_rng((HELD_OUT_SEED, 10**6))
     people = list(solid_layers(rng, 16, 192, 120))
     backgrounds = np.stack([draw_background(rng, 192, 120) for _ in range(8)])
-    found = measure(read_weights(WEIGHTS, SHA256), Library(people, backgrounds), size=(128, 64), count=24)
+    found = measure_agreement(read_weights(WEIGHTS, SHA256), Library(people, backgrounds), size=(128, 64), count=24)
     assert found.foreground_iou > FOREGROUND
     assert found.mask_iou > MASK
     assert found.uv_distance < UV

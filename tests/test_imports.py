@@ -32,7 +32,7 @@ ONE_PACKAGE_EACH = {
     "matplotlib": "pipeline/reports",
     "detectron2": "preprocess/densepose",
     "densepose": "preprocess/densepose",
-    "anny": "preprocess/embedded_training",
+    "anny": "preprocess/embedded_training/anny",
 }
 """The innermost folder that holds every import of a heavy library."""
 

@@ -14,7 +14,7 @@ from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import cli
 from densereid.pipeline.cli.parameter_types import parse_edges
-from densereid.pipeline.commands.densepose_sizes import sample
+from densereid.pipeline.commands.dense_pose.densepose_sizes import sample
 
 
 def test_edges_are_numbers_with_something_to_compare() -> None:

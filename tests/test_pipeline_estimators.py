@@ -82,8 +82,10 @@ def test_a_store_keeps_the_estimator_that_made_it(request_: StoreRequest, datase
     assert make_store(request_)[0].geometry.num_samples == 4
     maps = dataset.root.parent / "maps"
     maps.mkdir()
+    for path in dataset.root.iterdir():
+        Image.fromarray(np.zeros((64, 32, 3), np.uint8)).save(maps / path.name)
     with pytest.raises(UserError, match="created with different settings"):
-        make_store(replace(request_, estimator="iuv", iuv_root=maps))
+        make_store(replace(request_, estimator="iuv", iuv_root=maps, iuv_order="vui"))
 
 
 def test_what_is_densepose_s_alone_is_refused(request_: StoreRequest, dataset: Dataset) -> None:

@@ -33,7 +33,7 @@ from densereid.preprocess.embedded_training.making import (
     SIZE,
     estimated,
     held_out,
-    measure,
+    measure_agreement,
 )
 from densereid.preprocess.estimators.embedded import charts_of, input_size
 from densereid.preprocess.estimators.iuv import open_iuv
@@ -110,7 +110,7 @@ def main(
     network, rows = read_weights(weights), []
     cells: list[Image.Image] = []
     for maker in makers.split(",") if folder is not None else []:
-        found = measure(network, held_out(folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
+        found = measure_agreement(network, held_out(folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
         rows.append(row(f"{maker}, never trained on", HELD_OUT_PICTURES, found))
         cells += [drawn(network, each) for each in rendered(folder, maker, pictures)]
     for each in photographed(find_dataset("folder", images, iuv_root=iuv)) if images is not None else []:

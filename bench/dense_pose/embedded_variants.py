@@ -30,7 +30,7 @@ from densereid.preprocess.embedded_training.making import (
     TRAIN_SEED,
     Making,
     held_out,
-    measure,
+    measure_agreement,
     read_library,
 )
 from densereid.preprocess.embedded_training.training import Recipe, Stage, train
@@ -97,7 +97,9 @@ def scores(variant: Variant, network: EmbeddedNetwork, folder: Path) -> list[str
     with ExitStack() as stack:
         for patch in variant.use:
             stack.enter_context(patch)
-        found = [measure(network, held_out(folder, maker), size=SIZE, count=HELD_OUT_PICTURES) for maker in MAKERS]
+        found = [
+            measure_agreement(network, held_out(folder, maker), size=SIZE, count=HELD_OUT_PICTURES) for maker in MAKERS
+        ]
     return [f"{value:.3f}" for each in found for value in astuple(each)]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.gpu_questions.context import ROOT
 
-GIVEN = ("torch", "torchvision", "timm")
+GIVEN = ("torch", "torchvision", "timm", "safetensors")
 """What the machine has by itself, with all that these need."""
 
 TESTS = ("pytest", "pytest-timeout", "hypothesis")

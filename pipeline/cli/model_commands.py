@@ -13,7 +13,7 @@ import click
 
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
-from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, LocalPath
+from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, FiniteRange, LocalPath
 from densereid.pipeline.console import print_dry_run, print_next_commands
 from densereid.pipeline.exit import EXIT_SOME_FAILED
 from densereid.pipeline.invocation import next_command
@@ -165,7 +165,7 @@ def activations_command(
 )
 @click.option(
     "--scale",
-    type=click.FloatRange(0.001, 100.0),
+    type=FiniteRange(0.001, 100.0),
     default=1.0,
     show_default=True,
     help="Factor on the layers that are rendered and the steps that are trained.",
@@ -175,7 +175,7 @@ def embedded_weights_command(run_root: Path, device: str, workers: int, makers: 
 
     On a GPU in minutes, on two cores in hours.
     """
-    from densereid.pipeline.commands.embedded_weights import remake_weights
+    from densereid.pipeline.commands.dense_pose.embedded_weights import remake_weights
 
     click.echo(remake_weights(run_root, device=device, workers=workers, makers=tuple(makers.split(",")), scale=scale))
 

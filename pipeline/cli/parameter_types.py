@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ class LocalPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises click.BadParameter where it is not what was asked for."""
         return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 - text, or a path already
+
+
+class FiniteRange(click.FloatRange):
+    """A number between two others. click's own takes nan for one, since it is neither below nor above any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises click.BadParameter where it is none, or out of range."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number", param, ctx) if isnan(number) else number
 
 
 def numbers(name: str) -> Parsed:

@@ -86,7 +86,7 @@ def densepose_sizes_command(
 ) -> None:
     """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
     from densereid.data_catalog.datasets.lookup import find_dataset
-    from densereid.pipeline.commands.densepose_sizes import compare_densepose_sizes
+    from densereid.pipeline.commands.dense_pose.densepose_sizes import compare_densepose_sizes
 
     found = find_dataset(dataset, data_root, pattern=pattern, catalog=catalog)
     path = compare_densepose_sizes(

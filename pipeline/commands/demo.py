@@ -9,7 +9,7 @@ import click
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
-from densereid.pipeline.commands.exact_maps import compare_with_maps, in_words
+from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps, in_words
 from densereid.pipeline.commands.inspect import inspect_store
 from densereid.pipeline.commands.training import untrained_scores
 from densereid.pipeline.console import print_next_commands, print_status, print_table

@@ -1,4 +1,4 @@
-"""Rendered layers and backgrounds in zarr groups, made shard by shard: an interrupted rendering continues."""
+"""Rendered layers and backgrounds in files of numpy's, shard by shard: an interrupted rendering continues."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import zarr
 
+from densereid.data_catalog.files.atomic import replacing
 from densereid.preprocess.embedded_training.backgrounds import draw_background
 from densereid.preprocess.embedded_training.layers import PersonLayer
 
@@ -23,50 +23,47 @@ _ARRAYS = ("image", "alpha", "iuv")
 
 def render_layers(folder: Path, make: Maker, seed: int, shard: int) -> bool:
     """Render one shard of a maker's layers, unless it is there; whether there was anything to do."""
-    if _is_complete(folder, seed, shard):
+    path = _file(folder, seed, shard)
+    if path.exists():
         return False
     layers = list(make(np.random.default_rng((seed, shard)), SHARD, *SIZE))
-    _write(folder, seed, shard, {name: np.stack([getattr(layer, name) for layer in layers]) for name in _ARRAYS})
+    _write(path, {name: np.stack([getattr(layer, name) for layer in layers]) for name in _ARRAYS})
     return True
 
 
 def render_backgrounds(folder: Path, seed: int, shard: int) -> bool:
     """Draw one shard of backgrounds, unless it is there; whether there was anything to do."""
-    if _is_complete(folder, seed, shard):
+    path = _file(folder, seed, shard)
+    if path.exists():
         return False
     rng = np.random.default_rng((seed, shard))
-    _write(folder, seed, shard, {"image": np.stack([draw_background(rng, *SIZE) for _ in range(SHARD)])})
+    _write(path, {"image": np.stack([draw_background(rng, *SIZE) for _ in range(SHARD)])})
     return True
 
 
-def _is_complete(folder: Path, seed: int, shard: int) -> bool:
-    path = folder / f"{seed}-{shard}"
-    return path.exists() and bool(zarr.open_group(path, mode="r").attrs.get("complete"))
+def _file(folder: Path, seed: int, shard: int) -> Path:
+    return folder / f"{seed}-{shard}.npz"
 
 
-def _write(folder: Path, seed: int, shard: int, arrays: dict[str, np.ndarray]) -> None:
-    part = zarr.open_group(folder / f"{seed}-{shard}", mode="w")
-    for name, values in arrays.items():
-        part.create_array(name, data=values.astype(np.uint8), chunks=(50, *values.shape[1:]))
-    part.attrs["complete"] = True
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, allow_pickle=False, **{name: values.astype(np.uint8) for name, values in arrays.items()}
+        )
 
 
 def read_backgrounds(folder: Path, seed: int, shards: int) -> np.ndarray:
     """The backgrounds of the first shards of a seed: (N, height, width, 3) uint8 RGB."""
-    return np.concatenate([np.asarray(_shard(folder, seed, shard)["image"]) for shard in range(shards)])
-
-
-def _shard(folder: Path, seed: int, shard: int) -> zarr.Group:
-    return zarr.open_group(folder / f"{seed}-{shard}", mode="r")
+    return np.concatenate([np.load(_file(folder, seed, shard))["image"] for shard in range(shards)])
 
 
 def read_layers(folder: Path, seed: int, shards: int) -> list[PersonLayer]:
     """The layers of the first shards of a seed, each cut to the box that it fills."""
     layers = []
     for shard in range(shards):
-        part = _shard(folder, seed, shard)
-        arrays = [np.asarray(part[name]) for name in _ARRAYS]
-        layers += [_cut(*rows) for rows in zip(*arrays, strict=True)]
+        with np.load(_file(folder, seed, shard)) as part:
+            layers += [_cut(*rows) for rows in zip(*(part[name] for name in _ARRAYS), strict=True)]
     return layers
 
 

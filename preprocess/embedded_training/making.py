@@ -83,7 +83,7 @@ def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agr
         report=report,
     )
     scores = {
-        maker: measure(network, held_out(making.folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
+        maker: measure_agreement(network, held_out(making.folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
         for maker in making.scored
     }
     written = write_weights(making.folder / "weights.safetensors", network, _facts(making, scores))
@@ -111,7 +111,7 @@ def held_out(folder: Path, maker: str) -> Library:
     return read_library(folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
 
 
-def measure(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
+def measure_agreement(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
     """The network's agreement with the exact IUV of ``count`` composed pictures, as the estimator runs it."""
     pictures = [compose(library, np.random.default_rng((HELD_OUT_SEED, index)), size) for index in range(count)]
     found = np.stack([estimated(network, image) for image, _ in pictures])

@@ -1,0 +1,1 @@
+"""Commands about where dense pose comes from."""
