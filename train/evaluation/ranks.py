@@ -60,7 +60,7 @@ def ranks_by_row(distances: Tensor, chosen: Cells, left_out: Cells) -> Tensor:
 def _counted_places(values: np.ndarray, wanted: np.ndarray) -> list[int]:
     """How many of ``values`` a stable sort has before each wanted one."""
     return [
-        np.count_nonzero(values[:column] <= value) + np.count_nonzero(values[column:] < value)
+        int(np.count_nonzero(values[:column] <= value) + np.count_nonzero(values[column:] < value))
         for column, value in zip(wanted.tolist(), values[wanted], strict=True)
     ]
 
