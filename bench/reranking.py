@@ -1,4 +1,9 @@
-"""What k-reciprocal re-ranking costs, ours (neighbours only) against full N x N matrices, on random people."""
+"""What k-reciprocal re-ranking costs on random people, one thread, each measurement in a process of its own.
+
+``product``, the floor, is the matrix product of all pairs and nothing else; ``ours`` keeps neighbours only; ``former``
+did too, and computed all distances a second time for the encodings, and lengths with each table; ``full`` has matrices
+of all pairs in memory.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,10 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
 
 import click
 import torch
@@ -13,10 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.report import print_markdown_table
-from densereid.train.evaluation.metrics import squared_distances
+from densereid.train.evaluation import reranking
+from densereid.train.evaluation.metrics import Points, chunks, squared_distances
 from densereid.train.evaluation.reranking import Reranking, reranked_distances
 
-IMAGES, WIDTH, QUERIES = (2000, 4000), 256, 200
+WIDTH = 256
+METHODS = ("product", "full", "former", "ours")
 
 
 def make(number: int, width: int = WIDTH, device: str = "cpu") -> Tensor:
@@ -35,12 +46,48 @@ def people(number: int) -> int:
     return number // 13
 
 
-def ours(images: Tensor) -> Tensor:
-    parts = reranked_distances(images[:QUERIES], images[QUERIES:], Reranking())
-    return torch.cat([part for part, _ in parts])
+def peak() -> float:
+    """The most GB that this process had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def full(images: Tensor, k1: int = 20, k2: int = 6, weight: float = 0.3) -> Tensor:
+def product(images: Tensor, queries: int) -> Tensor:
+    table = torch.empty(256, len(images))
+    for rows in chunks(len(images), 256):
+        torch.mm(images[rows], images.T, out=table[: rows.stop - rows.start])
+    return table[:1, queries:]
+
+
+def ours(images: Tensor, queries: int) -> Tensor:
+    """The sum of each query's distances."""
+    parts = reranked_distances(images[:queries], images[queries:], Reranking())
+    return torch.cat([part.double().sum(1) for part, _ in parts])
+
+
+def former(images: Tensor, queries: int) -> Tensor:
+    with as_formerly():
+        return ours(images, queries)
+
+
+@contextmanager
+def as_formerly() -> Iterator[None]:
+    """Within it, re-ranking multiplies all pairs twice."""
+    with mock.patch.multiple(reranking, squared_distances=_distances_with_lengths, _distances_to=_distances_again):
+        yield
+
+
+def _distances_with_lengths(query: Points, gallery: Points) -> Tensor:
+    squares = query.embeddings.square().sum(1)[:, None] + gallery.embeddings.square().sum(1)[None]
+    distances = squares - 2 * query.embeddings @ gallery.embeddings.T
+    assert bool(distances.isfinite().all())
+    return distances.clamp_min(0)
+
+
+def _distances_again(members: Tensor, _present: Tensor, images: Points, _neighbours: object, rows: slice) -> Tensor:
+    return _distances_with_lengths(images[rows], images).gather(1, members)
+
+
+def full(images: Tensor, queries: int, k1: int = 20, k2: int = 6, weight: float = 0.3) -> Tensor:
     """The same over full matrices: distances, ranks, encodings."""
     distances = squared_distances(images, images)
     distances = distances / distances.amax(1, keepdim=True)
@@ -55,8 +102,8 @@ def full(images: Tensor, k1: int = 20, k2: int = 6, weight: float = 0.3) -> Tens
         index = torch.tensor(sorted(members))
         encodings[row, index] = torch.softmax(-distances[row, index], 0)
     encodings = torch.stack([encodings[nearest[:k2]].mean(0) for nearest in ranks])
-    shared = torch.stack([torch.minimum(one, encodings[QUERIES:]).sum(1) for one in encodings[:QUERIES]])
-    return (1 - weight) * (1 - shared / (2 - shared)) + weight * distances[:QUERIES, QUERIES:]
+    shared = torch.stack([torch.minimum(one, encodings[queries:]).sum(1) for one in encodings[:queries]])
+    return ((1 - weight) * (1 - shared / (2 - shared)) + weight * distances[:queries, queries:]).double().sum(1)
 
 
 def _reciprocal(ranks: Tensor, size: int) -> list[list[int]]:
@@ -65,35 +112,46 @@ def _reciprocal(ranks: Tensor, size: int) -> list[list[int]]:
     return [[other for other in row if person in near[other]] for person, row in enumerate(nearest)]
 
 
-def measure(method: str, number: int) -> None:
-    """Print CPU seconds and peak GB of this process beyond the embeddings; one process for each measurement."""
-    images = make(number)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
-    result = {"ours": ours, "full": full}[method](images)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    click.echo(f"{time.process_time() - start} {used / 1e6} {result.double().mean().item()}")
+def measure(method: str, number: int, queries: int, width: int) -> None:
+    """Print CPU seconds, peak GB of this process beyond the embeddings, and two sums of the distances."""
+    torch.set_num_threads(1)
+    images = make(number, width)
+    torch.mm(images[:64], images[:64].T)  # what is loaded on first use does not count
+    before, start = peak(), time.process_time()
+    result = {"product": product, "full": full, "former": former, "ours": ours}[method](images, queries)
+    used = time.process_time() - start, peak() - before
+    print(*used, result.sum().item(), (result * torch.arange(len(result))).sum().item())
 
 
-def main() -> None:
+@click.command()
+@click.option("--images", "numbers", default=(2000, 4000), show_default=True, multiple=True)
+@click.option("--queries", default=200, show_default=True)
+@click.option("--width", default=WIDTH, show_default=True)
+@click.option("--method", "methods", type=click.Choice(METHODS), default=METHODS, show_default=True, multiple=True)
+@click.option("--bare", is_flag=True, help="One measurement in this process, and its bare figures.")
+def main(numbers: tuple[int, ...], queries: int, width: int, methods: tuple[str, ...], bare: bool) -> None:
+    if bare:
+        measure(methods[0], numbers[0], queries, width)
+        return
     rows = []
-    for number in IMAGES:
-        measured = {}
-        for method in ("full", "ours"):
-            command = [sys.executable, "-m", "bench.reranking", method, str(number)]
-            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            measured[method] = [float(value) for value in found]
-        assert abs(measured["full"][2] - measured["ours"][2]) < 1e-4, "both must give the same distances"
-        for method, name in (("full", "full matrices"), ("ours", "neighbours only")):
-            seconds, memory, _ = measured[method]
-            time_ratio, memory_ratio = measured["full"][0] / seconds, measured["full"][1] / memory
-            rows.append((number, name, f"{seconds:.1f}", f"{time_ratio:.1f}x", f"{memory:.2f}", f"{memory_ratio:.1f}x"))
-    columns = ("images", "method", "CPU seconds", "speed ratio", "GB", "memory ratio")
-    print_markdown_table(f"`python -m bench.reranking`, {QUERIES} queries, {WIDTH}-d", columns, rows, ("torch",))
+    for number in numbers:
+        found = {method: _measured(method, number, queries, width) for method in methods}
+        assert {"former", "ours"} - set(found) or found["former"][2:] == found["ours"][2:], "equal to the last bit"
+        assert {"full", "ours"} - set(found) or abs(found["full"][2] / found["ours"][2] - 1) < 1e-4
+        for method, (seconds, memory, *_) in found.items():
+            ratio = f"{seconds / found['product'][0]:.2f}x" if "product" in found else ""
+            rows.append((number, method, f"{seconds:.1f}", ratio, f"{memory:.2f}"))
+    columns = ("images", "method", "CPU seconds", "against the product", "GB")
+    title = f"`python -m bench.reranking`, {queries} queries, {width}-d, one thread"
+    print_markdown_table(title, columns, rows, ("torch",))
+
+
+def _measured(method: str, number: int, queries: int, width: int) -> list[float]:
+    command = [sys.executable, "-m", "bench.reranking", "--bare", f"--method={method}", f"--images={number}"]
+    command += [f"--queries={queries}", f"--width={width}"]
+    result = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    return [float(value) for value in result.stdout.split()]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        measure(sys.argv[1], int(sys.argv[2]))
-    else:
-        main()
+    main()

@@ -10,6 +10,7 @@ from helpers import score_distances
 from reference_reranking import slow_rerank
 from torch import Tensor
 
+from bench.reranking import as_formerly
 from densereid.data_catalog.errors import UserError
 from densereid.train.evaluation.metrics import Labels, score_embeddings, squared_distances
 from densereid.train.evaluation.reranking import Reranking, reranked_distances, reranked_scores
@@ -94,6 +95,31 @@ def test_memory_is_for_neighbours_and_not_for_all_pairs(monkeypatch: pytest.Monk
     images, _ = _people(10, 20, 0.5, 6)
     _distances(images[:50], images[50:], Reranking(), chunk=16)
     assert max(rows for rows, _ in asked) == 16
+
+
+@pytest.mark.parametrize(("number", "chunk"), [(40, 256), (193, 64), (300, 128), (300, 7)])
+def test_the_distances_are_those_of_two_products_of_all_pairs(number: int, chunk: int) -> None:
+    """On MKL they are equal to the last bit; elsewhere sums of few products may be added in another order."""
+    for seed, noise in enumerate((0.5, 2.0)):
+        images, _ = _people(number // 5, 5, noise, seed)
+        for settings in (Reranking(), Reranking(1, 1), Reranking(8, 9)):
+            found = _distances(images[:17], images[17:], settings, chunk)
+            with as_formerly():
+                expected = _distances(images[:17], images[17:], settings, chunk)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=3e-7)
+
+
+def test_all_pairs_are_multiplied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counting(first: Tensor, second: Tensor) -> Tensor:
+        asked.append(len(first) * len(second))
+        return squared_distances(first, second)
+
+    monkeypatch.setattr("densereid.train.evaluation.reranking.squared_distances", counting)
+    images, _ = _people(60, 20, 0.3, 8)
+    _distances(images[:100], images[100:], Reranking(), chunk=128)
+    assert 1200**2 + 100 * 1100 <= sum(asked) < 1.3 * 1200**2
 
 
 @pytest.mark.parametrize("settings", [{"k1": 0}, {"k2": 0}, {"weight": 1.5}])

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from densereid.data_catalog.datasets.records import UNKNOWN
 from densereid.data_catalog.errors import UserError
+from densereid.train.evaluation.ranges import join_ranges
+from densereid.train.evaluation.ranks import Cells, stable_ranks
 
 RANKS = (1, 5, 10)
 
@@ -61,26 +63,51 @@ class Labels:
         return Labels(self.person_id[rows], self.camera_id[rows], content)
 
 
-def squared_distances(query: Tensor, gallery: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Points:
+    """Embeddings float32 (N, D) and their squared lengths (N,), for whoever asks for distances to them many times."""
+
+    embeddings: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, embeddings: Tensor) -> Points:
+        """Those of embeddings (N, D) of any precision."""
+        values = embeddings.float()
+        return cls(values, torch.cat([rows.square().sum(1) for rows in values.split(1024)]))
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __getitem__(self, rows: slice | Tensor) -> Points:
+        return Points(self.embeddings[rows], self.squares[rows])
+
+
+def squared_distances(query: Tensor | Points, gallery: Tensor | Points) -> Tensor:
     """Squared Euclidean distances, float32 (num_query, num_gallery), of embeddings (., D); at least 0.
 
     On L2-normalised embeddings they order like the cosine. Raises ScoringError where an embedding is not finite, or so
     large that a distance is not.
     """
-    query, gallery = query.float(), gallery.float()
-    squares = query.square().sum(1)[:, None] + gallery.square().sum(1)[None]
-    distances = squares - 2 * query @ gallery.T
-    if not bool(distances.isfinite().all()):
-        check_embeddings(query, "query embeddings")
-        check_embeddings(gallery, "gallery embeddings")
+    query, gallery = (points if isinstance(points, Points) else Points.of(points) for points in (query, gallery))
+    distances = query.squares[:, None] + gallery.squares[None]
+    distances -= 2 * query.embeddings @ gallery.embeddings.T
+    if not _all_finite(distances):
+        check_embeddings(query.embeddings, "query embeddings")
+        check_embeddings(gallery.embeddings, "gallery embeddings")
         _check_distances(distances)
-    return distances.clamp_min(0)
+    return distances.clamp_min_(0)
+
+
+def _all_finite(values: Tensor) -> bool:
+    """In one pass: what is not a number is the least and the greatest, too."""
+    return not values.numel() or all(bool(bound.isfinite()) for bound in values.aminmax())
 
 
 def check_embeddings(embeddings: Tensor, what: str) -> None:
     """Raise ScoringError where some embeddings (N, D) hold values that are not finite; ``what`` they are."""
-    wrong = ~embeddings.isfinite().all(1)
-    if bool(wrong.any()):
+    if not _all_finite(embeddings):
+        wrong = ~embeddings.isfinite().all(1)
         first = int(wrong.nonzero()[0, 0])
         raise ScoringError(
             f"{int(wrong.sum())} of {len(embeddings)} {what} are not finite numbers (NaN or infinity), the first is "
@@ -90,10 +117,10 @@ def check_embeddings(embeddings: Tensor, what: str) -> None:
 
 
 def _check_distances(distances: Tensor) -> None:
-    wrong = ~distances.isfinite()
-    if bool(wrong.any()):
+    if not _all_finite(distances):
+        wrong = int((~distances.isfinite()).sum())
         raise ScoringError(
-            f"{int(wrong.sum())} of {distances.numel()} distances are not finite numbers (NaN or infinity)",
+            f"{wrong} of {distances.numel()} distances are not finite numbers (NaN or infinity)",
             "Nothing is ranked by them. Squared distances of very large embeddings overflow: normalise them first.",
         )
 
@@ -108,7 +135,11 @@ def score_embeddings(
     """
     check_embeddings(query, "query embeddings")
     check_embeddings(gallery, "gallery embeddings")
-    parts = ((squared_distances(query[rows], gallery), rows) for rows in chunks(len(query), chunk))
+    kept = _without_junk(gallery_labels)
+    if len(kept) < len(gallery):
+        gallery, gallery_labels = gallery[kept.to(gallery.device)], gallery_labels.chosen(kept)
+    points = Points.of(gallery)
+    parts = ((squared_distances(query[rows], points), rows) for rows in chunks(len(query), chunk))
     return score_parts(parts, query_labels, gallery_labels)
 
 
@@ -124,26 +155,34 @@ def score_parts(parts: Iterator[tuple[Tensor, slice]], query: Labels, gallery: L
     distance is not finite.
     """
     check_protocol(query, gallery)
-    kept = torch.nonzero(gallery.person_id != UNKNOWN)[:, 0]
-    ranked = gallery.chosen(kept)
+    kept = _without_junk(gallery)
+    ranked = _sort_by_person(gallery.chosen(kept))
     rows = []
     for distances, part in parts:
         _check_distances(distances)
-        rows.append(_query_scores(distances[:, kept.to(distances.device)], query.chosen(part), ranked).cpu())
+        if len(kept) < distances.shape[1]:
+            distances = distances[:, kept.to(distances.device)]
+        rows.append(_query_scores(distances, query.chosen(part), ranked))
     scores = torch.cat(rows)
     valid = scores[scores[:, -1] > 0]
     rank_1, rank_5, rank_10, average, trapezoid, penalty = (float(mean) for mean in valid.mean(0)[:-1])
     return Scores(rank_1, rank_5, rank_10, average, trapezoid, penalty, len(valid), len(scores), len(kept))
 
 
+def _without_junk(labels: Labels) -> Tensor:
+    """Which images are no junk, int64."""
+    return torch.nonzero(labels.person_id != UNKNOWN)[:, 0]
+
+
 def check_protocol(query: Labels, gallery: Labels) -> None:
     """Raise ScoringError where nothing can be scored, whatever the distances."""
-    kept = gallery.chosen(torch.nonzero(gallery.person_id != UNKNOWN)[:, 0])
+    kept = gallery.chosen(_without_junk(gallery))
     for role, labels in (("query", query), ("gallery", kept)):
         if not len(labels.person_id):
             raise ScoringError(f"the {role} is empty", f"Evaluate on a dataset whose {role} split has images.")
+    ranked = _sort_by_person(kept)
     for rows in chunks(len(query.person_id), 1024):
-        if bool(_matches(query.chosen(rows), kept)[0].any()):
+        if len(_matches(query.chosen(rows), ranked)[0].row):
             return
     is_known = bool((query.camera_id != UNKNOWN).any())
     raise ScoringError(
@@ -154,31 +193,53 @@ def check_protocol(query: Labels, gallery: Labels) -> None:
     )
 
 
-def _matches(query: Labels, gallery: Labels) -> tuple[Tensor, Tensor]:
-    """Which gallery images match each query, and which are dropped for it, bool (num_query, num_gallery) each."""
-    person, camera = query.person_id[:, None], query.camera_id[:, None]
-    same_person = person == gallery.person_id[None]
-    same_view = (camera == gallery.camera_id[None]) & (camera != UNKNOWN)
-    if query.content is not None and gallery.content is not None:
-        unknown = (camera == UNKNOWN) | (gallery.camera_id[None] == UNKNOWN)
-        same_view = same_view | (unknown & (query.content[:, None] == gallery.content[None]))
-    dropped = same_person & same_view
-    return same_person & ~dropped & (person > 0), dropped
+@dataclass(frozen=True)
+class _ByPerson:
+    """The gallery, and its images (N,) in the order of their person, whose numbers are ``person_id`` (N,)."""
+
+    labels: Labels
+    image: Tensor
+    person_id: Tensor
 
 
-def _query_scores(distances: Tensor, query: Labels, gallery: Labels) -> Tensor:
-    """float64 (num_query, 7): CMC at RANKS, AP, trapezoid AP, INP, number of matches."""
-    device = distances.device
-    matching, dropped = (found.to(device) for found in _matches(query, gallery))
-    # Dropped images go behind everything, where they are no match and move no rank.
-    order = distances.masked_fill(dropped, torch.inf).argsort(dim=1, stable=True)
-    hits = matching.gather(1, order)
-    rank = torch.arange(1, hits.shape[1] + 1, device=device, dtype=torch.float64)
-    matches = hits.cumsum(1).double()
-    num_matches = matches[:, -1]
-    average = (hits * matches / rank).sum(1) / num_matches.clamp_min(1)
-    before = torch.where(rank > 1, (matches - 1) / (rank - 1).clamp_min(1), 1.0)
-    trapezoid = (hits * (before + matches / rank) / 2).sum(1) / num_matches.clamp_min(1)
-    penalty = num_matches / (hits * rank).amax(1).clamp_min(1)
-    cmc = [(matches[:, min(k, hits.shape[1]) - 1] > 0).double() for k in RANKS]
-    return torch.stack((*cmc, average, trapezoid, penalty, num_matches), 1)
+def _sort_by_person(gallery: Labels) -> _ByPerson:
+    person_id, image = gallery.person_id.sort(stable=True)
+    return _ByPerson(gallery, image, person_id)
+
+
+def _matches(query: Labels, gallery: _ByPerson) -> tuple[Cells, Cells]:
+    """Of queries that show a known person: which gallery images match each, and which are dropped for it."""
+    person = query.person_id.to(gallery.person_id.dtype)
+    first = torch.searchsorted(gallery.person_id, person)
+    length = (torch.searchsorted(gallery.person_id, person, right=True) - first) * (person > 0)
+    row, place = join_ranges(first, length)
+    column = gallery.image[place]
+    ours, other = query.chosen(row), gallery.labels.chosen(column)
+    dropped = (ours.camera_id == other.camera_id) & (ours.camera_id != UNKNOWN)
+    if ours.content is not None and other.content is not None:
+        unknown = (ours.camera_id == UNKNOWN) | (other.camera_id == UNKNOWN)
+        dropped |= unknown & (ours.content == other.content)
+    return Cells(row[~dropped], column[~dropped]), Cells(row[dropped], column[dropped])
+
+
+def _query_scores(distances: Tensor, query: Labels, gallery: _ByPerson) -> Tensor:
+    """float64 (num_query, 7) on the CPU: CMC at RANKS, AP, trapezoid AP, INP, number of matches."""
+    matches, dropped = _matches(query, gallery)
+    num_query, num_gallery = distances.shape
+    ranks = stable_ranks(distances, matches, dropped).cpu()
+    place = (matches.row.cpu() * num_gallery + ranks - 1).sort().values
+    row, rank = place // num_gallery, (place % num_gallery + 1).double()
+    num_matches = row.bincount(minlength=num_query)
+    match = (torch.arange(1, len(row) + 1) - (num_matches.cumsum(0) - num_matches)[row]).double()
+    precision = match / rank
+    before = torch.where(rank > 1, (match - 1) / (rank - 1).clamp_min(1), 1.0)
+    # Summed as whole rows of zeros and precisions, so that the last bit does not depend on how ranks were found.
+    table = torch.zeros(num_query * num_gallery, dtype=torch.float64)
+    average, trapezoid = (
+        table.index_put_((place,), values).view(num_query, num_gallery).sum(1) / num_matches.clamp_min(1)
+        for values in (precision, (before + precision) / 2)
+    )
+    first = torch.full((num_query,), torch.inf, dtype=torch.float64).scatter_reduce(0, row, rank, "amin")
+    last = torch.ones(num_query, dtype=torch.float64).scatter_reduce(0, row, rank, "amax")
+    cmc = [(first <= k).double() for k in RANKS]
+    return torch.stack((*cmc, average, trapezoid, num_matches / last, num_matches.double()), 1)

@@ -19,14 +19,18 @@ from torch import Tensor
 from densereid.data_catalog.errors import UserError
 from densereid.train.evaluation.metrics import (
     Labels,
+    Points,
     Scores,
     check_embeddings,
     chunks,
     score_parts,
     squared_distances,
 )
+from densereid.train.evaluation.ranges import join_ranges
 
 _TINY = torch.finfo(torch.float32).tiny
+_WIDE = 64
+"""Rows and columns of a matrix product from which on MKL sums all of them in one order (at 7 and 10 it begins to)."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,11 @@ class Reranking:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """Of N images: the nearest k1 + 1 (itself among them), int64 (N, k1 + 1); its largest distance, float32 (N,)."""
+    """Of N images: the nearest k1 + 1 (itself among them), int64 (N, k1 + 1), their distances, float32 (N, k1 + 1), and
+    its largest distance, float32 (N,)."""
 
     nearest: Tensor
+    distances: Tensor
     largest: Tensor
 
 
@@ -102,12 +108,14 @@ def reranked_distances(
             f"k1 is less than their number, here at most {len(images) - 1}; so few images are scored without RERANK.",
         )
     check_embeddings(images, "embeddings of query and gallery")
-    neighbours = _find_neighbours(images, settings.k1 + 1, chunk)
-    encodings = _encode(images, neighbours, settings.k1, chunk)
+    points = Points.of(images)
+    neighbours = _find_neighbours(points, settings.k1 + 1, chunk)
+    encodings = _encode(points, neighbours, settings.k1, chunk)
     encodings = _expanded(encodings, neighbours.nearest[:, : settings.k2], chunk)
     of_gallery = _by_column(encodings, first_row=len(query))
+    ranked = points[len(query) :]
     for rows in chunks(len(query), chunk):
-        original = squared_distances(images[rows], gallery) / neighbours.largest[rows, None]
+        original = squared_distances(points[rows], ranked) / neighbours.largest[rows, None]
         jaccard = _jaccard(encodings, rows, of_gallery, len(gallery))
         yield (1 - settings.weight) * jaccard + settings.weight * original, rows
 
@@ -132,24 +140,22 @@ def _lists(owner: Tensor, index: Tensor, value: Tensor, number: int) -> _Lists:
 
 def _join(lists: _Lists, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """All entries of the ``wanted`` lists: for each, its position in ``wanted`` and its position in ``lists``."""
-    lengths = lists.start[wanted + 1] - lists.start[wanted]
-    position = torch.arange(len(wanted), device=wanted.device).repeat_interleave(lengths)
-    before = lengths.cumsum(0) - lengths
-    entry = lists.start[wanted[position]] + torch.arange(len(position), device=wanted.device) - before[position]
-    return position, entry
+    return join_ranges(lists.start[wanted], lists.start[wanted + 1] - lists.start[wanted])
 
 
-def _find_neighbours(images: Tensor, number: int, chunk: int) -> _Neighbours:
+def _find_neighbours(images: Points, number: int, chunk: int) -> _Neighbours:
     """The nearest ``number`` of each image; equal distances by index, as a stable sort orders them."""
-    index = torch.arange(len(images), device=images.device)
+    index = torch.arange(len(images), device=images.squares.device)
     nearest, largest = [], []
     for rows in chunks(len(images), chunk):
         distances = squared_distances(images[rows], images)
         # The bits of a float >= 0 order as the float does, so one whole number orders by distance and then by index.
         keys = (distances + 0.0).view(torch.int32).long() << 32 | index  # + 0.0: a zero without a sign
-        nearest.append(keys.topk(number, dim=1, largest=False).values & 0xFFFFFFFF)
+        nearest.append(keys.topk(number, dim=1, largest=False).values)
         largest.append(distances.amax(1))
-    return _Neighbours(torch.cat(nearest), torch.cat(largest).clamp_min(_TINY))
+    found = torch.cat(nearest)
+    bits = (found >> 32).int()
+    return _Neighbours(found & 0xFFFFFFFF, bits.view(torch.float32), torch.cat(largest).clamp_min(_TINY))
 
 
 def _reciprocal(nearest: Tensor, chunk: int) -> Tensor:
@@ -159,7 +165,7 @@ def _reciprocal(nearest: Tensor, chunk: int) -> Tensor:
     return torch.cat(reciprocal)
 
 
-def _encode(images: Tensor, neighbours: _Neighbours, k1: int, chunk: int) -> _Lists:
+def _encode(images: Points, neighbours: _Neighbours, k1: int, chunk: int) -> _Lists:
     """V: of each image the members of its expanded neighbourhood, and weights that sum to 1."""
     nearest = neighbours.nearest
     half = nearest[:, : round(k1 / 2) + 1]
@@ -167,14 +173,30 @@ def _encode(images: Tensor, neighbours: _Neighbours, k1: int, chunk: int) -> _Li
     owners, indices, weights = [], [], []
     for rows in chunks(len(nearest), chunk):
         members, present = _expand(nearest[rows], reciprocal[rows], half, half_reciprocal)
-        distances = squared_distances(images[rows], images) / neighbours.largest[rows, None]
-        weight = torch.exp(-distances.gather(1, members)) * present
+        distances = _distances_to(members, present, images, neighbours, rows) / neighbours.largest[rows, None]
+        weight = torch.exp(-distances) * present
         weight = weight / weight.sum(1, keepdim=True).clamp_min(_TINY)
         row, column = present.nonzero(as_tuple=True)
         owners.append(row + rows.start)
         indices.append(members[row, column])
         weights.append(weight[row, column])
     return _lists(torch.cat(owners), torch.cat(indices), torch.cat(weights), len(nearest))
+
+
+def _distances_to(members: Tensor, present: Tensor, images: Points, neighbours: _Neighbours, rows: slice) -> Tensor:
+    """Distances of the images of ``rows`` to those ``members`` that are present, float32 (rows, k); else any number.
+
+    Most are among the nearest, whose distances are known. The others are computed again, with the same last bits as at
+    first: in a product of few rows or columns the order of summing is another one, in larger ones it is the same.
+    """
+    near = neighbours.distances[rows]
+    table = near.new_full((len(near), len(images)), torch.nan).scatter_(1, neighbours.nearest[rows], near)
+    missing = members[table.gather(1, members).isnan() & present]
+    if len(missing):
+        others = torch.arange(len(images), device=missing.device)
+        columns = torch.cat((missing, others[:_WIDE] if len(near) >= _WIDE else others)).unique()
+        table[:, columns] = squared_distances(images[rows], images[columns])
+    return table.gather(1, members).nan_to_num(0)
 
 
 def _expand(nearest: Tensor, reciprocal: Tensor, half: Tensor, half_reciprocal: Tensor) -> tuple[Tensor, Tensor]:
