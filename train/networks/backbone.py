@@ -73,7 +73,9 @@ def build_backbone(
     state = _state(name, pretrained, chosen)
     if state is not None:
         parts = (trunk, conv5) if conv5_pretrained else (trunk,)
-        source = _timms_weights(chosen) if pretrained == "auto" else pretrained
+        source = (
+            pretrained if pretrained != "auto" else f"timm's weights ({chosen.name if chosen else PRETRAINED_MODEL})"
+        )
         fill(_filled(name, everything, parts, chosen), state, source)
     if (state is None or not conv5_pretrained) and (chosen is None or chosen.is_resnet):
         initialise(conv5)
@@ -109,10 +111,6 @@ def _state(name: str, pretrained: str, chosen: TimmNetwork | None) -> dict[str, 
     return _download(chosen) if pretrained == "auto" else read_state(Path(pretrained))
 
 
-def _timms_weights(chosen: TimmNetwork | None) -> str:
-    return f"ImageNet weights ({PRETRAINED_MODEL})" if chosen is None else f"timm's weights ({chosen.name})"
-
-
 def _download(chosen: TimmNetwork | None) -> dict[str, Tensor]:
     name, called = (PRETRAINED_MODEL, "ResNet-50") if chosen is None else (chosen.name, chosen.name)
     if plain_resnet(name) is not None:
@@ -126,7 +124,7 @@ def _download(chosen: TimmNetwork | None) -> dict[str, Tensor]:
             network = timm.create_model(name, pretrained=True, **({} if chosen is None else chosen.options))
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
         raise UserError(
-            f"{_timms_weights(chosen)} could not be loaded: {first_line(error)}",
+            f"timm's weights ({name}) could not be loaded: {first_line(error)}",
             f"Give the file of a {called}'s state dict: --set model.pretrained=FILE; or ask for random weights, which "
             "cost accuracy: --set model.pretrained=never.",
         ) from error
