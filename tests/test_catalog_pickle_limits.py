@@ -18,8 +18,8 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.pickle_limits import check_pickle, check_torch_file
 from densereid.preprocess.densepose.checkpoints import read_checkpoint
 from densereid.preprocess.estimators.dump_file import read_dump
-from densereid.train.networks.backbone import _weights
 from densereid.train.networks.tensor_file import load_tensor_file
+from densereid.train.networks.trunks.weights_file import read_state
 
 MEMO = b"\x80\x02]r" + (2**31 - 1).to_bytes(4, "little") + b"."
 DEEP_KEY = b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s."
@@ -56,7 +56,7 @@ def refused_everywhere(path: Path, words: str) -> None:
     with pytest.raises(UserError, match=rf"{path.name} cannot be read: {words}"):
         load_tensor_file(path, what="checkpoint", remedy="")
     with pytest.raises(UserError, match=rf"{path.name} cannot be read: {words}"):
-        _weights(str(path))
+        read_state(path)
 
 
 def test_a_torch_file_is_looked_at_in_the_same_way(tmp_path: Path) -> None:

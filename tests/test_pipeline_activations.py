@@ -27,7 +27,8 @@ from densereid.train.config.train_config import load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
-from densereid.train.networks.backbone import Trunk, build_backbone
+from densereid.train.networks.backbone import build_backbone
+from densereid.train.networks.trunks.resnet import Trunk
 
 
 @pytest.fixture(scope="module")

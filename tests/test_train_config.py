@@ -69,7 +69,7 @@ def test_overrides_may_be_dotted_nested_or_text() -> None:
         ({"epochs": None}, "epochs is None; expected a whole number"),
         ({"epochs": 0}, "epochs is 0; expected a whole number, at least 1"),
         ({"width": 100}, "width is 100; expected a whole number, a multiple of 16, at least 32"),
-        ({"model.backbone": "vgg"}, "model.backbone is 'vgg'; expected resnet50 or small"),
+        ({"model.streams": "one"}, "model.streams is 'one'; expected two or mf"),
         ({"loss.margin": "nan"}, "loss.margin is 'nan'; expected a finite number"),
         ({"schedule.peak": float("inf")}, "schedule.peak is inf; expected a finite number"),
         ({"schedule.milestones": "40,nan"}, "schedule.milestones is nan; expected a finite number"),
@@ -171,8 +171,8 @@ def test_mistakes_of_type_are_named(overrides: dict[str, object], message: str) 
 
 
 def test_a_section_built_by_itself_is_checked_too() -> None:
-    with pytest.raises(UserError, match="backbone is 'vgg'; expected resnet50 or small"):
-        ModelConfig(backbone="vgg")
+    with pytest.raises(UserError, match="streams is 'one'; expected two or mf"):
+        ModelConfig(streams="one")
     with pytest.raises(UserError, match="unknown setting 'epoch'"):
         TrainConfig(epoch=3)
     with pytest.raises(UserError, match="epochs is 0; expected a whole number, at least 1"):

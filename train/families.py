@@ -66,7 +66,10 @@ def _magnifier_loss(config: TrainConfig, outputs: dict[str, Tensor], inputs: Inp
 FAMILIES = {
     "dsa-reid": Family(
         build=lambda config, num_identities: DSAReid(
-            config.model, num_identities, repeat_on_main=config.loss.repeat_on_main > 0
+            config.model,
+            num_identities,
+            size=(config.height, config.width),
+            repeat_on_main=config.loss.repeat_on_main > 0,
         ),
         training_arrays=lambda config: dsa_arrays(config.model),
         evaluation_arrays=_dsa_evaluation_arrays,
@@ -95,6 +98,12 @@ def build_network(config: TrainConfig, num_identities: int, *, seed: int) -> nn.
 def build_empty_network(config: TrainConfig, num_identities: int) -> nn.Module:
     """As build_network, for weights that a checkpoint will replace: nothing is downloaded."""
     return build_network(_without_download(config), num_identities, seed=0)
+
+
+def check_network(config: TrainConfig) -> None:
+    """Raise UserError where the config's network cannot be built; in a moment, without its weights."""
+    with torch.device("meta"):
+        build_empty_network(config, num_identities=1)
 
 
 def _without_download(config: TrainConfig) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Where networks look: the trunk's activation for images under several runs (MagnifierNet v1 Figure 3, v2 Figure 2).
 
-The trunk ends after ResNet's stage 3 (conv4_x), which is where the papers look. An activation is the Euclidean norm
-over the trunk map's channels at each position, scaled so that each picture's smallest is 0 and its largest is 1:
-colours compare positions in one picture, not pictures.
+The trunk ends after ResNet's stage 3 (conv4_x), which is where the papers look; another backbone's
+ends before its last stage. An activation is the Euclidean norm over the trunk map's channels at each position, scaled
+so that each picture's smallest is 0 and its largest is 1: colours compare positions in one picture, not pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
 from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.families import as_reid
-from densereid.train.networks.backbone import Trunk
+from densereid.train.networks.trunks.resnet import Trunk
 
 _HEIGHT = 256
 _OPACITY = 0.55
@@ -62,7 +62,9 @@ def draw_activations(
     path = run_root / "inspect" / f"{store.path.name}-activations.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     activation_sheet(store, shown, {str(run): one for run, one in zip(runs, maps, strict=True)}).save(path)
-    print_status("activation: the norm over the channels after ResNet stage 3, scaled to 0..1 within each image")
+    print_status(
+        "activation: the norm over the channels after ResNet stage 3 (the trunk), scaled to 0..1 within each image"
+    )
     return path
 
 
@@ -75,7 +77,8 @@ def activations(
     the same everywhere has 0.
     """
     found: list[Tensor] = []
-    hook = trunk_of(network).register_forward_hook(lambda _module, _inputs, output: found.append(output))
+    trunk = trunk_of(network)
+    hook = trunk.register_forward_hook(lambda _module, _inputs, output: found.append(trunk.as_map(output)))
     try:
         with torch.inference_mode():
             network.eval().to(device)

@@ -41,7 +41,7 @@ from densereid.train.engine.resume import check_folder
 from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
 from densereid.train.evaluation.metrics import Scores, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
-from densereid.train.families import build_network, inference_feature
+from densereid.train.families import build_network, check_network, inference_feature
 
 MARKET_IDENTITIES = 751
 """Training identities of Market-1501, for which an experiment that is not a run is described."""
@@ -96,6 +96,7 @@ def plan_training(request: TrainRequest) -> TrainPlan:
     given = open_store(request.store_path) if request.store_path is not None else None
     dataset = request.store.dataset if given is None else str(given.attributes["dataset"])
     config = load_config(model, request.settings, dataset=dataset)
+    check_network(config)
     sized = replace(request, store=replace(request.store, size=(config.height, config.width)))
     reasons = f"model {config.name} ({why_model}); device {device} ({why_device}); seed {request.seed}"
     return TrainPlan(sized, model, config, device, reasons, given)

@@ -9,7 +9,7 @@ from rich.table import Table
 from densereid.data_catalog.plural import plural
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.config.validation import setting_text
-from densereid.train.engine.describe import parameter_table, settings_table
+from densereid.train.engine.describe import multiply_adds, parameter_table, settings_table
 from densereid.train.evaluation.metrics import Scores
 
 _SCORES = {
@@ -47,10 +47,16 @@ def described_settings(config: TrainConfig) -> Table:
 
 
 def described_parameters(config: TrainConfig, identities: int) -> Table:
-    """How many parameters the network's modules have, for a number of training identities."""
-    table = Table(title=f"parameters, {plural(identities, 'identity')}", title_justify="left")
+    """How many parameters the network's modules have, for a number of training identities, and the arithmetic that
+    embeds one image (GMAC: 1e9 multiplications with their additions)."""
+    size = f"{config.height}x{config.width}"
+    table = Table(
+        title=f"parameters, {plural(identities, 'identity')}; GMAC, one image of {size}", title_justify="left"
+    )
     table.add_column("module")
-    table.add_column("parameters", justify="right")
+    for column in ("parameters", "GMAC"):
+        table.add_column(column, justify="right")
+    arithmetic = multiply_adds(config)
     for name, number in parameter_table(config, identities):
-        table.add_row(name, f"{number:,}")
+        table.add_row(name, f"{number:,}", f"{arithmetic[name] / 1e9:.3f}" if name in arithmetic else "")
     return table

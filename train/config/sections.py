@@ -29,15 +29,16 @@ class ModelConfig:
     part_images: Literal["dsap", "crops"] = setting(
         "dsap", "what guides: dsap (warped along U and V), or crops (each part's box, CSA)"
     )
-    backbone: Literal["resnet50", "small"] = setting(
-        "resnet50", "trunk: resnet50 (1024 channels at stride 16) or small (for a CPU)"
+    backbone: str = setting(
+        "resnet50",
+        "trunk: resnet50 (the papers'), small (for a CPU), resnet50_ibn_a, or another network of timm that gives maps",
     )
     pretrained: str = setting(
-        "auto", "ImageNet weights: auto (download; none for small), never (random), or the path of a weights file"
+        "auto", "weights: auto (timm's, downloaded; none for small), never (random), or the path of a weights file"
     )
     initial: str = setting("", "fine-tuning: the run or checkpoint to start from, but for its classifiers")
     conv5: Literal["random", "imagenet"] = setting(
-        "random", "the global branch's conv5_x starts from: random weights, or imagenet"
+        "random", "the global branch's conv5_x (the last stage) starts from: random weights, or imagenet (as the trunk)"
     )
     dsap_size: int = setting(
         32,

@@ -1,4 +1,4 @@
-"""What a config means, and how many parameters its network has."""
+"""What a config means, how many parameters its network has, and how much arithmetic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from densereid.train.config.experiment import with_bases
 from densereid.train.config.train_config import (
@@ -60,6 +61,29 @@ def parameter_table(config: TrainConfig, num_identities: int) -> tuple[tuple[str
     kept = _count(as_reid(network).inference_network(inference_feature(config)))
     counted = [(name, number) for name, number in rows if number]
     return (*counted, ("in training", _count(network)), ("in inference", kept))
+
+
+def multiply_adds(config: TrainConfig) -> dict[str, int]:
+    """Multiplications, each with its addition, of the convolutions and matrix products that embed one image: by the
+    module names of :func:`parameter_table`, where a module is part of inference, and in the whole as ``in inference``.
+
+    Counted without arithmetic, as torch counts them: what works on single values (norms, activations) is not in it.
+    """
+    with torch.device("meta"):
+        network = as_reid(build_empty_network(config, 1)).inference_network(inference_feature(config))
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            network(torch.empty(1, 3, config.height, config.width))
+    found: dict[str, int] = {}
+    for path, operations in counter.get_flop_counts().items():
+        _, *modules = path.split(".")
+        name = {0: "in inference", 1: ".".join(modules), 2: f"  {'.'.join(modules)}"}.get(len(modules))
+        if name is not None and path != _EVERYTHING:
+            found[name] = sum(operations.values()) // 2
+    return found
+
+
+_EVERYTHING = "Global"
+"""What torch's counter calls all that ran, beside the network that ran."""
 
 
 def disk_sizes(config: TrainConfig, num_identities: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The ResNet trunk that both network families share, and its ImageNet weights."""
+"""The trunk that both network families share, the last stage that one branch goes on with, and their weights."""
 
 from __future__ import annotations
 
@@ -9,131 +9,125 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import timm
-import torch
-from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from densereid.data_catalog.errors import UserError, first_line, why_not_loaded
-from densereid.data_catalog.files.pickle_limits import check_torch_file
-from densereid.data_catalog.files.refusals import unreadable
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
-from densereid.train.networks.finite import not_finite
-
-log = logging.getLogger(__name__)
+from densereid.train.networks.trunks.choice import Shape, TimmNetwork, choose_network
+from densereid.train.networks.trunks.filling import Filled, fill
+from densereid.train.networks.trunks.resnet import SMALL_CHANNELS, Trunk, plain_resnet, small_network, split_resnet
+from densereid.train.networks.trunks.weights_file import read_state
 
 PRETRAINED_MODEL = "resnet50.tv_in1k"
 """torchvision's original ImageNet weights: those the papers of 2018 and 2019 started from."""
 
-_SMALL_CHANNELS = (16, 32, 64, 128)
-_HEAD = ("fc.",)
+_PAPERS = {
+    "resnet50": Shape(channels=1024, deep_channels=2048, stride=16, deep_stride=16),
+    "small": Shape(channels=SMALL_CHANNELS[2], deep_channels=SMALL_CHANNELS[3], stride=16, deep_stride=16),
+}
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """conv1 to conv4_x (stride 16, ``channels`` out), and conv5_x with its last stride removed (2 * ``channels``)."""
+    """What the branches share (conv1 to conv4_x of a ResNet), and the last stage (conv5_x, its stride removed)."""
 
-    trunk: nn.Module
+    trunk: Trunk
     conv5: nn.Module
-    channels: int
+    shape: Shape
     bottleneck: bool
 
-    def branch_stage(self, *, branches: int) -> nn.Sequential:
-        """conv5_x with an eighth of the channels in each of ``branches`` branches, all reading the trunk's map.
+    @property
+    def channels(self) -> int:
+        """Width of the map that the branches share."""
+        return self.shape.channels
 
-        DSA-reID section 4.2. Output (B, branches * channels / 4, h, w); random weights.
+    def branch_stage(self, *, branches: int) -> nn.Sequential:
+        """conv5_x with a share of its channels in each of ``branches`` branches, all reading the trunk's map.
+
+        DSA-reID section 4.2: an eighth in each of eight. Output (B, deep_channels, h, w); random weights. ResNet's
+        blocks behind every trunk.
         """
         make, blocks = (bottleneck_stage, 3) if self.bottleneck else (basic_stage, 1)
-        stage = make(self.channels, self.channels // 4, blocks=blocks, branches=branches, shared_input=True)
+        width = self.shape.deep_channels // branches
+        stage = make(self.channels, width, blocks=blocks, branches=branches, shared_input=True)
         initialise(stage)
         return stage
 
 
-class Trunk(nn.Module):
-    """conv1, conv2_x, conv3_x and conv4_x of a ResNet."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        for name in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3"):
-            self.add_module(name, getattr(network, name))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Feature map (B, channels, H / 16, W / 16) of normalised images (B, 3, H, W)."""
-        for stage in self.children():
-            image = stage(image)
-        return image
-
-
-def build_backbone(name: str, *, pretrained: str = "never", conv5_pretrained: bool = True) -> Backbone:
-    """``resnet50`` or ``small``, on the CPU.
+def build_backbone(
+    name: str, *, pretrained: str = "never", conv5_pretrained: bool = True, size: tuple[int, int] = (256, 128)
+) -> Backbone:
+    """``resnet50``, ``small`` or another network (:func:`densereid.train.networks.trunks.choice.choose_network`), on
+    the CPU, for images of ``size`` (height, width).
 
     ``pretrained``: ``never``; ``auto`` (timm's ImageNet weights; the small one has none); or the path of a state dict,
     for the small one as :func:`backbone_state` gives it. DSA-reID starts conv5_x at random
-    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`.
-    Raises UserError where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or
-    holds values that are not finite.
+    (``conv5_pretrained=False``), as its part branches: :func:`densereid.train.networks.blocks.initialise`; the last
+    stage of what is no ResNet then starts as timm starts it. Raises UserError for an unknown network or one that gives
+    no feature maps, where ImageNet weights cannot be loaded, and for a file that is missing, does not fit, or holds
+    values that are not finite.
     """
-    small = name == "small"
-    network = _small_network() if small else timm.create_model("resnet50", pretrained=False)
-    state = _weights("never" if small and pretrained == "auto" else pretrained)
+    network, shape, chosen = _network(name, size)
+    everything = dict(network.state_dict(keep_vars=True))
+    trunk, conv5 = split_resnet(network) if chosen is None else chosen.split(network)
+    state = _state(name, pretrained, chosen)
     if state is not None:
-        skip = _HEAD if conv5_pretrained else (*_HEAD, "layer4.")
-        _load(network, state, pretrained, "the small backbone" if small else "ResNet-50", skip=skip)
-    backbone = _split(network, channels=_SMALL_CHANNELS[2] if small else 1024, bottleneck=not small)
-    if state is None or not conv5_pretrained:
-        initialise(backbone.conv5)
-    return backbone
+        parts = (trunk, conv5) if conv5_pretrained else (trunk,)
+        source = (
+            pretrained if pretrained != "auto" else f"timm's weights ({chosen.name if chosen else PRETRAINED_MODEL})"
+        )
+        fill(_filled(name, everything, parts, chosen), state, source)
+    if (state is None or not conv5_pretrained) and (chosen is None or chosen.is_resnet):
+        initialise(conv5)
+    return Backbone(trunk, conv5, shape, bottleneck=name != "small")
 
 
 def backbone_state(trunk: nn.Module, conv5: nn.Module) -> dict[str, Tensor]:
-    """The state dict, with timm's names, that :func:`build_backbone` reads back as ``pretrained``."""
+    """The state dict, with timm's names, that :func:`build_backbone` reads back as ``pretrained``; of a ResNet."""
     return {**trunk.state_dict(), **{f"layer4.{name}": value for name, value in conv5.state_dict().items()}}
 
 
-def _small_network() -> nn.Module:
-    return ResNet(BasicBlock, layers=[1, 1, 1, 1], channels=_SMALL_CHANNELS, stem_width=16, num_classes=0)
+def _network(name: str, size: tuple[int, int]) -> tuple[nn.Module, Shape, TimmNetwork | None]:
+    """The whole network, what its maps are like, and how it was chosen where it is neither of the papers' two."""
+    if name in _PAPERS:
+        network = small_network() if name == "small" else timm.create_model("resnet50", pretrained=False)
+        return network, _PAPERS[name], None
+    chosen = choose_network(name, size)
+    return chosen.create(), chosen.shape, chosen
 
 
-def _split(network: nn.Module, *, channels: int, bottleneck: bool) -> Backbone:
-    conv5 = network.layer4
-    assert isinstance(conv5, nn.Sequential)
-    # "The last spatial down-sample operation in the Conv5 layer is removed" (section 4.2); no dilation instead.
-    for module in conv5[0].modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-    return Backbone(Trunk(network), conv5, channels, bottleneck)
+def _filled(
+    name: str, everything: dict[str, Tensor], parts: tuple[nn.Module, ...], chosen: TimmNetwork | None
+) -> Filled:
+    kept = {id(tensor) for part in parts for tensor in part.state_dict(keep_vars=True).values()}
+    wanted = {key: tensor for key, tensor in everything.items() if id(tensor) in kept}
+    called = {"resnet50": "ResNet-50", "small": "the small backbone"}.get(name, name)
+    return Filled(wanted, frozenset(everything.keys() - wanted.keys()), called, chosen.grid if chosen else ())
 
 
-def _weights(pretrained: str) -> dict[str, Tensor] | None:
-    if pretrained == "never":
+def _state(name: str, pretrained: str, chosen: TimmNetwork | None) -> dict[str, Tensor] | None:
+    if pretrained == "never" or (name == "small" and pretrained == "auto"):
         return None
-    if pretrained == "auto":
-        return _download()
-    path = Path(pretrained)
-    if not path.is_file():
-        raise UserError(f"weights file {path} does not exist", "Set model.pretrained to auto, never or a file.")
-    try:
-        with path.open("rb") as file:
-            check_torch_file(file)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or unsafe file
-        problem = f"weights file {path} cannot be read: {why_not_loaded(error)}"
-        raise unreadable(path, error) or UserError(problem, "Save it as a plain state dict.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights file {path} holds no state dict", "Save model.state_dict() of a ResNet-50.")
-    return state
+    return _download(chosen) if pretrained == "auto" else read_state(Path(pretrained))
 
 
-def _download() -> dict[str, Tensor]:
+def _download(chosen: TimmNetwork | None) -> dict[str, Tensor]:
+    name, called = (PRETRAINED_MODEL, "ResNet-50") if chosen is None else (chosen.name, chosen.name)
+    if plain_resnet(name) is not None:
+        raise UserError(
+            f"timm has no weights for {name}",
+            f"Give a file, as IBN-Net's {name}-*.pth: --set model.pretrained=FILE; or ask for random weights: --set "
+            "model.pretrained=never.",
+        )
     try:
         with _quiet_hub():
-            network = timm.create_model(PRETRAINED_MODEL, pretrained=True)
+            network = timm.create_model(name, pretrained=True, **({} if chosen is None else chosen.options))
     except Exception as error:  # the hub's clients raise their own types for every kind of failure
         raise UserError(
-            f"ImageNet weights ({PRETRAINED_MODEL}) could not be loaded: {first_line(error)}",
-            "Give the file of a ResNet-50's state dict: --set model.pretrained=FILE; or ask for random weights, which "
+            f"timm's weights ({name}) could not be loaded: {first_line(error)}",
+            f"Give the file of a {called}'s state dict: --set model.pretrained=FILE; or ask for random weights, which "
             "cost accuracy: --set model.pretrained=never.",
         ) from error
-    log.info("ResNet-50 starts from ImageNet weights (%s).", PRETRAINED_MODEL)
     return dict(network.state_dict())
 
 
@@ -147,25 +141,3 @@ def _quiet_hub() -> Iterator[None]:
         yield
     finally:
         hub.setLevel(level)
-
-
-def _load(
-    network: nn.Module, state: dict[str, Tensor], source: str, architecture: str, *, skip: tuple[str, ...]
-) -> None:
-    """Load everything but ``skip`` strictly; the classifier of 1,000 classes is never wanted."""
-    wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(skip)}
-    given = {key: value for key, value in state.items() if not key.startswith(skip)}
-    if problem := not_finite(given):
-        raise UserError(f"weights {source!r}: {problem}", "They cannot train anything: give other weights.")
-    different = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
-    problems = {
-        "missing": sorted(set(wanted) - set(given)),
-        "unexpected": sorted(set(given) - set(wanted)),
-        "of another shape": different,
-    }
-    summary = "; ".join(f"{len(keys)} {kind} ({keys[0]}, ...)" for kind, keys in problems.items() if keys)
-    if summary:
-        raise UserError(
-            f"the weights {source!r} do not fit {architecture}: {summary}", f"Give a state dict of {architecture}."
-        )
-    network.load_state_dict(given, strict=False)

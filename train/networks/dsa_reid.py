@@ -11,6 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import ModelConfig
 from densereid.train.data.batch import Inputs
 from densereid.train.networks.backbone import build_backbone
@@ -18,6 +19,9 @@ from densereid.train.networks.blocks import Classifier, concat_normalise
 from densereid.train.networks.guiding_stream import NUM_REGIONS, GuidingStream
 
 GLOBAL, LOCAL = "global", "local"
+
+_WIDTHS = 64
+"""A guiding stream of table 1's proportions begins with a 64th of the last stage's width in each part."""
 
 
 def branch_names(config: ModelConfig) -> tuple[str, ...]:
@@ -28,13 +32,19 @@ def branch_names(config: ModelConfig) -> tuple[str, ...]:
 class MainStream(nn.Module):
     """MF-Stream (section 3.2.2): the trunk's map F, a global branch and eight part-aware branches."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, size: tuple[int, int]) -> None:
         super().__init__()
         # Section 4.2: the trunk starts from ImageNet, the head at random, although it equals conv5_x.
         backbone = build_backbone(
-            config.backbone, pretrained=config.pretrained, conv5_pretrained=config.conv5 == "imagenet"
+            config.backbone, pretrained=config.pretrained, conv5_pretrained=config.conv5 == "imagenet", size=size
         )
-        self.channels = backbone.channels
+        self.width = backbone.shape.deep_channels
+        if self.width % _WIDTHS:
+            raise UserError(
+                f"the last stage of {config.backbone} has {self.width} channels; expected a multiple of {_WIDTHS}, "
+                "which DSA-reID's eight part branches and its guiding stream can share out",
+                "Choose another model.backbone, or model.family=magnifiernet.",
+            )
         self.trunk = backbone.trunk
         if GLOBAL in branch_names(config):
             self.global_branch = backbone.conv5
@@ -42,16 +52,16 @@ class MainStream(nn.Module):
             self.part_branches = backbone.branch_stage(branches=NUM_REGIONS)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """f_G (B, 2 * channels) as ``global`` and f_L (B, 8, channels / 4) as ``local``.
+        """f_G (B, width) as ``global`` and f_L (B, 8, width / 8) as ``local``.
 
-        ``image``: normalised (B, 3, H, W).
+        ``image``: normalised (B, 3, H, W). ``width``: of the last stage, 2048 for ResNet-50.
         """
         shared = self.trunk(image)
         features = {}
         if hasattr(self, "global_branch"):
             features[GLOBAL] = self.global_branch(shared).mean((2, 3))
         if hasattr(self, "part_branches"):
-            features[LOCAL] = self.part_branches(shared).mean((2, 3)).unflatten(1, (NUM_REGIONS, -1))
+            features[LOCAL] = self.part_branches(self.trunk.as_map(shared)).mean((2, 3)).unflatten(1, (NUM_REGIONS, -1))
         return features
 
 
@@ -63,7 +73,7 @@ class EmbeddingNetwork(nn.Module):
         self.main = main
 
     def forward(self, image: Tensor) -> Tensor:
-        """concat(f_G, f_L), (B, 4 * channels), L2-normalised (4096 wide for ResNet-50); half with one branch.
+        """concat(f_G, f_L), (B, 2 * width), L2-normalised (4096 wide for ResNet-50); half with one branch.
 
         With the weights of one branch alone, its feature.
         """
@@ -99,25 +109,31 @@ def _fusion(kind: str, width: int) -> nn.Module:
 
 
 class DSAReid(nn.Module):
-    """The network that is trained.
+    """The network that is trained, for images of ``size`` (height, width).
 
     ``forward`` gives the named features and logits that ``dsa_loss`` reads, for each
-    branch: z_global and z_local (B, 2 * channels); logits_f_global, logits_z_global and logits_z_local
+    branch: z_global and z_local (B, width); logits_f_global, logits_z_global and logits_z_local
     (B, 1, num_identities); logits_f_local (B, 8, num_identities). Without a guiding stream z is f, so
     that a baseline has the same losses with the same weights and differs by the guide alone.
 
-    With ``repeat_on_main`` (``loss.repeat_on_main``; not the paper's) also f_global and f_local (B, 2 * channels),
+    With ``repeat_on_main`` (``loss.repeat_on_main``; not the paper's) also f_global and f_local (B, width),
     logits_whole_f_global and logits_whole_f_local (B, 1, num_identities), for the losses that z has.
     """
 
-    def __init__(self, config: ModelConfig, num_identities: int, *, repeat_on_main: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_identities: int,
+        *,
+        size: tuple[int, int] = (256, 128),
+        repeat_on_main: bool = False,
+    ) -> None:
         super().__init__()
         self.branches = branch_names(config)
-        self.main = MainStream(config)
-        width = 2 * self.main.channels
-        self.branch_width = width
+        self.main = MainStream(config, size)
+        self.branch_width = width = self.main.width
         self.embedding_width = width * len(self.branches)
-        self.guide = GuidingStream(self.main.channels, branches=self.branches) if config.streams == "two" else None
+        self.guide = GuidingStream(width // 2, branches=self.branches) if config.streams == "two" else None
 
         def classifier(in_features: int, branches: int = 1) -> Classifier:
             return Classifier(
@@ -156,7 +172,7 @@ class DSAReid(nn.Module):
         return outputs
 
     def fuse(self, main: dict[str, Tensor], dsap: Tensor | None) -> dict[str, Tensor]:
-        """z of each branch, (B, 2 * channels), from the main stream's features and the part images."""
+        """z of each branch, (B, width), from the main stream's features and the part images."""
         if self.guide is None:
             return {name: f.flatten(1) for name, f in main.items()}
         assert dsap is not None, "a network with a guiding stream needs part images"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from densereid.data_catalog.datasets.attributes import GROUPS
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.parts import NUM_MASK_LABELS
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.batch import Inputs
@@ -40,9 +41,14 @@ class MagnifierStream(nn.Module):
         super().__init__()
         model, self.config = config.model, config.magnifier
         backbone = build_backbone(
-            model.backbone, pretrained=model.pretrained, conv5_pretrained=model.conv5 == "imagenet"
+            model.backbone,
+            pretrained=model.pretrained,
+            conv5_pretrained=model.conv5 == "imagenet",
+            size=(config.height, config.width),
         )
-        channels, conv5_map = backbone.channels, 2 * backbone.channels
+        channels, conv5_map = backbone.channels, backbone.shape.deep_channels
+        _check_widths(model.backbone, channels, conv5_map)
+        self.mask_stride = backbone.shape.deep_stride // 2
         self.trunk, self.conv5 = backbone.trunk, backbone.conv5
         self.mask_head = MaskHead(conv5_map) if self.config.mask_module else None
         self.facilitator = None
@@ -64,14 +70,14 @@ class MagnifierStream(nn.Module):
 
         ``image``: normalised (B, 3, H, W). ``part_maps``: the store's masks, (B, 8, h, w) of any size; without
         them SFB reads the network's own. ``kept_regions``: regions that SAB or SRB sees, bool (8,); without
-        them, all. Further outputs: ``parts`` (B, 8, channels); ``mask_logits`` (B, 8, H / 8, W / 8);
-        ``attribute_logits`` (B, A).
+        them, all. Further outputs: ``parts`` (B, 8, channels); ``mask_logits`` (B, 8, H / 8, W / 8), twice as
+        fine as the last stage's map; ``attribute_logits`` (B, A).
         """
-        conv4_map = self.trunk(image)
-        conv5_map = self.conv5(conv4_map)
+        shared = self.trunk(image)
+        conv4_map, conv5_map = self.trunk.as_map(shared), self.conv5(shared)
         outputs: dict[str, Tensor] = {}
         features = {GLOBAL: conv5_map.mean((2, 3))}
-        part_maps = self._part_maps_of(conv5_map, part_maps, outputs)
+        part_maps = self._part_maps_of(conv4_map, conv5_map, part_maps, outputs)
         if self.regularise is not None:
             features[REGULARISATION] = self.regularise(conv4_map, part_maps, kept_regions)
         if self.fuse is not None:
@@ -80,15 +86,17 @@ class MagnifierStream(nn.Module):
             outputs[f"before_{name}"], outputs[f"after_{name}"] = feature, self.necks[name](feature)
         return outputs
 
-    def _part_maps_of(self, conv5_map: Tensor, given: Tensor | None, outputs: dict[str, Tensor]) -> Tensor | None:
-        """The masks at the size of the feature maps (B, 8, h, w): the given ones, or those predicted."""
+    def _part_maps_of(
+        self, conv4_map: Tensor, conv5_map: Tensor, given: Tensor | None, outputs: dict[str, Tensor]
+    ) -> Tensor | None:
+        """The masks at the size of the shared map (B, 8, h, w): the given ones, or those predicted."""
         if self.mask_head is None or (given is None and self.fuse is None):
             return None  # without masks given SFB alone reads any
         logits = self.mask_head(conv5_map)
         outputs["mask_logits"] = logits
         if given is None:
             given = self._own_part_maps(logits)
-        return resize_part_maps(given, (conv5_map.shape[2], conv5_map.shape[3]), resize=self.config.mask_resize)
+        return resize_part_maps(given, (conv4_map.shape[2], conv4_map.shape[3]), resize=self.config.mask_resize)
 
     def _own_part_maps(self, logits: Tensor) -> Tensor:
         """What the mask module predicts, (B, 8, H / 8, W / 8): each part's probability, or 1 for the likeliest part."""
@@ -104,6 +112,15 @@ class MagnifierStream(nn.Module):
             return part_maps
         outputs["attribute_logits"], activations = self.facilitator(conv5_map)
         return add_activations(part_maps, activations)
+
+
+def _check_widths(backbone: str, *widths: int) -> None:
+    if any(width % NUM_MASK_LABELS for width in widths):
+        raise UserError(
+            f"the last two feature maps of {backbone} have {' and '.join(map(str, widths))} channels; expected "
+            f"multiples of {NUM_MASK_LABELS}, which MagnifierNet's branches can share out",
+            "Choose another model.backbone.",
+        )
 
 
 class MagnifierEmbedding(nn.Module):
@@ -170,8 +187,9 @@ class MagnifierReid(nn.Module):
             return None, None
         assert inputs.mask is not None, "the mask module learns from masks"
         height, width = inputs.image.shape[2:]
-        resize, planes = self.main.config.mask_resize, one_hot_part_maps(inputs.mask)
-        part_maps = resize_part_maps(planes, (height // 8, width // 8), resize=resize)
+        resize, stride = self.main.config.mask_resize, self.main.mask_stride
+        planes = one_hot_part_maps(inputs.mask)
+        part_maps = resize_part_maps(planes, (height // stride, width // stride), resize=resize)
         # Bilinear in two steps would be the mean of many pixels, and few cells one part's alone.
         return planes if resize == "bilinear" else part_maps, part_maps
 

@@ -1,0 +1,1 @@
+"""What shares its first stages among the branches: ResNets, other networks in stages, vision transformers."""
