@@ -14,6 +14,7 @@ from reference_train import TINY, random_store
 
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.commands import training
+from densereid.pipeline.commands.networks.export import export_run
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
@@ -109,7 +110,7 @@ def test_a_description_has_every_setting_and_where_the_weights_are() -> None:
 def test_describe_and_export_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     training.describe_model(str(run))
     assert "model.part_images" in capsys.readouterr().out
-    path = training.export_run(run, None)
+    (path,) = export_run(run, None)
     assert path == run / f"{SMALL}.export.pt"
     assert load_exported(path)[1] == _config()
     with pytest.raises(UserError, match="unknown model"):
@@ -136,7 +137,7 @@ def test_the_last_checkpoint_is_used_unless_the_best_is_asked_for(
         r"run has best.pt and no last.pt\nbest.pt was chosen by looking at the test set.*Name the file itself: .*best"
     )
     network = build_network(_config(), 9, seed=1)
-    for use in (load_trained_network, partial(training.export_run, target=None), partial(start_from, network)):
+    for use in (load_trained_network, partial(export_run, target=None), partial(start_from, network)):
         with pytest.raises(UserError, match=words):
             use(tmp_path / "run")  # type: ignore[operator]
     start_from(network, tmp_path / "run" / "best.pt")

@@ -104,12 +104,16 @@ def describe_command(run_or_model: str | None) -> None:
 @command("export")
 @options.run_folder
 @options.checkpoint
-@click.option("--to", "target", type=LocalPath(), help="The file; in the run's folder unless given.")
-def export_command(run_folder: Path, checkpoint: str, target: Path | None) -> None:
-    """Write a run's inference network, without what only trains it, to one file."""
-    from densereid.pipeline.commands.training import export_run
+@options.export_formats
+@click.option(
+    "--to", "target", type=LocalPath(), help="The file, of several formats without its suffix; in the run's folder."
+)
+def export_command(run_folder: Path, checkpoint: str, format: tuple[str, ...], target: Path | None) -> None:
+    """Write a run's inference network, without what only trains it, for this project or for other code."""
+    from densereid.pipeline.commands.networks.export import export_run
 
-    click.echo(export_run(run_folder, target, checkpoint_name=f"{checkpoint}.pt"))
+    paths = export_run(run_folder, target, formats=format, checkpoint_name=f"{checkpoint}.pt")
+    click.echo("\n".join(map(str, paths)))
     print_next_commands(next_command("activations", runs=[run_folder]))
 
 

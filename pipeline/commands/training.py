@@ -34,14 +34,13 @@ from densereid.train.config.train_config import TrainConfig, load_config, with_s
 from densereid.train.config.validation import setting_text
 from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, checkpoint_path, load_trained_network
 from densereid.train.engine.describe import disk_sizes, settings_by_dataset
-from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
 from densereid.train.engine.processes import start_fabric
 from densereid.train.engine.resume import check_folder
 from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
 from densereid.train.evaluation.metrics import Scores, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
-from densereid.train.families import build_network, inference_feature
+from densereid.train.families import build_network
 
 MARKET_IDENTITIES = 751
 """Training identities of Market-1501, for which an experiment that is not a run is described."""
@@ -269,25 +268,6 @@ def _show_datasets(model: str) -> None:
     for dataset, settings in settings_by_dataset(model).items():
         changes = ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")
-
-
-def export_run(run: Path, target: Path | None, *, checkpoint_name: str = LAST) -> Path:
-    """Write the inference network of a run's last checkpoint, or of its best one by name, to a file."""
-    network, checkpoint = load_trained_network(run, name=checkpoint_name)
-    folder = run if run.is_dir() else run.parent
-    path = target or folder / f"{checkpoint.config.name}.export.pt"
-    scores = export_network(network, checkpoint, path)
-    size, feature = filesize.decimal(path.stat().st_size), inference_feature(checkpoint.config)
-    print_status(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {size}, what inference of {feature} needs")
-    if scores:
-        known = f"its scores are those of {feature}: mAP {scores['mean_average_precision']:.1%}"
-    elif checkpoint.scores:
-        known = f"it has no scores: those of the run are of {checkpoint.config.evaluate.feature}"
-        known += f" after epoch {checkpoint.scores_epoch}"
-    else:
-        known = "it has no scores: the run was not evaluated"
-    print_status(known)
-    return path
 
 
 def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, seed: int, device: str) -> Scores:
