@@ -17,7 +17,7 @@ from densereid.data_catalog.store.store import open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline.cli import cli
 from densereid.pipeline.commands import training
-from densereid.pipeline.commands.networks import export
+from densereid.pipeline.commands.networks import evaluation, export
 from densereid.pipeline.commands.training import (
     TrainRequest,
     chosen_settings,
@@ -134,7 +134,7 @@ def test_settings_of_the_options_are_the_configs() -> None:
 
 @pytest.mark.parametrize(
     ("command", "module", "follow"),
-    [("evaluate", training, ["export runs/x", "activations runs/x"]), ("export", export, ["activations runs/x"])],
+    [("evaluate", evaluation, ["export runs/x", "activations runs/x"]), ("export", export, ["activations runs/x"])],
 )
 def test_what_is_done_with_a_run_ends_with_what_comes_next(
     monkeypatch: pytest.MonkeyPatch, command: str, module: ModuleType, follow: list[str]

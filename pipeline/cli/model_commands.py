@@ -74,7 +74,7 @@ def evaluate_command(
     device: str,
 ) -> None:  # fmt: skip
     """CMC and mAP of a trained run on its store's query and gallery."""
-    from densereid.pipeline.commands.training import choose_reranking, evaluate_run
+    from densereid.pipeline.commands.networks.evaluation import choose_reranking, evaluate_run
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
     evaluate_run(
