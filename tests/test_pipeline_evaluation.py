@@ -17,7 +17,9 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.commands.networks import evaluation
 from densereid.train.config.train_config import load_config
+from densereid.train.engine.checkpoint import load_checkpoint, save_checkpoint
 from densereid.train.engine.loop import fit
+from densereid.train.evaluation import kept_embeddings
 from densereid.train.evaluation.reranking import Reranking
 
 
@@ -83,6 +85,46 @@ def test_queries_without_a_match_are_counted_and_said(run: Path, monkeypatch: py
     done = helpers.run("evaluate", run, "--device", "cpu")
     words = f"2 queries of {scores.num_queries} without a match in the gallery: counted, not scored"
     assert words in done.stderr
+
+
+def test_embeddings_are_extracted_once_and_never_used_for_anything_else(
+    run: Path,
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    extracted = []
+    extract = kept_embeddings.protocol_embeddings
+    monkeypatch.setattr(
+        kept_embeddings, "protocol_embeddings", lambda *given, **named: extracted.append(1) or extract(*given, **named)
+    )
+    store = Path(shutil.copytree(stores["zarr"], tmp_path / "other.zarr"))
+
+    def evaluated(**changes: object) -> tuple[object, int]:
+        """The scores, and how often embeddings have been extracted by then."""
+        scores = evaluation.evaluate_run(run, **{"store_path": store, "device": "cpu", **changes})  # type: ignore[arg-type]
+        return scores, len(extracted)
+
+    caplog.set_level("INFO", "densereid")
+    first, _ = evaluated()
+    assert evaluated() == (first, 1)
+    kept = run / "evaluations" / "other-last-f.zarr"
+    assert f"Embeddings are read from {kept}: the same checkpoint, store and feature." in caplog.text
+    assert evaluated(reranking=Reranking(k1=4, k2=2))[1] == 1
+    assert evaluated(feature="z")[1] == 2
+    for chunk in (kept / "query" / "c").rglob("*"):
+        if chunk.is_file():
+            content = bytearray(chunk.read_bytes())
+            content[len(content) // 2] ^= 1
+            chunk.write_bytes(content)
+    assert evaluated() == (first, 3)  # what is damaged is made again
+    helpers.edit_marker(store, 0, lambda marker: marker["crc32"].update(image=marker["crc32"]["image"] ^ 1))
+    assert evaluated() == (first, 4)  # other pixels under the same labels
+    checkpoint = load_checkpoint(run / "last.pt")
+    save_checkpoint(run / "last.pt", replace(checkpoint, epoch=2))
+    assert evaluated() == (first, 5)
+    assert evaluated() == (first, 5)
 
 
 def test_scores_that_cannot_be_written_are_printed(run: Path) -> None:

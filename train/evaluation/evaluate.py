@@ -74,6 +74,11 @@ def _protocol(store: StoreReader) -> dict[Split, tuple[np.ndarray, Labels]]:
     return {role: (rows[role], labels[role]) for role in rows}
 
 
+def protocol_labels(store: StoreReader) -> dict[Split, Labels]:
+    """The labels of :func:`protocol_embeddings`, without embedding anything. Raises ScoringError as check_scorable."""
+    return {role: labels for role, (_, labels) in _protocol(store).items()}
+
+
 def query_rows(store: StoreReader) -> np.ndarray:
     """The store's rows of the query images that are embedded, int64 (num_query,), in their order."""
     return _rows_of(read_labels(store), Split.QUERY)

@@ -20,7 +20,8 @@ from densereid.pipeline.store_choice import store_of_run
 from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.engine.checkpoint import LAST, Checkpoint, checkpoint_path, load_trained_network, store_fingerprint
 from densereid.train.evaluation.breakdown import by_camera_pair, by_visible_parts, visible_parts
-from densereid.train.evaluation.evaluate import protocol_embeddings, query_rows
+from densereid.train.evaluation.evaluate import query_rows
+from densereid.train.evaluation.kept_embeddings import once_embedded
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
 from densereid.train.evaluation.query_scores import score_queries
 from densereid.train.evaluation.report import EvaluationReport, as_means, write_report
@@ -48,7 +49,9 @@ def evaluate_run(
     store = store_of_run(run, checkpoint.store, store_path)
     path = checkpoint_path(run, name=checkpoint_name)
     print_status(f"{path}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
-    found = protocol_embeddings(network, store, config=config, device=chosen)
+    files = path.parent / EVALUATIONS / _name(path, config, store)
+    told, kept = _evaluated(path, checkpoint, config, store), files.with_name(f"{files.name}.zarr")
+    found = once_embedded(network, store, config=config, checkpoint=path, path=kept, device=chosen)
     name = ranked_by(config)
     scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
     try:
@@ -58,14 +61,13 @@ def evaluate_run(
     finally:  # the plain scores are there, whatever becomes of the others
         print_table(scores_table(str(store.path), scores))
         _say_unmatched(scores[ranked_by(config)])
-        _write(
-            found,
-            list(scores.values()),
-            EvaluationReport(_evaluated(path, checkpoint, config, store)),
-            path.parent,
-            store,
-        )
+        _write(found, list(scores.values()), EvaluationReport(told), files, store)
     return scores[name]
+
+
+def _name(checkpoint: Path, config: TrainConfig, store: Store) -> str:
+    """The beginning of the names of an evaluation's files: what was evaluated."""
+    return f"{store.path.stem}-{checkpoint.stem}-{config.evaluate.feature}"
 
 
 def _on(found: _Embedded, device: str) -> tuple[torch.Tensor, Labels, torch.Tensor, Labels]:
@@ -89,17 +91,15 @@ def _evaluated(path: Path, checkpoint: Checkpoint, config: TrainConfig, store: S
     }  # fmt: skip
 
 
-def _write(found: _Embedded, scores: Sequence[Scores], report: EvaluationReport, run: Path, store: Store) -> None:
+def _write(found: _Embedded, scores: Sequence[Scores], report: EvaluationReport, files: Path, store: Store) -> None:
     """Write the report with its scores in parts; where that cannot be, a line says why: the scores are printed."""
     ranked = (*found[Split.QUERY], *found[Split.GALLERY])
     plain = score_queries(*ranked)
     parts = by_visible_parts(plain, visible_parts(store, query_rows(store)))
     means = dict(zip(("plain", "re-ranked"), (plain.means(), *map(as_means, scores[1:])), strict=False))
     whole = replace(report, scores=means, camera_pairs=by_camera_pair(*ranked), visible_parts=parts)
-    told = report.evaluated
-    name = "-".join((store.path.stem, Path(str(told["checkpoint"])).stem, str(told["feature"])))
     try:
-        for path in write_report(whole, run / EVALUATIONS / name):
+        for path in write_report(whole, files):
             print_status(f"written: {path}")
     except OSError as error:
         print_status(f"the scores were printed and not written: {first_line(error)}")
