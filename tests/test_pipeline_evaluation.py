@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from densereid.train.engine.checkpoint import load_checkpoint, save_checkpoint
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation import kept_embeddings
 from densereid.train.evaluation.reranking import Reranking
+from densereid.train.families import build_network
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,18 @@ def test_embeddings_are_extracted_once_and_never_used_for_anything_else(
     save_checkpoint(run / "last.pt", replace(checkpoint, epoch=2))
     assert evaluated() == (first, 5)
     assert evaluated() == (first, 5)
+
+
+def test_another_run_is_compared_on_the_same_queries(run: Path, tmp_path: Path, stores: dict[str, Path]) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "second"))
+    checkpoint = load_checkpoint(other / "last.pt")
+    network = build_network(checkpoint.config, checkpoint.num_identities, seed=9)
+    save_checkpoint(other / "last.pt", replace(checkpoint, model=network.state_dict()))
+    done = helpers.run("evaluate", run, "--against", other, "--device", "cpu", STORE_PATH=stores["zarr"])
+    assert done.returncode == 0, done.stderr
+    assert f"more than {run} (95% over queries)" in done.stdout
+    assert re.search(r"second\s.*[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\)", done.stdout)
+    assert (other / "evaluations" / "synthetic-64x32-last-f.json").is_file()
 
 
 def test_scores_that_cannot_be_written_are_printed(run: Path) -> None:

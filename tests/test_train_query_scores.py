@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pytest
@@ -10,8 +10,11 @@ import torch
 from reference_train import random_store
 from torch import Tensor
 
+from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
+from densereid.train.evaluation import comparison
 from densereid.train.evaluation.breakdown import by_camera_pair, by_visible_parts, visible_parts
+from densereid.train.evaluation.comparison import differences
 from densereid.train.evaluation.metrics import Labels, score_embeddings
 from densereid.train.evaluation.query_scores import score_queries
 
@@ -119,3 +122,20 @@ def test_visible_parts_are_those_that_the_masks_have() -> None:
     for number in range(3):
         expected = slow_means(sample, list(range(number, 20, 3)), list(range(60)))
         assert found[number] == pytest.approx(expected, abs=1e-12)
+
+
+def test_differences_are_paired_and_their_interval_is_the_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 50)
+    query, labels, gallery, others = random_sample(3)
+    first, second = (score_queries(points, labels, gallery, others) for points in (query, query.flip(0)))
+    found = differences(first, second, seed=4)
+    valid = [row for row in range(20) if first.num_matches[row]]
+    values = [float(second.average_precision[row] - first.average_precision[row]) for row in valid]
+    drawn = torch.randint(0, len(valid), (50, len(valid)), generator=torch.Generator().manual_seed(4)).tolist()
+    means = [sum(values[index] for index in rows) / len(rows) for rows in drawn]
+    expected = (sum(values) / len(values), *np.percentile(means, [2.5, 97.5]))
+    assert astuple(found["mean_average_precision"]) == pytest.approx(expected)
+    assert found["rank_1"].value == pytest.approx(second.means()["rank_1"] - first.means()["rank_1"])
+    assert astuple(differences(first, first)["rank_1"]) == (0, 0, 0)
+    with pytest.raises(UserError, match=r"not ranked on the same queries and gallery\nEvaluate them on one store"):
+        differences(first, score_queries(*random_sample(4)))

@@ -14,16 +14,17 @@ from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status, print_table
-from densereid.pipeline.reports.network_tables import ranked_by, scores_table
+from densereid.pipeline.reports.network_tables import differences_table, ranked_by, scores_table
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_choice import store_of_run
 from densereid.train.config.train_config import TrainConfig, with_settings
 from densereid.train.engine.checkpoint import LAST, Checkpoint, checkpoint_path, load_trained_network, store_fingerprint
 from densereid.train.evaluation.breakdown import by_camera_pair, by_visible_parts, visible_parts
+from densereid.train.evaluation.comparison import differences
 from densereid.train.evaluation.evaluate import query_rows
 from densereid.train.evaluation.kept_embeddings import once_embedded
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
-from densereid.train.evaluation.query_scores import score_queries
+from densereid.train.evaluation.query_scores import QueryScores, score_queries
 from densereid.train.evaluation.report import EvaluationReport, as_means, write_report
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
 
@@ -63,6 +64,36 @@ def evaluate_run(
         _say_unmatched(scores[ranked_by(config)])
         _write(found, list(scores.values()), EvaluationReport(told), files, store)
     return scores[name]
+
+
+def compare_runs(
+    first: Path, others: Sequence[Path], *, store_path: AnyPath | None, device: str, feature: str | None = None,
+    checkpoint_name: str = LAST,
+) -> None:  # fmt: skip
+    """Evaluate other runs on the store of the first, and print how much more than the first each of them has.
+
+    The embeddings are those that :func:`evaluate_run` keeps. Raises UserError as it does.
+    """
+    _, checkpoint = load_trained_network(first, name=checkpoint_name)
+    store = store_of_run(first, checkpoint.store, store_path)
+    for run in others:
+        evaluate_run(run, store_path=store.path, device=device, feature=feature, checkpoint_name=checkpoint_name)
+    own, *found = (
+        _queries_of(run, store, device=device, feature=feature, checkpoint_name=checkpoint_name)
+        for run in (first, *others)
+    )
+    rows = {str(run): differences(own, scores) for run, scores in zip(others, found, strict=True)}
+    print_table(differences_table(str(first), rows))
+
+
+def _queries_of(run: Path, store: Store, *, device: str, feature: str | None, checkpoint_name: str) -> QueryScores:
+    network, checkpoint = load_trained_network(run, name=checkpoint_name)
+    config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
+    path = checkpoint_path(run, name=checkpoint_name)
+    kept = path.parent / EVALUATIONS / f"{_name(path, config, store)}.zarr"
+    chosen, _ = resolve_device(device)
+    found = once_embedded(network, store, config=config, checkpoint=path, path=kept, device=chosen)
+    return score_queries(*found[Split.QUERY], *found[Split.GALLERY])
 
 
 def _name(checkpoint: Path, config: TrainConfig, store: Store) -> str:
