@@ -65,7 +65,7 @@ activations: $(VENV) ## Where the trunks of some runs look: make activations RUN
 describe: $(VENV) ## What every setting means: make describe RUN_OR_MODEL=dsa-reid; without it, all models
 	@$(.run) describe
 
-export: $(VENV) ## A run's inference network as one file: make export RUN_FOLDER=runs/NAME
+export: $(VENV) ## A run's inference network for other code: make export RUN_FOLDER=runs/NAME FORMAT=onnx,safetensors
 	@$(.run) export
 
 embedded-weights: $(VENV) ## The weights of ESTIMATOR=embedded again, from rendered people: hours on a CPU, minutes on a GPU

@@ -30,6 +30,7 @@ ONE_PACKAGE_EACH = {
     "tensorboard": "train/engine",
     "timm": "train/networks",
     "matplotlib": "pipeline/reports",
+    "onnxruntime": "train/deployment",
     "detectron2": "preprocess/densepose",
     "densepose": "preprocess/densepose",
     "anny": "preprocess/embedded_training/anny",

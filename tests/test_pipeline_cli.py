@@ -125,7 +125,7 @@ def _sample(parameter: click.Parameter, folder: Path) -> str:
     if variable_of(parameter) == "CATALOG":
         (folder / "own.yaml").touch()
         return str(folder / "own.yaml")
-    return {"SIZE": "64x48", "SHARD_ROWS": "64", "SET": "a=1 b=2"}.get(variable_of(parameter), "17")
+    return {"SIZE": "64x48", "SHARD_ROWS": "64", "SET": "a=1 b=2", "FORMAT": "onnx"}.get(variable_of(parameter), "17")
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))

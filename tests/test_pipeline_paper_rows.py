@@ -11,7 +11,7 @@ from reference_train import TINY
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.commands import ablation
 from densereid.pipeline.commands.ablation import AblationRequest, row_config, run_ablation
-from densereid.pipeline.commands.training import evaluate_run
+from densereid.pipeline.commands.networks.evaluation import evaluate_run
 from densereid.pipeline.reports.paper_tables import Row, Table, known_tables
 from densereid.pipeline.store_request import StoreRequest
 from densereid.train.evaluation.reranking import Reranking

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +17,7 @@ from densereid.data_catalog.store.store import open_store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.pipeline.cli import cli
 from densereid.pipeline.commands import training
+from densereid.pipeline.commands.networks import evaluation, export
 from densereid.pipeline.commands.training import (
     TrainRequest,
     chosen_settings,
@@ -132,11 +133,12 @@ def test_settings_of_the_options_are_the_configs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "follow"), [("evaluate", ["export runs/x", "activations runs/x"]), ("export", ["activations runs/x"])]
+    ("command", "module", "follow"),
+    [("evaluate", evaluation, ["export runs/x", "activations runs/x"]), ("export", export, ["activations runs/x"])],
 )
 def test_what_is_done_with_a_run_ends_with_what_comes_next(
-    monkeypatch: pytest.MonkeyPatch, command: str, follow: list[str]
+    monkeypatch: pytest.MonkeyPatch, command: str, module: ModuleType, follow: list[str]
 ) -> None:
-    monkeypatch.setattr(training, f"{command}_run", lambda *_, **__: "done")
+    monkeypatch.setattr(module, f"{command}_run", lambda *_, **__: ["done"])
     shown = CliRunner().invoke(cli, [command, "runs/x"]).stderr
     assert [line.split("pipeline ")[-1] for line in shown.splitlines()] == follow

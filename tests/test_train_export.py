@@ -12,7 +12,7 @@ from reference_train import TINY, random_store
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
-from densereid.pipeline.commands import training
+from densereid.pipeline.commands.networks.export import export_run
 from densereid.train.config.train_config import TrainConfig, load_config, to_dict
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
@@ -102,7 +102,7 @@ def test_the_command_says_which_feature_and_which_scores_a_file_has(
 ) -> None:
     _, checkpoint = _trained("dsa-reid-small", feature)
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, **changes))  # type: ignore[arg-type]
-    training.export_run(tmp_path, None)
+    export_run(tmp_path, None)
     shown = capsys.readouterr().err
     assert "what inference of f needs" in shown
     assert words in shown

@@ -14,6 +14,8 @@ from reference_train import TINY, random_store
 
 from densereid.data_catalog.errors import UserError
 from densereid.pipeline.commands import training
+from densereid.pipeline.commands.networks import evaluation
+from densereid.pipeline.commands.networks.export import export_run
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.augmentation import normalise_image
 from densereid.train.data.dataset import read_images
@@ -109,7 +111,7 @@ def test_a_description_has_every_setting_and_where_the_weights_are() -> None:
 def test_describe_and_export_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     training.describe_model(str(run))
     assert "model.part_images" in capsys.readouterr().out
-    path = training.export_run(run, None)
+    (path,) = export_run(run, None)
     assert path == run / f"{SMALL}.export.pt"
     assert load_exported(path)[1] == _config()
     with pytest.raises(UserError, match="unknown model"):
@@ -136,7 +138,7 @@ def test_the_last_checkpoint_is_used_unless_the_best_is_asked_for(
         r"run has best.pt and no last.pt\nbest.pt was chosen by looking at the test set.*Name the file itself: .*best"
     )
     network = build_network(_config(), 9, seed=1)
-    for use in (load_trained_network, partial(training.export_run, target=None), partial(start_from, network)):
+    for use in (load_trained_network, partial(export_run, target=None), partial(start_from, network)):
         with pytest.raises(UserError, match=words):
             use(tmp_path / "run")  # type: ignore[operator]
     start_from(network, tmp_path / "run" / "best.pt")
@@ -146,21 +148,21 @@ def test_a_run_can_be_ranked_by_another_feature(
     stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = {
-        feature: training.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature=feature)
+        feature: evaluation.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature=feature)
         for feature in (None, "f", "z")
     }
     assert scores[None] == scores["f"] != scores["z"]
     assert f"{SMALL}, z" in capsys.readouterr().out
     with pytest.raises(UserError, match="expected f or f_global"):
-        training.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature="x")
+        evaluation.evaluate_run(run, store_path=stores["zarr"], device="cpu", feature="x")
 
 
 def test_a_run_is_re_ranked_beside_its_plain_scores(
     stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = training.evaluate_run(run, store_path=stores["zarr"], device="cpu")
+    plain = evaluation.evaluate_run(run, store_path=stores["zarr"], device="cpu")
     capsys.readouterr()
-    better = training.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=4, k2=2))
+    better = evaluation.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=4, k2=2))
     shown = capsys.readouterr().out
     assert f"{SMALL}, re-ranked" in shown
     assert f"{100 * plain.trapezoid_average_precision:.1f}" in shown  # the original Market-1501 average precision
@@ -172,14 +174,14 @@ def test_plain_scores_are_shown_where_re_ranking_is_not_possible(
     stores: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match=r"k1=90: query and gallery have \d+ images together"):
-        training.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=90))
+        evaluation.evaluate_run(run, store_path=stores["zarr"], device="cpu", reranking=Reranking(k1=90))
     shown = capsys.readouterr().out
     assert SMALL in shown
     assert "re-ranked" not in shown
 
 
 def test_keeping_junk_without_re_ranking_is_a_mistake() -> None:
-    assert training.choose_reranking(False, keep_junk=False) is None
-    assert training.choose_reranking(True, keep_junk=True) == Reranking(20, 6, 0.3, keep_junk=True)
+    assert evaluation.choose_reranking(False, keep_junk=False) is None
+    assert evaluation.choose_reranking(True, keep_junk=True) == Reranking(20, 6, 0.3, keep_junk=True)
     with pytest.raises(UserError, match=r"RERANK is not set\nAdd RERANK=1"):
-        training.choose_reranking(False, keep_junk=True)
+        evaluation.choose_reranking(False, keep_junk=True)

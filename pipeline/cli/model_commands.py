@@ -66,21 +66,29 @@ def train_command(
 @click.option("--store-path", type=LOCATION, help="Another store than the one of the training.")
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @click.option("--rerank", is_flag=True, help="Also re-ranked: k-reciprocal, k1=20, k2=6, lambda=0.3.")
+@click.option(
+    "--against", type=LocalPath(), multiple=True, help="Another run, for its scores and how much more it has."
+)
 @click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
 @options.checkpoint
 @options.device
 def evaluate_command(
-    run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, keep_junk: bool, checkpoint: str,
-    device: str,
+    run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, against: tuple[Path, ...],
+    keep_junk: bool, checkpoint: str, device: str,
 ) -> None:  # fmt: skip
     """CMC and mAP of a trained run on its store's query and gallery."""
-    from densereid.pipeline.commands.training import choose_reranking, evaluate_run
+    from densereid.pipeline.commands.networks.evaluation import choose_reranking, compare_runs, evaluate_run
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
     evaluate_run(
         run_folder, store_path=store_path, device=device, feature=feature, reranking=reranking,
         checkpoint_name=f"{checkpoint}.pt",
     )  # fmt: skip
+    if against:
+        compare_runs(
+            run_folder, against, store_path=store_path, device=device, feature=feature,
+            checkpoint_name=f"{checkpoint}.pt",
+        )  # fmt: skip
     print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
 
 
@@ -104,12 +112,16 @@ def describe_command(run_or_model: str | None) -> None:
 @command("export")
 @options.run_folder
 @options.checkpoint
-@click.option("--to", "target", type=LocalPath(), help="The file; in the run's folder unless given.")
-def export_command(run_folder: Path, checkpoint: str, target: Path | None) -> None:
-    """Write a run's inference network, without what only trains it, to one file."""
-    from densereid.pipeline.commands.training import export_run
+@options.export_formats
+@click.option(
+    "--to", "target", type=LocalPath(), help="The file, of several formats without its suffix; in the run's folder."
+)
+def export_command(run_folder: Path, checkpoint: str, format: tuple[str, ...], target: Path | None) -> None:
+    """Write a run's inference network, without what only trains it, for this project or for other code."""
+    from densereid.pipeline.commands.networks.export import export_run
 
-    click.echo(export_run(run_folder, target, checkpoint_name=f"{checkpoint}.pt"))
+    paths = export_run(run_folder, target, formats=format, checkpoint_name=f"{checkpoint}.pt")
+    click.echo("\n".join(map(str, paths)))
     print_next_commands(next_command("activations", runs=[run_folder]))
 
 

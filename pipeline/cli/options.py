@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from densereid.pipeline.cli.parameter_types import (
+    FORMATS_OF_EXPORT,
     LOCATION,
     NAME_OR_PATH,
     SEED,
@@ -160,6 +161,13 @@ checkpoint = _option(
     "Which of the run's checkpoints: last, or best, which was chosen by its mAP on the test set.",
     type=click.Choice(["last", "best"]),
     default="last",
+)
+export_formats = _option(
+    "format",
+    "Formats with commas: torch (this project's file), safetensors, onnx, torch-export; all but the first with a model "
+    "card.",
+    type=FORMATS_OF_EXPORT,
+    default="torch",
 )
 run_folder = click.argument("run_folder", type=LocalPath())
 dry_run = _option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,18 @@ def parse_edges(text: str) -> list[int]:
     return edges
 
 
+def parse_formats(text: str) -> tuple[str, ...]:
+    """The formats of an exported network from a list with commas, each once."""
+    from densereid.train.deployment.formats import FORMATS  # here: it imports torch
+
+    names = [word.strip() for word in text.split(",")]
+    if unknown := [name for name in names if name not in FORMATS]:
+        near = get_close_matches(unknown[0], FORMATS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"FORMAT is '{text}'", f"{hint}expected one or more of {', '.join(FORMATS)}, with commas")
+    return tuple(dict.fromkeys(names))
+
+
 def parse_setting(text: str) -> tuple[str, str]:
     """A setting's dotted key and its value from KEY=VALUE."""
     key, equals, value = text.partition("=")
@@ -123,6 +136,8 @@ LOCATION = Parsed(_parse_location, "PATH-OR-URL")
 """A local folder, or a URL such as s3://BUCKET/FOLDER: a Path or a path at a URL."""
 SHORT_EDGES = Parsed(parse_edges, "NUMBERS")
 """Short edges in pixels with commas: a list of int."""
+FORMATS_OF_EXPORT = Parsed(parse_formats, "NAMES")
+"""Formats of an exported network with commas: a tuple of their names."""
 NAME_OR_PATH = Parsed(os.path.expanduser, "TEXT")
 """A name, or the path of a file or folder: text, without ``~``."""
 SETTING = Parsed(parse_setting, "KEY=VALUE")

@@ -9,16 +9,14 @@ from pathlib import Path
 
 from rich import filesize
 
-from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.plural import plural
-from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store, exists, open_store
 from densereid.pipeline.console import print_next_commands, print_status, print_table
 from densereid.pipeline.invocation import beside_python, next_command, program
 from densereid.pipeline.reports.network_tables import described_parameters, described_settings, ranked_by, scores_table
 from densereid.pipeline.settings import choose_model, resolve_device
-from densereid.pipeline.store_choice import derivable_from, store_of_run
+from densereid.pipeline.store_choice import derivable_from
 from densereid.pipeline.store_request import NAMING, StoreRequest
 from densereid.pipeline.stores import (
     counted,
@@ -30,18 +28,16 @@ from densereid.pipeline.stores import (
     wanted_dataset,
 )
 from densereid.train.config.experiment import find_experiment
-from densereid.train.config.train_config import TrainConfig, load_config, with_settings
+from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.config.validation import setting_text
-from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, checkpoint_path, load_trained_network
+from densereid.train.engine.checkpoint import BEST, LAST, Checkpoint, load_trained_network
 from densereid.train.engine.describe import disk_sizes, settings_by_dataset
-from densereid.train.engine.export import export_network
 from densereid.train.engine.loop import FitResult, fit
 from densereid.train.engine.processes import start_fabric
 from densereid.train.engine.resume import check_folder
-from densereid.train.evaluation.evaluate import evaluate, protocol_embeddings
-from densereid.train.evaluation.metrics import Scores, score_embeddings
-from densereid.train.evaluation.reranking import Reranking, reranked_scores
-from densereid.train.families import build_network, check_network, inference_feature
+from densereid.train.evaluation.evaluate import evaluate
+from densereid.train.evaluation.metrics import Scores
+from densereid.train.families import build_network, check_network
 
 MARKET_IDENTITIES = 751
 """Training identities of Market-1501, for which an experiment that is not a run is described."""
@@ -211,43 +207,6 @@ def chosen_settings(
     return settings | dict(overrides)
 
 
-def evaluate_run(
-    run: Path, *, store_path: AnyPath | None, device: str, feature: str | None = None,
-    reranking: Reranking | None = None, checkpoint_name: str = LAST,
-) -> Scores:  # fmt: skip
-    """Scores of a run folder's last checkpoint, or of its best one by name, on its own store, or another.
-
-    ``feature`` is ranked instead of the config's own; see ``evaluate.feature``. With ``reranking`` a second line has
-    the re-ranked scores, and those are returned.
-    """
-    network, checkpoint = load_trained_network(run, name=checkpoint_name)
-    config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
-    chosen, why = resolve_device(device)
-    store = store_of_run(run, checkpoint.store, store_path)
-    path = checkpoint_path(run, name=checkpoint_name)
-    print_status(f"{path}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
-    found = protocol_embeddings(network, store, config=config, device=chosen)
-    name = ranked_by(config)
-    scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
-    try:
-        if reranking is not None:
-            (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
-            name = f"{name}, re-ranked"
-            scores[name] = reranked_scores(
-                query.to(chosen), query_labels, gallery.to(chosen), gallery_labels, reranking
-            )
-    finally:  # the plain scores are there, whatever becomes of the others
-        print_table(scores_table(str(store.path), scores))
-    return scores[name]
-
-
-def choose_reranking(rerank: bool, *, keep_junk: bool) -> Reranking | None:
-    """How a command's options say that scores are re-ranked; None for not at all."""
-    if keep_junk and not rerank:
-        raise UserError("KEEP_JUNK says how scores are re-ranked, and RERANK is not set", "Add RERANK=1 (--rerank).")
-    return Reranking(keep_junk=keep_junk) if rerank else None
-
-
 def describe_model(run_or_model: str) -> None:
     """Print the resolved config of a run or of an experiment, and the parameters of its network."""
     if Path(run_or_model).is_dir():
@@ -270,25 +229,6 @@ def _show_datasets(model: str) -> None:
     for dataset, settings in settings_by_dataset(model).items():
         changes = ", ".join(f"{key}={setting_text(value)}" for key, value in settings.items())
         print_status(f"on {dataset}: {changes or 'the same'}")
-
-
-def export_run(run: Path, target: Path | None, *, checkpoint_name: str = LAST) -> Path:
-    """Write the inference network of a run's last checkpoint, or of its best one by name, to a file."""
-    network, checkpoint = load_trained_network(run, name=checkpoint_name)
-    folder = run if run.is_dir() else run.parent
-    path = target or folder / f"{checkpoint.config.name}.export.pt"
-    scores = export_network(network, checkpoint, path)
-    size, feature = filesize.decimal(path.stat().st_size), inference_feature(checkpoint.config)
-    print_status(f"{checkpoint.config.name}, epoch {checkpoint.epoch}: {size}, what inference of {feature} needs")
-    if scores:
-        known = f"its scores are those of {feature}: mAP {scores['mean_average_precision']:.1%}"
-    elif checkpoint.scores:
-        known = f"it has no scores: those of the run are of {checkpoint.config.evaluate.feature}"
-        known += f" after epoch {checkpoint.scores_epoch}"
-    else:
-        known = "it has no scores: the run was not evaluated"
-    print_status(known)
-    return path
 
 
 def untrained_scores(config: TrainConfig, store: Store, *, num_identities: int, seed: int, device: str) -> Scores:

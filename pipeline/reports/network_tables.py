@@ -10,6 +10,7 @@ from densereid.data_catalog.plural import plural
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.config.validation import setting_text
 from densereid.train.engine.describe import multiply_adds, parameter_table, settings_table
+from densereid.train.evaluation.comparison import Difference
 from densereid.train.evaluation.metrics import Scores
 
 _SCORES = {
@@ -27,6 +28,21 @@ def scores_table(title: str, scores: Mapping[str, Scores]) -> Table:
     for name, row in scores.items():
         values = (f"{100 * getattr(row, score):.1f}" for score in _SCORES.values())
         table.add_row(name, *values, str(row.num_valid_queries))
+    return table
+
+
+def differences_table(first: str, rows: Mapping[str, Mapping[str, Difference]]) -> Table:
+    """How much more each run has than the first, in points of percent, with the interval over queries."""
+    table = Table(title=f"more than {first} (95% over queries)", title_justify="left")
+    table.add_column("run")
+    names = {name: key for name, key in _SCORES.items() if all(key in row for row in rows.values())}
+    for name in names:
+        table.add_column(name, justify="right")
+    for run, row in rows.items():
+        found = [row[key] for key in names.values()]
+        table.add_row(
+            run, *(f"{100 * each.value:+.1f} ({100 * each.low:+.1f} to {100 * each.high:+.1f})" for each in found)
+        )
     return table
 
 

@@ -166,7 +166,10 @@ def test_commands_say_what_is_damaged(
         ended = call(command, words, said=place / "said")
         made = outcome(folder / "made") if ended.code == 0 else {}
         result = {name: value for name, value in made.items() if not name.endswith((".csv", ".yaml"))}
-        result.pop(f"{given.run.name}/last.pt", None) if reading == "evaluate" else None
+        if reading == "evaluate":  # the damaged file itself, and where its digest stands
+            result = {
+                name: value for name, value in result.items() if not name.endswith(("/last.pt", ".zarr/zarr.json"))
+            }
         result["said"] = "".join(
             line for line in ended.said.splitlines(keepends=True) if "%" in line and "images/s" not in line
         )

@@ -38,30 +38,40 @@ def export_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> di
     tensors and values. It appears whole or not at all, has checksums, and equal content gives equal bytes. Raises
     UserError where weights are not finite, and where the file cannot be written.
     """
-    config, feature = checkpoint.config, inference_feature(checkpoint.config)
-    measured = feature == config.evaluate.feature and checkpoint.scores_epoch == checkpoint.epoch
-    scores = checkpoint.scores if measured else {}
-    weights = as_reid(network).inference_network(feature).state_dict()
-    if problem := not_finite(weights):
-        raise UserError(f"the network of epoch {checkpoint.epoch}: {problem}", "Export another checkpoint of the run.")
+    scores, weights = exported_scores(checkpoint), finite_inference_network(network, checkpoint).state_dict()
     values = {
         "format": EXPORT_FORMAT,
         "version": EXPORT_VERSION,
-        "config": to_dict(config),
-        "feature": feature,
+        "config": to_dict(checkpoint.config),
+        "feature": inference_feature(checkpoint.config),
         "trained_on": checkpoint.store["dataset"],
         "epoch": checkpoint.epoch,
         "scores": scores,
         "weights": dict.fromkeys(sorted(weights)),
     }
     plain = json.loads(json.dumps(values, sort_keys=True))  # pickle writes a text that occurs twice once if it is one
-    plain["weights"] = {name: _laid_out(weights[name]) for name in plain["weights"]}
+    plain["weights"] = {name: laid_out(weights[name]) for name in plain["weights"]}
     remedy = "Free some space, or choose another file."
     save_tensor_file(path, plain, what="exported network", remedy=remedy)
     return scores
 
 
-def _laid_out(weight: Tensor) -> Tensor:
+def exported_scores(checkpoint: Checkpoint) -> dict[str, float]:
+    """The scores that an export carries: those of the feature that it gives and of these weights, or none."""
+    config = checkpoint.config
+    measured = inference_feature(config) == config.evaluate.feature and checkpoint.scores_epoch == checkpoint.epoch
+    return checkpoint.scores if measured else {}
+
+
+def finite_inference_network(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
+    """A copy of what inference needs of the network. Raises UserError where its weights are not finite."""
+    kept = as_reid(network).inference_network(inference_feature(checkpoint.config))
+    if problem := not_finite(kept.state_dict()):
+        raise UserError(f"the network of epoch {checkpoint.epoch}: {problem}", "Export another checkpoint of the run.")
+    return kept
+
+
+def laid_out(weight: Tensor) -> Tensor:
     """The weight in the order of its dimensions, in memory of its own: a file would have all that it is a view of."""
     return torch.empty(weight.shape, dtype=weight.dtype).copy_(weight.detach())  # contiguous() keeps odd strides of 1
 

@@ -14,7 +14,7 @@ from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.train.config.train_config import TrainConfig
 from densereid.train.data.augmentation import normalise_dsap, normalise_image
-from densereid.train.data.dataset import StoreReader, read_labels, read_rows, read_tensors
+from densereid.train.data.dataset import LabelColumns, StoreReader, read_labels, read_rows, read_tensors
 from densereid.train.evaluation.metrics import (
     Labels,
     Scores,
@@ -53,8 +53,7 @@ def _protocol(store: StoreReader) -> dict[Split, tuple[np.ndarray, Labels]]:
     Where a camera is unknown, the labels know which images have the same pixels.
     """
     columns = read_labels(store)
-    readable = columns.status != Status.FAILED
-    rows = {role: np.flatnonzero((columns.split == role) & readable) for role in (Split.QUERY, Split.GALLERY)}
+    rows = {role: _rows_of(columns, role) for role in (Split.QUERY, Split.GALLERY)}
     for role, chosen in rows.items():
         if not len(chosen):
             raise ScoringError(
@@ -73,6 +72,20 @@ def _protocol(store: StoreReader) -> dict[Split, tuple[np.ndarray, Labels]]:
     }
     check_protocol(labels[Split.QUERY], labels[Split.GALLERY])
     return {role: (rows[role], labels[role]) for role in rows}
+
+
+def protocol_labels(store: StoreReader) -> dict[Split, Labels]:
+    """The labels of :func:`protocol_embeddings`, without embedding anything. Raises ScoringError as check_scorable."""
+    return {role: labels for role, (_, labels) in _protocol(store).items()}
+
+
+def query_rows(store: StoreReader) -> np.ndarray:
+    """The store's rows of the query images that are embedded, int64 (num_query,), in their order."""
+    return _rows_of(read_labels(store), Split.QUERY)
+
+
+def _rows_of(columns: LabelColumns, role: Split) -> np.ndarray:
+    return np.flatnonzero((columns.split == role) & (columns.status != Status.FAILED))
 
 
 def _contents(store: StoreReader, rows: np.ndarray) -> torch.Tensor:

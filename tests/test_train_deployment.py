@@ -1,0 +1,228 @@
+"""Networks that leave the project: each format run without it, equal bytes, and what the model card says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from reference_train import TINY, MemoryStore, random_store
+from safetensors import safe_open
+
+from densereid.data_catalog.errors import UserError
+from densereid.pipeline.cli.parameter_types import parse_formats
+from densereid.train.config.train_config import load_config
+from densereid.train.deployment import onnx_file
+from densereid.train.deployment.formats import FORMATS, write_formats
+from densereid.train.deployment.image_network import ImageNetwork, checked
+from densereid.train.engine.checkpoint import Checkpoint, library_versions, save_checkpoint, store_fingerprint
+from densereid.train.evaluation.evaluate import extract_embeddings
+from densereid.train.evaluation.metrics import Scores
+from densereid.train.families import build_network
+
+HAS_ONNX = all(find_spec(name) for name in onnx_file.PACKAGES)
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the optional group onnx is not installed")
+SCORES = Scores(0.5, 0.6, 0.7, 0.4, 0.3, 0.2, 9, 9, 30)
+
+
+def _trained(name: str, seed: int = 3, **changes: object) -> tuple[torch.nn.Module, Checkpoint]:
+    config = load_config(name, {**TINY, **changes})
+    network = build_network(config, 6, seed=seed).eval()
+    checkpoint = Checkpoint(
+        model=network.state_dict(), optimiser={}, epoch=2, step=8, best=0.4, scores=asdict(SCORES), scores_epoch=2,
+        seed=3, random={}, config=config, num_identities=6, store=store_fingerprint(random_store()),
+        versions=library_versions(),
+    )  # fmt: skip
+    return network, checkpoint
+
+
+OUTSIDE = """
+import sys
+sys.modules["densereid"] = None  # an import of it would fail
+import numpy, torch
+from safetensors.torch import load_file
+torch.set_num_threads(1)
+for batch in (1, 3):
+    image = torch.from_numpy(numpy.load("images.npy")[:batch])
+    with torch.inference_mode():
+        program = torch.export.load("net.pt2").module()
+        numpy.save(f"torch-export-{batch}.npy", program(image).numpy())
+        graph = torch.export.load("other.pt2").module()  # of other weights
+        assert not torch.allclose(graph(image), program(image), atol=1e-2)
+        graph.load_state_dict(load_file("net.safetensors"))
+        numpy.save(f"safetensors-{batch}.npy", graph(image).numpy())
+    if "onnx" in sys.argv:
+        import onnxruntime
+        session = onnxruntime.InferenceSession("net.onnx")
+        numpy.save(f"onnx-{batch}.npy", session.run(None, {"image": image.numpy()})[0])
+"""
+
+
+@pytest.fixture(scope="module", params=["dsa-reid-small", "magnifiernet-small"])
+def outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A folder with every format of a network, and with the embeddings that plain torch and onnxruntime make of them;
+    the embeddings of `evaluate`."""
+    folder = tmp_path_factory.mktemp("outside")
+    network, checkpoint = _trained(request.param)
+    store = random_images(7)
+    np.save(folder / "images.npy", store.arrays["image"].transpose(0, 3, 1, 2))
+    formats = [each for each in FORMATS if each != "onnx" or HAS_ONNX]
+    write_formats(network, checkpoint, folder / "net", formats)
+    other, _ = _trained(request.param, seed=9)
+    write_formats(other, checkpoint, folder / "other.pt2", ["torch-export"])
+    words = ["onnx"] if HAS_ONNX else []
+    subprocess.run([sys.executable, "-I", "-c", OUTSIDE, *words], cwd=folder, check=True, timeout=200)
+    return folder, extract_embeddings(network, store, np.arange(3), config=checkpoint.config).numpy()
+
+
+def random_images(seed: int) -> MemoryStore:
+    store = random_store()
+    shape = store.arrays["image"].shape
+    store.arrays["image"] = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    return store
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torch-export", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_without_this_project_a_file_gives_the_embeddings_of_evaluate(
+    outside: tuple[Path, np.ndarray], format: str, batch: int
+) -> None:
+    folder, expected = outside
+    found = np.load(folder / f"{format}-{batch}.npy")
+    assert found.shape == (batch, expected.shape[1])
+    assert np.abs(found - expected[:batch]).max() <= 1e-4
+
+
+def _metadata(path: Path) -> tuple[dict[str, Any], list[str]]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["model_card"]), list(file.keys())
+
+
+def test_a_file_holds_what_inference_needs_and_nothing_else(outside: tuple[Path, np.ndarray]) -> None:
+    folder, expected = outside
+    card, names = _metadata(folder / "net.safetensors")
+    assert not [name for name in names if "guide" in name or "classify" in name]
+    assert any("mask_head" in name for name in names) == (card["family"] == "magnifiernet")
+    torchs = set(torch.load(folder / "net.pt", weights_only=True)["weights"])
+    own = {name.removeprefix("network.").replace("necks.global_branch", "necks.global") for name in names}
+    assert own == {"mean", "deviation", *torchs}
+    assert set(torch.export.load(folder / "net.pt2").module().state_dict()) == set(names)
+    assert card["embedding_width"] == expected.shape[1]
+
+
+def test_the_card_is_in_every_file_and_beside_them(outside: tuple[Path, np.ndarray]) -> None:
+    folder, _ = outside
+    card, _ = _metadata(folder / "net.safetensors")
+    extra = {"model_card.json": ""}
+    torch.export.load(folder / "net.pt2", extra_files=extra)
+    assert json.loads(extra["model_card.json"]) == card
+    assert card["scores"] == asdict(SCORES)
+    assert card["input"]["mean"] == [123.675, 116.28, 103.53]
+    page = (folder / "net.md").read_text()
+    for words in (
+        f"# {card['name']}", "**Trained on** memory: 6 identities, 2 epochs, seed 3", "uint8 (batch, 3, 32, 32), RGB",
+        "Rank-1 50.0%, Rank-5 60.0%, mAP 40.0%", "academic research alone", 'InferenceSession("net.onnx")',
+        f"float32 (batch, {card['embedding_width']})", "height: 32",
+    ):  # fmt: skip
+        assert words in page
+    if HAS_ONNX:
+        import onnxruntime
+
+        metadata = onnxruntime.InferenceSession(folder / "net.onnx").get_modelmeta().custom_metadata_map
+        assert json.loads(metadata["model_card"]) == card
+
+
+def test_scores_of_another_feature_or_epoch_are_not_in_a_card(tmp_path: Path) -> None:
+    network, checkpoint = _trained("dsa-reid-small", **{"evaluate.feature": "z"})
+    write_formats(network, checkpoint, tmp_path / "z.safetensors", ["safetensors"])
+    card, _ = _metadata(tmp_path / "z.safetensors")
+    assert (card["feature"], card["scores"]) == ("f", {})
+    assert "were not measured for these weights and this feature" in (tmp_path / "z.md").read_text()
+    network, checkpoint = _trained("dsa-reid-small")
+    write_formats(network, replace(checkpoint, epoch=3), tmp_path / "new.safetensors", ["safetensors"])
+    assert _metadata(tmp_path / "new.safetensors")[0]["scores"] == {}
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torch-export", pytest.param("onnx", marks=needs_onnx)])
+def test_equal_weights_give_equal_bytes_without_paths_of_this_machine(tmp_path: Path, format: str) -> None:
+    files = []
+    for number in range(2):
+        network, checkpoint = _trained("dsa-reid-small")
+        if number:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        (file, _) = write_formats(network, checkpoint, tmp_path / f"{number}.x", [format])
+        files.append(file.path.read_bytes())
+    assert files[0] == files[1]
+    assert str(helpers.ROOT).encode() not in files[0]
+    assert b"image_network.py" not in files[0]
+
+
+FACILITATED = {"magnifier.facilitator": "on", "magnifier.attribute_groups": "ghul"}
+KINDS: list[tuple[str, dict[str, object]]] = [
+    ("dsa-reid-small", {"evaluate.feature": "f_local"}),
+    ("magnifiernet-small", {"magnifier.fusion": "lstm", "magnifier.mask_resize": "nearest", **FACILITATED}),
+    ("magnifiernet-small", {"magnifier.fusion": "ab", "magnifier.test_masks": "hard", "magnifier.mask_resize": "area"}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), KINDS)
+def test_every_kind_of_network_has_a_graph(tmp_path: Path, name: str, changes: dict[str, object]) -> None:
+    network, checkpoint = _trained(name, **changes)
+    file, _ = write_formats(network, checkpoint, tmp_path / "net", ["onnx" if HAS_ONNX else "torch-export"])
+    assert file.difference is not None
+    assert file.difference < 1e-5
+
+
+def test_a_graph_with_other_embeddings_is_not_written() -> None:
+    network = ImageNetwork(torch.nn.Flatten(), height=2, width=2)
+    assert checked(network, network, "ONNX") == 0
+    for wrong in (1e-3, torch.nan):
+        with pytest.raises(UserError, match=r"ONNX of this network does not give .*: they differ by .*nothing was w"):
+            checked(lambda image, wrong=wrong: network(image) + wrong, network, "ONNX")  # type: ignore[misc]
+
+
+def test_packages_that_are_not_installed_are_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        if name != "onnxscript":
+            raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(onnx_file, "import_module", absent)
+    network, checkpoint = _trained("dsa-reid-small")
+    words = r"FORMAT=onnx needs packages .*: onnx \(No module.*, onnxruntime \(.*\n.*pip install 'densereid\[onnx\]'"
+    with pytest.raises(UserError, match=words):
+        write_formats(network, checkpoint, tmp_path / "net", ["torch", "onnx"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_are_chosen_on_the_command_line(tmp_path: Path) -> None:
+    _, checkpoint = _trained("dsa-reid-small")
+    save_checkpoint(tmp_path / "last.pt", checkpoint)
+    done = helpers.run("export", tmp_path, FORMAT="torch,safetensors,torch")
+    names = ["dsa-reid-small.export.pt", "dsa-reid-small.export.safetensors", "dsa-reid-small.export.md"]
+    assert done.stdout.split() == [str(tmp_path / name) for name in names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "last.pt"])
+    assert "its scores are those of f: mAP 40.0%" in done.stderr
+    assert f"model card: {tmp_path / names[2]}" in done.stderr
+    done = helpers.run("export", tmp_path, "--format", "torch-export", "--to", tmp_path / "to" / "net.bin")
+    assert "gives the network's embeddings to " in done.stderr
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["net.bin", "net.bin.md"]
+    done = helpers.run("export", tmp_path, "--format", "safetensors", "--to", tmp_path / "last.pt" / "x")
+    helpers.failed(done, "exported network", "could not be written: ", "Free some space, or choose another file.")
+
+
+def test_a_format_that_is_none_is_named() -> None:
+    assert parse_formats("onnx, torch") == ("onnx", "torch")
+    with pytest.raises(UserError, match=r"FORMAT is 'torch,safetensor'\ndid you mean safetensors\? expected one or mo"):
+        parse_formats("torch,safetensor")
+    with pytest.raises(UserError, match=r"FORMAT is ''\nexpected one or more of torch, safetensors, onnx, torch-exp"):
+        parse_formats("")
