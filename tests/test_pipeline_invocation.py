@@ -70,7 +70,7 @@ def test_the_demo_suggests_no_second_demo(running: Callable[..., None], monkeypa
     running("/checkout/pipeline/__main__.py", "demo")
     assert next_lines(Path("my runs/demo/x")) == (
         "make evaluate RUN_FOLDER='my runs/demo/x' RERANK=1",
-        "make preprocess DATASET=market",
+        "make preprocess DATASET=market ESTIMATOR=densepose",
     )
 
 
@@ -89,7 +89,7 @@ def test_each_of_the_demos_last_lines_can_be_pasted(
     assert shown.err.splitlines()[1:] == [
         "next: make evaluate RUN_FOLDER=runs/demo/x RERANK=1",
         "and with Market-1501 under data/:",
-        "next: make preprocess DATASET=market",
+        "next: make preprocess DATASET=market ESTIMATOR=densepose",
     ]
 
 

@@ -80,4 +80,4 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
 def next_lines(run: Path) -> tuple[str, str]:
     """What can be done after the demo, which its own training is not: with its run, and with Market-1501."""
     ranked = next_command("evaluate", run_folder=run, rerank=1)
-    return ranked, next_command("preprocess", without=("store", "workers"), dataset="market")
+    return ranked, next_command("preprocess", without=("store", "workers"), dataset="market", estimator="densepose")
