@@ -58,6 +58,9 @@ _WHY_EMBEDDED = (
 )
 
 
+_WITHOUT_WEIGHTS = "Or take ESTIMATOR=embedded, the network that comes with DenseReID: nothing to download"
+
+
 def _made_by(request: StoreRequest) -> str | None:
     """The estimator of the store at the request's path; None where there is none."""
     from densereid.data_catalog.store.store import exists, open_store
@@ -75,7 +78,7 @@ def _asked_of_densepose(request: StoreRequest) -> list[str]:
 
 
 def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tuple[Estimator, str]:
-    """The request's estimator, opened, and the reason for it. Raises UserError with the choices where none fits."""
+    """The request's estimator, opened, and the reason for it. Raises UserError where it cannot be opened."""
     from densereid.preprocess.estimators.iuv import open_iuv
 
     name, why = resolve_estimator(request, dataset)
@@ -88,7 +91,7 @@ def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tu
     except UserError as error:
         if request.estimator != "auto":
             raise
-        raise _no_estimator(dataset, str(error)) from error
+        raise UserError(error.problem, f"{error.remedy}\n{_WITHOUT_WEIGHTS}") from error
 
 
 def _open_embedded(request: StoreRequest, device: str) -> Estimator:
@@ -127,20 +130,4 @@ def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:
         precision=request.precision,
         compiled=request.compiled,
         notify=print_status,
-    )
-
-
-def _no_estimator(dataset: Dataset, why: str) -> UserError:
-    from densereid.preprocess.estimators.detectron2 import GUIDE
-
-    return UserError(
-        f"{dataset.root} has images but no IUV maps, and DensePose cannot be run: {why}",
-        "the choices are:\n"
-        "  ESTIMATOR=embedded: the network that comes with DenseReID, trained on rendered people; nothing to download\n"
-        "  ESTIMATOR=iuv with IUV_ROOT=FOLDER: DensePose IUV maps you already have, NAME.png or NAME_IUV.png\n"
-        "  ESTIMATOR=iuv with IUV_ROOT=FILE: what DensePose's apply_net.py dump wrote\n"
-        "  ESTIMATOR=densepose with WEIGHTS=NAME or FILE: DensePose of whole crops, nothing to install\n"
-        "  ESTIMATOR=detectron2 with WEIGHTS=NAME or FILE: DensePose by Detectron2; environment.yml brings both for\n"
-        f"    conda, its own guide is {GUIDE}\n"
-        "  DATASET=synthetic: pedestrians rendered with exact IUV maps, nothing to download",
     )
