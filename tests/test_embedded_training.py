@@ -16,11 +16,11 @@ from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
 from densereid.preprocess.embedded_training import layer_store, making
 from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.composition import Library, Window, compose
+from densereid.preprocess.embedded_training.composition import KIND, Library, Window, compose
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 from densereid.preprocess.embedded_training.making import Making, make_weights
-from densereid.preprocess.embedded_training.photograph import photographed
+from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, train
 
@@ -57,7 +57,7 @@ def test_a_picture_is_the_layer_over_the_background_where_nothing_else_happens(
 ) -> None:
     module = "densereid.preprocess.embedded_training.composition"
     monkeypatch.setattr(f"{module}.photographed", lambda picture, _: picture)
-    monkeypatch.setattr(f"{module}.detector_box", lambda person, _, size: Window(0, 0, 60, 96, 0.0, (96, 60)))
+    monkeypatch.setattr(f"{module}.detector_box", lambda person, _, size, __: Window(0, 0, 60, 96, 0.0, (96, 60)))
     flat = Library(library.people, np.full((1, 96, 60, 3), 77, np.uint8))
     seen = 0
     for seed in range(12):
@@ -74,6 +74,12 @@ def test_a_picture_is_the_layer_over_the_background_where_nothing_else_happens(
     assert seen > 2
 
 
+def test_kind_pictures_show_a_whole_person(library: Library) -> None:
+    alone = replace(KIND, behind=0.0, obstacle=0.0)
+    bodies = [compose(library, np.random.default_rng(seed), SIZE, alone)[1][..., 0] > 0 for seed in range(40)]
+    assert np.mean([body.any(axis=1).mean() for body in bodies]) > 0.75  # from head to feet
+
+
 def test_a_window_takes_pixel_centres_to_pixel_centres() -> None:
     window = Window(10.0, 20.0, 30.0, 80.0, 0.3, (40, 15))
     a, b, c, d, e, f = window.affine()
@@ -87,9 +93,10 @@ def test_a_window_takes_pixel_centres_to_pixel_centres() -> None:
 def test_photographs_keep_size_and_type() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 32, 3)).astype(np.uint8)
     for seed in range(30):
-        taken = photographed(picture, np.random.default_rng(seed))
-        assert taken.shape == picture.shape
-        assert taken.dtype == np.uint8
+        for camera in (photographed, photographed_by_day):
+            taken = camera(picture, np.random.default_rng(seed))
+            assert taken.shape == picture.shape
+            assert taken.dtype == np.uint8
 
 
 def test_losses_against_a_loop_over_pixels() -> None:
@@ -173,9 +180,9 @@ def test_making_writes_weights_with_what_they_come_from_and_goes_on_where_it_was
     )
     said: list[str] = []
     scores = make_weights(plan, said.append)
-    assert set(scores) == {"solids"}
+    assert set(scores) == {"solids, harsh", "solids, kind"}
     metadata = read_metadata(tmp_path / "weights.safetensors")
-    assert metadata["scores"] == {"solids": asdict(scores["solids"])}
+    assert metadata["scores"] == {name: asdict(each) for name, each in scores.items()}
     assert metadata["recipe"]["seed"] == 5
     assert metadata["commit"] == "abc"
     first = read_weights(tmp_path / "weights.safetensors").state_dict()

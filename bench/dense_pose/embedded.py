@@ -30,6 +30,7 @@ from densereid.preprocess.embedded_training.making import (
     HELD_OUT_PICTURES,
     HELD_OUT_SEED,
     MAKERS,
+    SCORED_CONDITIONS,
     SIZE,
     estimated,
     held_out,
@@ -110,8 +111,9 @@ def main(
     network, rows = read_weights(weights), []
     cells: list[Image.Image] = []
     for maker in makers.split(",") if folder is not None else []:
-        found = measure_agreement(network, held_out(folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
-        rows.append(row(f"{maker}, never trained on", HELD_OUT_PICTURES, found))
+        for name, conditions in SCORED_CONDITIONS.items():
+            found = measure_agreement(network, held_out(folder, maker), conditions, size=SIZE, count=HELD_OUT_PICTURES)
+            rows.append(row(f"{maker}, {name}, never trained on", HELD_OUT_PICTURES, found))
         cells += [drawn(network, each) for each in rendered(folder, maker, pictures)]
     for each in photographed(find_dataset("folder", images, iuv_root=iuv)) if images is not None else []:
         cells.append(drawn(network, each))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from densereid.preprocess.embedded_training.layers import PersonLayer
-from densereid.preprocess.embedded_training.photograph import photographed
+from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,27 @@ class Library:
     people: Sequence[PersonLayer]
     backgrounds: np.ndarray
     """(N, height, width, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What makes pictures hard: the shares that have it, and the camera."""
+
+    behind: float = 0.35
+    """Another person behind; a third one in some more."""
+    in_front: float = 0.14
+    obstacle: float = 0.22
+    loose_box: float = 0.15
+    cut_box: float = 0.17
+    harsh_camera: bool = True
+    """Night, haze, blur, motion, noise, low resolution; else all are taken by day, in focus."""
+
+
+HARSH = Conditions()
+"""Crops that surveillance cameras and detectors get wrong."""
+
+KIND = Conditions(in_front=0.0, obstacle=0.05, loose_box=0.1, cut_box=0.05, harsh_camera=False)
+"""Crops as a dataset is mostly made of: a whole person in a snug box, by day."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +64,37 @@ class Window:
         return a, b, middle_x - a * columns / 2 - b * rows / 2, d, e, middle_y - d * columns / 2 - e * rows / 2
 
 
-def compose(library: Library, rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def compose(
+    library: Library, rng: np.random.Generator, size: tuple[int, int], conditions: Conditions = HARSH
+) -> tuple[np.ndarray, np.ndarray]:
     """A crop and its exact IUV, both (height, width, 3) uint8; IUV is 0 wherever something hides the person."""
     person = library.people[int(rng.integers(len(library.people)))]
-    window = detector_box(person, rng, size)
+    window = detector_box(person, rng, size, conditions)
     image = _background(library, rng, size)
     iuv = np.zeros((*size, 3), np.uint8)
-    for _ in range(int(rng.random() < 0.35) + int(rng.random() < 0.1)):
+    for _ in range(int(rng.random() < conditions.behind) + int(rng.random() < conditions.behind * 2 / 7)):
         _put(image, iuv, _other(library, rng), _beside(window, rng, behind=True), hides=True)
     _put(image, iuv, person, window, hides=False)
-    if rng.random() < 0.14:
+    if rng.random() < conditions.in_front:
         _put(image, iuv, _other(library, rng), _beside(window, rng, behind=False), hides=True)
-    if rng.random() < 0.22:
+    if rng.random() < conditions.obstacle:
         _obstruct(image, iuv, library, rng)
-    return photographed(image, rng), iuv
+    return (photographed if conditions.harsh_camera else photographed_by_day)(image, rng), iuv
 
 
-def detector_box(person: PersonLayer, rng: np.random.Generator, size: tuple[int, int]) -> Window:
+def detector_box(
+    person: PersonLayer, rng: np.random.Generator, size: tuple[int, int], conditions: Conditions = HARSH
+) -> Window:
     """A box about the person: mostly snug, at times too loose, too tight, off the middle or of a part of the body."""
     rows, columns = person.alpha.shape
     height = rows / rng.uniform(0.82, 1.02)
     width = min(max(columns / rng.uniform(0.75, 1.05), 0.3 * height), 0.75 * height)
     x, y = columns / 2 + rng.normal(0.0, 0.04) * width, rows / 2 + rng.normal(0.0, 0.02) * height
     kind = rng.random()
-    if kind < 0.15:
+    if kind < conditions.loose_box:
         height, width = height * rng.uniform(1.0, 1.4), width * rng.uniform(1.0, 1.8)
         x, y = x + rng.normal(0.0, 0.1) * width, y + rng.normal(0.0, 0.06) * height
-    elif kind < 0.32:  # the upper or lower end is cut, as at the border of a frame
+    elif kind < conditions.loose_box + conditions.cut_box:  # the upper or lower end is cut, as at the border of a frame
         share = rng.uniform(0.45, 0.9)
         shift = (1.0 - share) * height / 2
         y += shift if rng.random() < 0.35 else -shift
@@ -102,7 +127,8 @@ def _put(image: np.ndarray, iuv: np.ndarray, layer: PersonLayer, window: Window,
     smooth = _transformed(
         rgba, (2 * columns, 2 * rows), tuple(c / 2 if k % 3 < 2 else c for k, c in enumerate(coefficients))
     )
-    smooth = smooth.reshape(rows, 2, columns, 2, 4).mean(axis=(1, 3), dtype=np.float32)
+    doubled = smooth.astype(np.uint16)
+    smooth = (doubled[::2, ::2] + doubled[1::2, ::2] + doubled[::2, 1::2] + doubled[1::2, 1::2]) / np.float32(4)
     share = smooth[..., 3:] / 255.0
     # The colours are 0 where alpha is, so that their mean is premultiplied.
     image[:] = np.clip(np.rint(image * (1.0 - share) + smooth[..., :3]), 0, 255).astype(np.uint8)
@@ -115,12 +141,9 @@ def _put(image: np.ndarray, iuv: np.ndarray, layer: PersonLayer, window: Window,
 
 
 def _transformed(pixels: np.ndarray, size: tuple[int, int], coefficients: tuple[float, ...]) -> np.ndarray:
-    # Bands by themselves: Pillow would divide colours by alpha and multiply again.
-    bands = [
-        np.asarray(Image.fromarray(pixels[..., k]).transform(size, Image.Transform.AFFINE, coefficients,
-                   Image.Resampling.BILINEAR)) for k in range(pixels.shape[2])
-    ]  # fmt: skip
-    return np.dstack(bands)
+    # As four bands of ink: of RGBA, Pillow would divide the colours by alpha and multiply again.
+    bands = Image.frombuffer("CMYK", pixels.shape[1::-1], pixels.tobytes())
+    return np.asarray(bands.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR))
 
 
 def _background(library: Library, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import write_weights
 from densereid.preprocess.embedded_training.anny.layers import anny_layers
-from densereid.preprocess.embedded_training.composition import Library, compose
+from densereid.preprocess.embedded_training.composition import HARSH, KIND, Conditions, Library, compose
 from densereid.preprocess.embedded_training.layer_store import (
     SHARD,
     Maker,
@@ -40,6 +40,9 @@ TRAIN_SEED, HELD_OUT_SEED = 1, 2
 HELD_OUT_SHARDS = 1
 HELD_OUT_PICTURES = 400
 
+SCORED_CONDITIONS = {"harsh": HARSH, "kind": KIND}
+"""Of the pictures that are scored."""
+
 SIZE = (256, 128)
 """Height and width of the pictures that are scored."""
 
@@ -63,7 +66,7 @@ class Making:
 
 
 def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agreement]:
-    """Render, train and write ``weights.safetensors`` into the folder; the scores by maker.
+    """Render, train and write ``weights.safetensors`` into the folder; the scores by maker and conditions.
 
     What is there already is not done again: rendered shards, and the steps up to the last checkpoint. Raises
     UserError for an unknown maker.
@@ -82,10 +85,12 @@ def make_weights(making: Making, report: Callable[[str], None]) -> dict[str, Agr
         workers=making.workers,
         report=report,
     )
-    scores = {
-        maker: measure_agreement(network, held_out(making.folder, maker), size=SIZE, count=HELD_OUT_PICTURES)
-        for maker in making.scored
-    }
+    scores = {}
+    for maker in making.scored:
+        library = held_out(making.folder, maker)
+        for name, conditions in SCORED_CONDITIONS.items():
+            found = measure_agreement(network, library, conditions, size=SIZE, count=HELD_OUT_PICTURES)
+            scores[f"{maker}, {name}"] = found
     written = write_weights(making.folder / "weights.safetensors", network, _facts(making, scores))
     report(f"SHA-256 {written}")
     return scores
@@ -99,7 +104,7 @@ def _facts(making: Making, scores: Mapping[str, Agreement]) -> dict[str, Any]:
         "layers_of_each_maker": SHARD * making.shards,
         "backgrounds": SHARD * making.background_shards,
         "seeds": {"train": TRAIN_SEED, "held_out": HELD_OUT_SEED},
-        "scores": {maker: asdict(each) for maker, each in scores.items()},
+        "scores": {name: asdict(each) for name, each in scores.items()},
     }
 
 
@@ -111,9 +116,12 @@ def held_out(folder: Path, maker: str) -> Library:
     return read_library(folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
 
 
-def measure_agreement(network: EmbeddedNetwork, library: Library, *, size: tuple[int, int], count: int) -> Agreement:
+def measure_agreement(
+    network: EmbeddedNetwork, library: Library, conditions: Conditions = HARSH, *, size: tuple[int, int], count: int
+) -> Agreement:
     """The network's agreement with the exact IUV of ``count`` composed pictures, as the estimator runs it."""
-    pictures = [compose(library, np.random.default_rng((HELD_OUT_SEED, index)), size) for index in range(count)]
+    rngs = [np.random.default_rng((HELD_OUT_SEED, index)) for index in range(count)]
+    pictures = [compose(library, rng, size, conditions) for rng in rngs]
     found = np.stack([estimated(network, image) for image, _ in pictures])
     return agreement(found, np.stack([iuv for _, iuv in pictures]))
 

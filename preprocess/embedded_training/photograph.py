@@ -27,6 +27,14 @@ def photographed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _jpeg(result, int(rng.integers(25, 96))) if rng.random() < 0.7 else result
 
 
+def photographed_by_day(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture (H, W, 3) uint8 RGB in good light and focus: a little brighter or darker, a little noise, JPEG."""
+    gain = rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3)
+    noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0.0, 3.0))
+    values = picture * gain.astype(np.float32) + noise
+    return _jpeg(np.clip(np.rint(values), 0, 255).astype(np.uint8), int(rng.integers(70, 96)))
+
+
 def _toned(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Exposure, contrast, colour cast, gamma and saturation; one picture in twelve is taken by night, or grey."""
     values = picture.astype(np.float32) / 255.0

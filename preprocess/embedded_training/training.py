@@ -121,7 +121,7 @@ def train(
     mean = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.averaged), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
     parts: dict[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer}
     step = _restore(checkpoint, parts, recipe)
     for images, iuv in _batches(library, recipe, step, workers):

@@ -44,8 +44,8 @@ def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[s
 
 def _table(scores: dict[str, Agreement]) -> Table:
     table = Table(title="agreement with exact IUV, on people and streets never trained on", title_justify="left")
-    for column in ("body maker", *(each.name for each in fields(Agreement))):
+    for column in ("body maker, pictures", *(each.name for each in fields(Agreement))):
         table.add_column(column.replace("_", " "))
-    for maker, values in scores.items():
-        table.add_row(maker, *(f"{value:.3f}" for value in astuple(values)))
+    for name, values in scores.items():
+        table.add_row(name, *(f"{value:.3f}" for value in astuple(values)))
     return table
