@@ -27,6 +27,7 @@ PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in (
         "quickstart", "datasets", "estimators", "embedded", "preprocessing", "store", "models", "training", "commands",
+        "python",
         "troubleshooting", "papers", "results", "reliability",
         "architecture",
     )),
