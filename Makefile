@@ -3,7 +3,7 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
+        convert export-masks schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
         audit format clean-env
 
 PYTHON ?= python3
@@ -89,6 +89,9 @@ verify: $(VENV) ## Every byte of a store against its checksum: make verify DATAS
 
 convert: $(VENV) ## A store in the other format: make convert SOURCE=stores/A.zarr TARGET=stores/A.hdf5
 	@$(.run) convert
+
+export-masks: $(VENV) ## The masks of a store as files for other code: make export-masks DATASET=market LAYOUT=bpbreid
+	@$(.run) export-masks
 
 schema: $(VENV) ## The store's schema as a table
 	@$(.run) schema

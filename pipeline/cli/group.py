@@ -36,6 +36,7 @@ COMMANDS = {
     "status": _STORES,
     "verify": _STORES,
     "convert": _STORES,
+    "export-masks": _STORES,
     "schema": _STORES,
     "train": _MODELS,
     "evaluate": _MODELS,
