@@ -39,6 +39,7 @@ COMMANDS = {
     "schema": _STORES,
     "train": _MODELS,
     "evaluate": _MODELS,
+    "report": _MODELS,
     "describe": _MODELS,
     "export": _MODELS,
     "ablation": _MODELS,

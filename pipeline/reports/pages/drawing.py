@@ -16,6 +16,9 @@ INK, MUTED, LINE, SURFACE = "#010201", "#010202", "#010203", "#010204"
 SERIES = tuple(f"#0103{number:02x}" for number in range(1, 9))
 """Colours of lines and bars, in their order: ``--series-1`` to ``--series-8``."""
 
+LINES = ("-", "--", "-.", ":")
+"""Kinds of lines, in the order of the colours: to be told apart without colour, too."""
+
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", SURFACE: "--surface"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
@@ -42,6 +45,15 @@ def styled_axes(figure: Figure, **settings: object) -> Axes:
         axes = figure.subplots()
         axes.set(**settings)
     return axes
+
+
+def add_legend(figure: Figure, *, columns: int = 2, title: str | None = None) -> None:
+    """Name the figure's lines above it, where they cover nothing."""
+    with mpl.rc_context(_STYLE):
+        legend = figure.legend(
+            loc="outside upper left", ncols=columns, handletextpad=0.4, columnspacing=1.0, title=title
+        )
+        legend.set_alignment("left")
 
 
 def inline_svg(figure: Figure, label: str) -> str:

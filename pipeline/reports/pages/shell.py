@@ -29,15 +29,10 @@ def page_text(template: str, **values: object) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "points": _points}
+    environment.filters |= {"percent": _percent}
     return environment.get_template(template).render(version=densereid.__version__, **values)
 
 
 def _percent(value: float) -> str:
     """0.7143 as 71.4."""
     return f"{100 * value:.1f}"
-
-
-def _points(value: float) -> str:
-    """A difference of two shares, with its sign: 0.0143 as +1.4."""
-    return f"{100 * value:+.1f}"
