@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
 import shutil
-import subprocess
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,22 +92,23 @@ class Page:
 def opened_browser(folder: Path) -> Iterator[Page]:
     """A browser whose own files lie in ``folder``, and its page."""
     assert BROWSER is not None
+    command = [
+        BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--hide-scrollbars", "--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={folder}",
+    ]  # fmt: skip
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    # The protocol's pipes are the browser's files 3 and 4; a shell puts them there.
-    command = [
-        "sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", BROWSER, "--headless=new", "--no-sandbox",
-        "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe",
-        "--disable-background-networking", f"--user-data-dir={folder}",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    os.close(theirs_in)
-    os.close(theirs_out)
+    high = [fcntl.fcntl(file, fcntl.F_DUPFD, 10) for file in (theirs_in, theirs_out)]
+    nowhere = [(os.POSIX_SPAWN_OPEN, file, os.devnull, os.O_RDWR, 0) for file in (1, 2)]
+    theirs = [
+        (os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(high, start=3)
+    ]  # the protocol's numbers
+    process = os.posix_spawn(BROWSER, command, os.environ, file_actions=[*nowhere, *theirs])
+    for file in (theirs_in, theirs_out, *high):
+        os.close(file)
     try:
         yield Page(ours_out, ours_in)
     finally:
-        process.kill()
-        process.wait()
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
         os.close(ours_out)

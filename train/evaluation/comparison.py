@@ -52,8 +52,12 @@ def differences(first: QueryScores, second: QueryScores, *, seed: int = 0) -> di
     return {name: _estimate(second_ - first_, drawn) for name, (first_, second_) in pairs.items()}
 
 
+def _within(rank: int) -> Callable[[QueryScores], Tensor]:
+    return lambda scores: (scores.first_match <= rank).double()
+
+
 _VALUES: dict[str, Callable[[QueryScores], Tensor]] = {
-    **{f"rank_{k}": lambda scores, k=k: (scores.first_match <= k).double() for k in RANKS_OF_A_TABLE},
+    **{f"rank_{k}": _within(k) for k in RANKS_OF_A_TABLE},
     "mean_average_precision": lambda scores: scores.average_precision,
     "trapezoid_average_precision": lambda scores: scores.trapezoid_average_precision,
     "mean_inverse_negative_penalty": lambda scores: scores.inverse_negative_penalty,

@@ -147,7 +147,7 @@ def _shown_queries(runs: Sequence[RunResults], embedded: Sequence[Embedded]) -> 
 
 def _shown(title: str, why: str, queries: Sequence[int], embedded: Sequence[Embedded]) -> ShownQueries:
     lists = [ranked_lists(*each[Split.QUERY], *each[Split.GALLERY], queries) for each in embedded]
-    return ShownQueries(title, why, dict(zip(queries, zip(*lists, strict=True), strict=True)))
+    return ShownQueries(title, why, {query: [each[place] for each in lists] for place, query in enumerate(queries)})
 
 
 def _activations(opened: Sequence[OpenRun], rows: np.ndarray) -> ShownActivations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _check_runs(runs: Sequence[Path], checkpoint_name: str) -> None:
         raise UserError(f"RUN_FOLDER names {twice[0]} twice", "name each run once; one alone has a report, too")
 
 
-def _opened(runs: Sequence[Path], store_path: AnyPath | None, opening: Callable[..., OpenRun]) -> list[OpenRun]:
+def _opened(runs: Sequence[Path], store_path: AnyPath | None, opening: partial[OpenRun]) -> list[OpenRun]:
     """The runs on one store."""
     first = opening(runs[0], store_path=store_path)
     if store_path is None:

@@ -63,5 +63,6 @@ def _drawn(name: str, curves: Sequence[_Curve], last: float) -> str:
     if name == "learning_rate":
         axes.ticklabel_format(axis="y", scilimits=(-3, 3))
     else:
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        lowest, highest = axes.get_ylim()
+        axes.set_ylim(min(0, lowest), 1.1 * highest if highest > 0 else highest)
     return inline_svg(figure, f"{_title(name)} over the epochs")

@@ -84,7 +84,7 @@ def _camera_tables(runs: Sequence[RunResults]) -> list[Mapping[str, object]]:
     lowest mAP of all runs to the highest. None where there is no match."""
     every = [means["mean_average_precision"] for run in runs for means in run.findings.camera_pairs.values()]
     lowest, spread = min(every), max(every) - min(every)
-    tables = []
+    tables = list[Mapping[str, object]]()
     for run in runs:
         pairs = run.findings.camera_pairs
         cells = {

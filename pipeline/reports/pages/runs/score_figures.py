@@ -10,9 +10,9 @@ import torch
 from densereid.pipeline.reports.pages.drawing import (
     LINES,
     MUTED,
-    add_legend,
     SERIES,
     SURFACE,
+    add_legend,
     inline_svg,
     new_figure,
     styled_axes,
@@ -23,7 +23,7 @@ from densereid.train.evaluation.views.distances import DistanceHistogram
 from densereid.train.evaluation.views.projection import Projection
 
 _RANKS = 50
-_MARKERS = "osD^vPX*"
+_MARKERS = "osD^vPXp"
 
 
 def cmc_figure(runs: Sequence[RunResults]) -> str:
