@@ -3,8 +3,8 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert export-masks schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
-        audit format clean-env
+        convert export-masks schema embedded-weights train evaluate report describe export ablation activations test \
+        test-faults docs lint audit format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -55,6 +55,9 @@ train: $(VENV) ## Train MODEL on DATASET, making the store first where it is mis
 
 evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME RERANK=1
 	@$(.run) evaluate
+
+report: $(VENV) ## One page about a run, or several side by side: make report RUN_FOLDER="runs/A runs/B"
+	@$(.run) report
 
 ablation: $(VENV) ## The rows of a paper's table beside ours: make ablation TABLE=magnifiernet-v2-2 SEEDS=0,1,2
 	@$(.run) ablation

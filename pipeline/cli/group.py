@@ -40,6 +40,7 @@ COMMANDS = {
     "schema": _STORES,
     "train": _MODELS,
     "evaluate": _MODELS,
+    "report": _MODELS,
     "describe": _MODELS,
     "export": _MODELS,
     "ablation": _MODELS,

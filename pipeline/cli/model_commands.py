@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, FiniteRange, LocalPath
@@ -90,6 +91,32 @@ def evaluate_command(
             checkpoint_name=f"{checkpoint}.pt",
         )  # fmt: skip
     print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
+
+
+@command("report")
+@click.argument("run_folder", nargs=-1, type=LocalPath())
+@options.store_path
+@click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
+@options.checkpoint
+@options.device
+@click.option("--to", "target", type=LocalPath(dir_okay=False), help="The file; beside the evaluation unless given.")
+def report_command(
+    run_folder: tuple[Path, ...], store_path: AnyPath | None, feature: str | None, checkpoint: str, device: str,
+    target: Path | None,
+) -> None:  # fmt: skip
+    """Write one page about a run, or about several side by side: a file that opens in any browser.
+
+    Scores with intervals, learning curves, what it gets wrong and right, where it looks.
+    """
+    if not run_folder:  # the place for a report of the store that the usual options name
+        raise UserError("report was given no run", "name one with RUN_FOLDER=runs/NAME, or several with spaces")
+    from densereid.pipeline.commands.networks.run_report import report_runs
+
+    path = report_runs(
+        run_folder, store_path=store_path, device=device, feature=feature, checkpoint_name=f"{checkpoint}.pt",
+        target=target,
+    )  # fmt: skip
+    click.echo(path)
 
 
 @command("describe")
