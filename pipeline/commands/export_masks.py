@@ -166,7 +166,7 @@ def _masks(store: Store, rows: list[int]) -> Iterator[tuple[int, np.ndarray]]:
 
 def _tell_bpbreid(folder: Path) -> None:
     print_status(
-        f"BPBReID and KPR read them where {folder} is {BPBREID} in the dataset's folder, by masks.dir densereid and\n"
-        f"masks.preprocess none, and a line in masks_dirs of the dataset's class: 'densereid': "
-        f"({NUM_MASK_LABELS - 1}, False, '.npy'),\nplanes: {', '.join(MASK_LABELS[1:])}"
+        f"planes: {', '.join(MASK_LABELS[1:])}\n"
+        f"BPBReID and KPR read them as {BPBREID} in the dataset's folder, with 'densereid': ({NUM_MASK_LABELS - 1}, False, "
+        "'.npy') in the masks_dirs of the dataset's class; docs/commands.md has the other lines for BPBReID"
     )
