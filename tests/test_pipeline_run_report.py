@@ -122,14 +122,13 @@ def test_a_run_without_curves_is_reported_and_the_page_says_so(trained: Path, tm
 
 
 def test_a_folder_that_is_no_run_is_refused(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
-    helpers.failed(helpers.run("report"), "report was given no run", "RUN_FOLDER=runs/NAME")
     helpers.failed(
         helpers.run("report", tmp_path), f"{tmp_path} is not the folder of a trained run: it has no last.pt",
         "give the folder that",
     )  # fmt: skip
     helpers.failed(helpers.run("report", tmp_path / "no"), f"{tmp_path / 'no'} is not", "it does not exist")
-    helpers.failed(helpers.run("report", stores["zarr"]), f"{stores['zarr']} is a store, not", "--store-path")
     first = trained / "first"
+    helpers.failed(helpers.run("report", first, stores["zarr"]), f"{stores['zarr']} is a store, not", "--store-path")
     helpers.failed(helpers.run("report", first, first), f"RUN_FOLDER names {first} twice")
 
 

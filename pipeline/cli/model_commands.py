@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, FiniteRange, LocalPath
@@ -95,25 +94,42 @@ def evaluate_command(
 
 @command("report")
 @click.argument("run_folder", nargs=-1, type=LocalPath())
+@options.naming_options
 @options.store_path
 @click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
 @options.checkpoint
 @options.device
-@click.option("--to", "target", type=LocalPath(dir_okay=False), help="The file; beside the evaluation unless given.")
+@click.option(
+    "--to",
+    "target",
+    type=LocalPath(dir_okay=False),
+    help="The file; beside the evaluation unless given, of a store in RUN_ROOT.",
+)
+@options.run_root
+@options.images
+@options.seed
 def report_command(
-    run_folder: tuple[Path, ...], store_path: AnyPath | None, feature: str | None, checkpoint: str, device: str,
-    target: Path | None,
+    run_folder: tuple[Path, ...], request: StoreRequest, store_path: AnyPath | None, feature: str | None,
+    checkpoint: str, target: Path | None, run_root: Path, images: int, seed: int,
 ) -> None:  # fmt: skip
-    """Write one page about a run, or about several side by side: a file that opens in any browser.
+    """Write one page about a run, about several side by side, or about a store: a file that opens in any browser.
 
-    Scores with intervals, learning curves, what it gets wrong and right, where it looks.
+    Of a run: scores with intervals, learning curves, what it gets wrong and right, where it looks. Without RUN_FOLDER,
+    of the store that the other options name: images, masks, how often each part is seen, what went wrong.
     """
-    if not run_folder:  # the place for a report of the store that the usual options name
-        raise UserError("report was given no run", "name one with RUN_FOLDER=runs/NAME, or several with spaces")
+    from densereid.data_catalog.store.store import exists
+
+    if not run_folder or (len(run_folder) == 1 and exists(run_folder[0])):
+        from densereid.pipeline.commands.inspect import report_store
+        from densereid.pipeline.store_choice import find_store
+
+        store = find_store(request, run_folder[0] if run_folder else store_path)
+        click.echo(report_store(store, target or run_root / "reports" / f"{store.path.name}.html", images, seed=seed))
+        return
     from densereid.pipeline.commands.networks.run_report import report_runs
 
     path = report_runs(
-        run_folder, store_path=store_path, device=device, feature=feature, checkpoint_name=f"{checkpoint}.pt",
+        run_folder, store_path=store_path, device=request.device, feature=feature, checkpoint_name=f"{checkpoint}.pt",
         target=target,
     )  # fmt: skip
     click.echo(path)

@@ -99,7 +99,7 @@ def export_masks(store: Store, layout: str, target: Path) -> Path:
     kept = len(files) - len(missing)
     print_status(f"{plural(len(files), 'mask')} in {folder}" + (f", {kept} of them there before" if kept else ""))
     if layout == "bpbreid":
-        _tell_bpbreid(folder)
+        _tell_bpbreid()
     return folder
 
 
@@ -164,9 +164,10 @@ def _masks(store: Store, rows: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         yield from zip(chosen, store.read("mask", np.array(chosen)), strict=True)
 
 
-def _tell_bpbreid(folder: Path) -> None:
+def _tell_bpbreid() -> None:
     print_status(
         f"planes: {', '.join(MASK_LABELS[1:])}\n"
-        f"BPBReID and KPR read them as {BPBREID} in the dataset's folder, with 'densereid': ({NUM_MASK_LABELS - 1}, False, "
-        "'.npy') in the masks_dirs of the dataset's class; docs/commands.md has the other lines for BPBReID"
+        f"BPBReID and KPR read them as {BPBREID} in the dataset's folder, with "
+        f"'densereid': ({NUM_MASK_LABELS - 1}, False, '.npy') in the masks_dirs of the dataset's class; "
+        "docs/commands.md has the other lines for BPBReID"
     )
