@@ -89,7 +89,7 @@ def evaluate_command(
             run_folder, against, store_path=store_path, device=device, feature=feature,
             checkpoint_name=f"{checkpoint}.pt",
         )  # fmt: skip
-    print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
+    print_next_commands(next_command("report", run_folder=run_folder), next_command("export", run_folder=run_folder))
 
 
 @command("report")
