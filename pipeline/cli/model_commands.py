@@ -69,15 +69,22 @@ def train_command(
 @click.option(
     "--against", type=LocalPath(), multiple=True, help="Another run, for its scores and how much more it has."
 )
+@click.option(
+    "--split-run",
+    type=LocalPath(),
+    multiple=True,
+    help="The run of another random split (cuhk01-split1): mean and deviation of all, query and gallery in turn.",
+)
 @click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
 @options.checkpoint
 @options.device
 def evaluate_command(
     run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, against: tuple[Path, ...],
-    keep_junk: bool, checkpoint: str, device: str,
+    split_run: tuple[Path, ...], keep_junk: bool, checkpoint: str, device: str,
 ) -> None:  # fmt: skip
     """CMC and mAP of a trained run on its store's query and gallery."""
     from densereid.pipeline.commands.networks.evaluation import choose_reranking, compare_runs, evaluate_run
+    from densereid.pipeline.commands.networks.splits import evaluate_splits
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
     evaluate_run(
@@ -89,6 +96,8 @@ def evaluate_command(
             run_folder, against, store_path=store_path, device=device, feature=feature,
             checkpoint_name=f"{checkpoint}.pt",
         )  # fmt: skip
+    if split_run:
+        evaluate_splits((run_folder, *split_run), device=device, feature=feature, checkpoint_name=f"{checkpoint}.pt")
     print_next_commands(next_command("report", run_folder=run_folder), next_command("export", run_folder=run_folder))
 
 
@@ -178,16 +187,24 @@ def export_command(run_folder: Path, checkpoint: str, format: tuple[str, ...], t
 @options.run_root
 @options.overrides
 @options.store_path
+@click.option(
+    "--splits",
+    type=click.IntRange(1, 100),
+    default=None,
+    help="So many random splits of a dataset that has no official one (cuhk01), each in both directions.",
+)
 def ablation_command(
     request: StoreRequest, model_size: _Size | None, table: str, model: str, seeds: tuple[int, ...],
     epochs: int | None, feed: str, run_root: Path, overrides: _Settings, store_path: AnyPath | None,
+    splits: int | None,
 ) -> None:  # fmt: skip
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from densereid.pipeline.commands.ablation import AblationRequest, run_ablation
     from densereid.pipeline.commands.training import chosen_settings
 
     settings = chosen_settings(overrides, model_size, epochs)
-    click.echo(run_ablation(AblationRequest(request, table, model, seeds, settings, run_root, store_path, feed)))
+    wanted = AblationRequest(request, table, model, seeds, settings, run_root, store_path, feed, splits or 0)
+    click.echo(run_ablation(wanted))
 
 
 @command("activations")

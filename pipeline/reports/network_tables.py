@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import mean, stdev
 
 from rich.table import Table
 
@@ -30,6 +31,21 @@ def scores_table(title: str, scores: Mapping[str, Scores]) -> Table:
     for name, row in scores.items():
         values = (f"{100 * getattr(row, score):.1f}" for score in _SCORES.values())
         table.add_row(name, *values, str(row.num_valid_queries))
+    return table
+
+
+def splits_table(scores: Mapping[str, Scores]) -> Table:
+    """Scores in percent, one row a run of a split, then their mean and standard deviation."""
+    table = Table(title="query and gallery in turn", title_justify="left")
+    table.add_column("run")
+    for column in _SCORES:
+        table.add_column(column, justify="right")
+    rows = {run: [100 * getattr(row, score) for score in _SCORES.values()] for run, row in scores.items()}
+    for run, values in rows.items():
+        table.add_row(run, *(f"{value:.1f}" for value in values))
+    columns = list(zip(*rows.values(), strict=True))
+    if len(rows) > 1:
+        table.add_row(f"mean of {len(rows)} splits", *(f"{mean(each):.1f} ±{stdev(each):.1f}" for each in columns))
     return table
 
 
