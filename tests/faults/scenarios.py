@@ -166,6 +166,7 @@ SCENARIOS = {
         _derive("hdf5"), _convert("zarr", "hdf5"), _convert("hdf5", "zarr"),
         Scenario("train", lambda given, folder: train_words(given.store(), folder)),
         Scenario("export", lambda given, folder: ["export", given.run, "--to", folder / "network.pt"], tidy=False),
+        Scenario("report", lambda given, folder: ["report", given.run, "--to", folder / "page.html"], tidy=False),
         Scenario("synthesize", lambda given, folder: ["synthesize", "--data-root", folder, *RENDERED]),
     )
 }  # fmt: skip
