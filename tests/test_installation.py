@@ -93,7 +93,7 @@ def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
         names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
     expected = {f"densereid/{name}" for name in tracked() if name.split("/")[0] in FOLDERS}
     expected |= {name for name in tracked() if name.startswith("densereid/") and name.endswith((".py", "py.typed"))}
-    assert {Path(name).suffix for name in expected} == {".py", ".yaml", ".safetensors", ".typed"}
+    assert {Path(name).suffix for name in expected} == {".py", ".yaml", ".safetensors", ".html", ".css", ".typed"}
     assert names == Counter(expected)
 
 

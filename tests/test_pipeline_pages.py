@@ -13,7 +13,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from densereid.pipeline.reports.contact_sheet import LABEL_COLOURS
-from densereid.pipeline.reports.pages.drawing import INK, SERIES, inline_svg, new_figure, styled_axes
+from densereid.pipeline.reports.pages.drawing import INK, SERIES, add_legend, inline_svg, new_figure, styled_axes
 from densereid.pipeline.reports.pages.pictures import image_url, mask_url
 from densereid.pipeline.reports.pages.shell import page_text, write_page
 
@@ -45,7 +45,8 @@ def test_figures_take_the_colours_of_the_page_and_are_the_same_each_time() -> No
         figure = new_figure()
         axes = styled_axes(figure, xlabel="rank", title="a < b")
         axes.plot([1, 2, 3], [0.1, 0.5, 0.4], color=SERIES[1], marker="o")
-        axes.text(1, 0.2, "here", color=INK)
+        axes.plot([1, 3], [0.2, 0.2], color=INK, label="a$b$c")
+        add_legend(figure)
         return inline_svg(figure, "a line")
 
     svg = drawn()
@@ -56,6 +57,7 @@ def test_figures_take_the_colours_of_the_page_and_are_the_same_each_time() -> No
     assert "var(--ink)" in svg
     assert "#010" not in svg
     assert "a &lt; b" in svg
+    assert ">a$b$c<" in svg  # a name, no formula
     assert "xlink:href" in svg
     assert "metadata" not in svg
     assert "ns0" not in svg

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import helpers
 import numpy as np
@@ -19,6 +20,7 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import create_store, open_store, write_shard
 from densereid.pipeline.commands.networks import gathering
 from densereid.pipeline.commands.networks.open_run import OpenRun
+from densereid.pipeline.reports.pages.runs.learning_curves import learning_curves
 from densereid.train.config.train_config import load_config
 from densereid.train.engine.checkpoint import load_checkpoint, save_checkpoint
 from densereid.train.engine.loop import fit
@@ -71,7 +73,7 @@ def test_the_page_of_a_run_says_what_it_is_and_what_it_scores(pages: dict[str, P
         assert f'<section id="{anchor}">' in text
     assert re.search(r"mAP \d+\.\d</b>\s+\(\d+\.\d to \d+\.\d\)", text)
     for outcome, sign in (("right", "✓"), ("wrong", "✗"), ("junk", "○")):
-        assert re.search(rf'<li class="{outcome}">.*?<b>{sign} (?:\d+|junk)</b>', text, re.DOTALL)
+        assert re.search(rf'<li class="{outcome}"[^>]*>.*?<b>{sign} (?:\d+|junk)</b>', text, re.DOTALL)
 
 
 def test_two_runs_stand_side_by_side_with_the_queries_on_which_they_differ(pages: dict[str, Path]) -> None:
@@ -108,6 +110,18 @@ def test_a_browser_shows_the_pages_on_screens_and_phones(pages: dict[str, Path],
         assert page.value(masks) == "none"
         page.value("document.getElementById('masks').click()")
         assert page.value(masks) == "block"
+
+
+def test_curves_have_the_finite_values_of_every_run() -> None:
+    def run(*rows: tuple[object, str, object]) -> SimpleNamespace:
+        named = [dict(zip(("epoch", "name", "value"), map(str, row), strict=True)) for row in rows]
+        return SimpleNamespace(metrics=named)
+
+    odd = [(2, "loss/b", "nan"), ("inf", "loss/b", 1), (1, "x", 1), (2, "loss", "")]
+    first = run((1, "loss/b", 2), (1, "loss", 3), *odd)
+    found = learning_curves([first, run((4, "loss/a_c", 1), (4, "scores/rank_1", 0.5))])  # type: ignore[list-item]
+    assert [name for _, name in found] == ["loss, the sum", "a c", "b", "Rank-1"]
+    assert learning_curves([run()]) == []  # type: ignore[list-item]
 
 
 def test_a_run_without_curves_is_reported_and_the_page_says_so(trained: Path, tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ SCENARIOS = {
             lambda given, folder: ["export-masks", given.store(), "--layout", "npy", "--to", folder / "masks"],
             keeps=("masks/*/[!.]*.npy",), tidy=False,
         ),
+        Scenario("report", lambda given, folder: ["report", given.run, "--to", folder / "page.html"], tidy=False),
         Scenario("synthesize", lambda given, folder: ["synthesize", "--data-root", folder, *RENDERED]),
     )
 }  # fmt: skip

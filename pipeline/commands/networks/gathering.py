@@ -46,7 +46,7 @@ def gather(opened: Sequence[OpenRun]) -> RunsReport:
         runs.append(_results(run, name, embedded[-1], ranked, runs[:1]))
     queries = _shown_queries(runs, embedded)
     shown = list(dict.fromkeys(number for group in queries for number in group.lists))[:_ACTIVATIONS]
-    return RunsReport(runs, ranked, queries, _activations(opened, rows[shown]), _made_with(), _notes(opened))
+    return RunsReport(runs, ranked, queries, _activations(opened, shown, ranked), _made_with(), _notes(opened))
 
 
 def _names(opened: Sequence[OpenRun]) -> list[str]:
@@ -150,9 +150,10 @@ def _shown(title: str, why: str, queries: Sequence[int], embedded: Sequence[Embe
     return ShownQueries(title, why, {query: [each[place] for each in lists] for place, query in enumerate(queries)})
 
 
-def _activations(opened: Sequence[OpenRun], rows: np.ndarray) -> ShownActivations:
-    """Where the runs look in some rows of the store."""
-    images = opened[0].store.read("image", rows)
+def _activations(opened: Sequence[OpenRun], queries: Sequence[int], ranked: RankedStore) -> ShownActivations:
+    """Where the runs look in some queries."""
+    rows = ranked.query_rows[list(queries)]
+    images = ranked.store.read("image", rows)
     pictures = []
     for run in opened:
         maps = activations(run.network, run.store, rows, run.config, run.device)

@@ -23,7 +23,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", SURFACE: "--surfac
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold",
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlecolor": INK, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": LINE, "xtick.color": MUTED,
     "ytick.color": MUTED, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.spines.top": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 
 from densereid.pipeline.reports.pages.drawing import LINES, SERIES, inline_svg, new_figure, styled_axes
 from densereid.pipeline.reports.pages.runs.results import RunResults
@@ -29,12 +30,14 @@ def learning_curves(runs: Sequence[RunResults]) -> list[tuple[str, str]]:
 
 
 def _curves(metrics: Sequence[Mapping[str, str]]) -> dict[str, _Curve]:
-    """Epochs and values by name; a row whose numbers are none is left out."""
+    """Epochs and values by name; a row whose numbers are none, or not finite, is left out."""
     found: dict[str, _Curve] = {}
     for row in metrics:
         try:
             epoch, value = float(row["epoch"]), float(row["value"])
         except ValueError:
+            continue
+        if not (isfinite(epoch) and isfinite(value)):
             continue
         epochs, values = found.setdefault(row["name"], ([], []))
         epochs.append(epoch)

@@ -8,7 +8,7 @@ from pathlib import Path
 from densereid.data_catalog.parts import MASK_LABELS
 from densereid.pipeline.reports.contact_sheet import LABEL_COLOURS
 from densereid.pipeline.reports.pages.runs.learning_curves import learning_curves
-from densereid.pipeline.reports.pages.runs.query_pictures import activation_views, query_groups
+from densereid.pipeline.reports.pages.runs.query_pictures import activation_views, camera_text, query_groups
 from densereid.pipeline.reports.pages.runs.results import RunResults, RunsReport
 from densereid.pipeline.reports.pages.runs.score_figures import (
     cmc_figure,
@@ -92,8 +92,8 @@ def _camera_tables(runs: Sequence[RunResults]) -> list[Mapping[str, object]]:
             for pair, means in pairs.items()
         }
         queries, gallery = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
-        rows = [(own, [cells.get((own, other)) for other in gallery]) for own in queries]
-        tables.append({"name": run.name, "columns": gallery, "rows": rows})
+        rows = [(camera_text(own), [cells.get((own, other)) for other in gallery]) for own in queries]
+        tables.append({"name": run.name, "columns": list(map(camera_text, gallery)), "rows": rows})
     return tables
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from densereid.pipeline.reports.pages.drawing import (
+    INK,
     LINES,
     MUTED,
     SERIES,
@@ -59,7 +60,7 @@ def visible_parts_figure(runs: Sequence[RunResults]) -> str:
         places = np.arange(len(numbers)) + (number - (len(runs) - 1) / 2) * width
         bars = axes.bar(places, values, 0.9 * width, color=SERIES[number % len(SERIES)], label=run.name)
         if len(runs) == 1:
-            axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.0f}" for value in values], padding=2)
+            axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.0f}" for value in values], padding=2, color=INK)
     counts = [int(means["queries"]) for means in runs[0].findings.visible_parts.values()]
     axes.set_xticks(
         range(len(numbers)), [f"{number}\n({count})" for number, count in zip(numbers, counts, strict=True)]
