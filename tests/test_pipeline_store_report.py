@@ -57,7 +57,8 @@ def test_the_page_says_what_went_wrong_and_escapes_names(troubled: Path, tmp_pat
     for words in (
         "a person in 37,", "nobody in 1, 2 could not be read", "<b>iuv</b>", "<dt>its iuv order</dt><dd>vui</dd>",
         "2 images could not be read", "its end &lt;is&gt; missing", "&lt;b&gt;35&lt;/b&gt;.jpg",
-        "The estimator gives none", "In 1 images its detector found no person", "unknown (", "camera 3 (", "Nothing is recorded",
+        "The estimator gives none", "In 1 images its detector found no person", "unknown (",
+        "camera 3 (", "Nothing is recorded",
     ):  # fmt: skip
         assert words in " ".join(text.split()), words
     assert "<b>35" not in text
