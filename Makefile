@@ -3,8 +3,8 @@
 # What the shell exports under these names does not, unless it says DENSEREID_DATASET=market.
 .DEFAULT_GOAL := help
 .PHONY: help demo doctor catalog check extract synthesize preprocess derive densepose-sizes inspect status verify \
-        convert schema embedded-weights train evaluate describe export ablation activations test test-faults docs lint \
-        audit format clean-env
+        convert export-masks schema embedded-weights train evaluate report describe export ablation activations test \
+        test-faults docs lint audit format clean-env
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,6 +56,9 @@ train: $(VENV) ## Train MODEL on DATASET, making the store first where it is mis
 evaluate: $(VENV) ## CMC and mAP of a run: make evaluate RUN_FOLDER=runs/NAME RERANK=1
 	@$(.run) evaluate
 
+report: $(VENV) ## One page about a run, or several side by side: make report RUN_FOLDER="runs/A runs/B"
+	@$(.run) report
+
 ablation: $(VENV) ## The rows of a paper's table beside ours: make ablation TABLE=magnifiernet-v2-2 SEEDS=0,1,2
 	@$(.run) ablation
 
@@ -89,6 +92,9 @@ verify: $(VENV) ## Every byte of a store against its checksum: make verify DATAS
 
 convert: $(VENV) ## A store in the other format: make convert SOURCE=stores/A.zarr TARGET=stores/A.hdf5
 	@$(.run) convert
+
+export-masks: $(VENV) ## The masks of a store as files for other code: make export-masks DATASET=market LAYOUT=bpbreid
+	@$(.run) export-masks
 
 schema: $(VENV) ## The store's schema as a table
 	@$(.run) schema

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # torch takes seconds that --help does not need
 STORE_FORMATS = ("zarr", "hdf5")
 """The keys of :data:`densereid.data_catalog.store.store.FORMATS`, known without zarr and h5py."""
 
+MASK_LAYOUTS = ("bpbreid", "label-png", "npy")
+"""The keys of :data:`densereid.pipeline.commands.export_masks.LAYOUTS`, known without numpy."""
+
 
 @dataclass(frozen=True)
 class Defaults:

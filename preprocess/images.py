@@ -43,6 +43,14 @@ def _read(path: Path, most: int | None) -> tuple[np.ndarray, tuple[int, int]]:
         return _decode(image, most or image.width * image.height)
 
 
+def pixels_of(image: Image.Image, most: int) -> np.ndarray:
+    """As :func:`read_image`, of an image of Pillow's, which stays as it is; of at most ``most`` pixels.
+
+    Raises ValueError or OSError where it cannot be decoded.
+    """
+    return _decode(image.copy(), most)[0]
+
+
 def _decode(image: Image.Image, most: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Upright RGB pixels, at most ``most`` of them, and the upright (height, width) of the file."""
     width, height = image.size

@@ -26,8 +26,8 @@ from densereid.train.config.train_config import describe_settings
 PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in (
-        "quickstart", "datasets", "estimators", "embedded", "preprocessing", "store", "models", "training", "commands",
-        "troubleshooting", "papers", "results", "reliability",
+        "quickstart", "datasets", "estimators", "embedded", "preprocessing", "store", "models", "training", "reports",
+        "commands", "python", "troubleshooting", "papers", "results", "reliability",
         "architecture",
     )),
     "CONTRIBUTING.md",

@@ -23,7 +23,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules() -> list[Path]:
-    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    folders = [sorted((ROOT / package).rglob("*.py")) for package in PACKAGES]
+    return [*sorted((ROOT / "densereid").glob("*.py")), *(path for paths in folders for path in paths)]
 
 
 @cache

@@ -30,6 +30,7 @@ ONE_PACKAGE_EACH = {
     "tensorboard": "train/engine",
     "timm": "train/networks",
     "matplotlib": "pipeline/reports",
+    "jinja2": "pipeline/reports/pages",
     "onnxruntime": "train/deployment",
     "detectron2": "preprocess/densepose",
     "densepose": "preprocess/densepose",

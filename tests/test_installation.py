@@ -92,8 +92,8 @@ def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
     expected = {f"densereid/{name}" for name in tracked() if name.split("/")[0] in FOLDERS}
-    expected |= {name for name in tracked() if name.startswith("densereid/") and name.endswith(".py")}
-    assert {Path(name).suffix for name in expected} == {".py", ".yaml", ".safetensors"}
+    expected |= {name for name in tracked() if name.startswith("densereid/") and name.endswith((".py", "py.typed"))}
+    assert {Path(name).suffix for name in expected} == {".py", ".yaml", ".safetensors", ".html", ".css", ".typed"}
     assert names == Counter(expected)
 
 
@@ -105,6 +105,25 @@ def test_the_installed_commands_say_the_version(site: Path, users_folder: Path) 
     assert place.stdout.strip() == str(site / "densereid" / "__init__.py")
     wrong = installed(site, users_folder, site / "bin" / "densereid", "preprocess", "--dry-run")
     assert f"`{site / 'bin' / 'densereid'} synthesize` renders them" in wrong.stderr
+
+
+IN_PYTHON = """
+import sys
+import densereid
+dataset = densereid.open_dataset(sys.argv[1])
+assert dataset[0]["dsap"].shape == (24, 3, 32, 32)
+print(densereid.estimate_semantics(sys.argv[2:], size=(64, 32), device="cpu").has_person.all(), densereid.__file__)
+"""
+
+
+def test_five_lines_of_python_work_outside_the_source_tree(
+    site: Path, users_folder: Path, stores: dict[str, Path], synthetic_root: Path
+) -> None:
+    images = sorted((synthetic_root / "synthetic" / "query").iterdir())[:2]
+    (users_folder / "own.py").write_text(IN_PYTHON)
+    found = installed(site, users_folder, sys.executable, "own.py", stores["zarr"], *images)
+    assert found.stdout.split() == ["True", str(site / "densereid" / "__init__.py")], found.stderr
+    assert list(users_folder.glob("imported-*")) == []
 
 
 def test_the_installed_package_works_beside_a_users_own_files(

@@ -54,6 +54,11 @@ def test_scores_are_written_in_parts_beside_the_run(
     rows = content["scores"]
     assert rows[0]["mean_average_precision"] == pytest.approx(scores.mean_average_precision, abs=1e-9)
     assert (rows[0]["queries"], rows[0]["rank_1"]) == (scores.num_valid_queries, pytest.approx(scores.rank_1))
+    low, high = (rows[0][f"mean_average_precision_{end}"] for end in ("low", "high"))
+    assert 0 <= low < scores.mean_average_precision < high <= 1
+    assert re.search(
+        rf"95% over {scores.num_valid_queries} queries: Rank-1 .*, mAP {100 * low:.1f} to {100 * high:.1f},", said
+    )
     store = open_store(stores["zarr"])
     split, camera = store.read("split"), store.read("camera_id")
     pairs = [(row["query_camera"], row["gallery_camera"]) for row in rows if "query_camera" in row]

@@ -81,11 +81,13 @@ def test_each_of_the_demos_last_lines_can_be_pasted(
     running("/checkout/pipeline/__main__.py", "demo")
     for name in ("load_checkpoint", "untrained_scores", "scores_table", "print_table"):
         monkeypatch.setattr(demo, name, lambda *_, **__: SimpleNamespace(num_identities=3))
+    monkeypatch.setattr(demo, "report_runs", lambda runs, **_: runs[0] / "page.html")
     result = SimpleNamespace(last_path="x", scores=1, epochs=2, run_folder=Path("runs/demo/x"))
     store = SimpleNamespace(path="stores/x.zarr")
     demo._conclude(None, store, result, sheet=Path("a.png"), seed=0, started=0.0)  # type: ignore[arg-type]
     shown = capsys.readouterr()
     assert "next:" not in shown.out
+    assert shown.out.splitlines()[-1] == "report:        runs/demo/x/page.html"
     assert shown.err.splitlines()[1:] == [
         "next: make evaluate RUN_FOLDER=runs/demo/x RERANK=1",
         "and with Market-1501 under data/:",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +25,9 @@ from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli.parameter_types import parse_formats
 from densereid.train.config.train_config import load_config
 from densereid.train.deployment import onnx_file
-from densereid.train.deployment.formats import FORMATS, write_formats
+from densereid.train.deployment.formats import FORMATS, suffix_of, write_formats
 from densereid.train.deployment.image_network import ImageNetwork, checked
+from densereid.train.deployment.opening import open_network
 from densereid.train.engine.checkpoint import Checkpoint, library_versions, save_checkpoint, store_fingerprint
 from densereid.train.evaluation.evaluate import extract_embeddings
 from densereid.train.evaluation.metrics import Scores
@@ -116,6 +121,61 @@ def test_a_file_holds_what_inference_needs_and_nothing_else(outside: tuple[Path,
     assert own == {"mean", "deviation", *torchs}
     assert set(torch.export.load(folder / "net.pt2").module().state_dict()) == set(names)
     assert card["embedding_width"] == expected.shape[1]
+
+
+@pytest.mark.parametrize(
+    "format", [each if each != "onnx" else pytest.param(each, marks=needs_onnx) for each in FORMATS]
+)
+def test_every_format_is_opened_again_and_embeds_as_evaluate(outside: tuple[Path, np.ndarray], format: str) -> None:
+    folder, expected = outside
+    opened = open_network(folder / f"net{suffix_of(format)}")
+    assert (opened.height, opened.width, opened.feature, opened.device) == (32, 32, "f", "cpu")
+    images = torch.from_numpy(np.load(folder / "images.npy")[:3])
+    with torch.inference_mode():
+        np.testing.assert_allclose(opened.run(images), expected, atol=1e-5)
+    assert opened.embedding_width == expected.shape[1]
+
+
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=needs_onnx)])
+def test_a_torn_export_is_named(outside: tuple[Path, np.ndarray], tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"torn{suffix}"
+    path.write_bytes((outside[0] / f"net{suffix}").read_bytes()[:999])
+    with pytest.raises(
+        UserError, match=rf"torn\{suffix} (cannot be (read|used)|is damaged)[^\n]*\nExport the run again"
+    ):
+        open_network(path)
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return (io.open, ("harm", "w"))
+
+
+def test_a_program_runs_no_pickled_code_when_it_is_opened(
+    outside: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.export.load alone would run it: it unpickles an archive's sample inputs."""
+    monkeypatch.chdir(tmp_path)
+    pickled = io.BytesIO()
+    torch.save(_Harm(), pickled, pickle_module=pickle)
+    with zipfile.ZipFile(outside[0] / "net.pt2") as original, zipfile.ZipFile("bad.pt2", "w") as changed:
+        for name in original.namelist():
+            content = pickled.getvalue() if name.endswith("sample_inputs/model.pt") else original.read(name)
+            changed.writestr(f"bad/{name.partition('/')[2]}", content)
+    with pytest.raises(UserError, match=r"bad\.pt2 cannot be used"):
+        open_network(Path("bad.pt2"))
+    assert not Path("harm").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_a_missing_onnxruntime_is_named_when_onnx_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(onnx_file, "import_module", absent)
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(UserError, match=r"net\.onnx needs onnxruntime, .*: No module named 'onnxruntime'\nInstall it"):
+        open_network(tmp_path / "net.onnx")
 
 
 def test_the_card_is_in_every_file_and_beside_them(outside: tuple[Path, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.train.evaluation import comparison
 from densereid.train.evaluation.breakdown import by_camera_pair, by_visible_parts, visible_parts
-from densereid.train.evaluation.comparison import differences
+from densereid.train.evaluation.comparison import differences, estimates
 from densereid.train.evaluation.metrics import Labels, score_embeddings
 from densereid.train.evaluation.query_scores import score_queries
 
@@ -130,11 +130,20 @@ def test_differences_are_paired_and_their_interval_is_the_bootstraps(monkeypatch
     first, second = (score_queries(points, labels, gallery, others) for points in (query, query.flip(0)))
     found = differences(first, second, seed=4)
     valid = [row for row in range(20) if first.num_matches[row]]
-    values = [float(second.average_precision[row] - first.average_precision[row]) for row in valid]
+    own = [float(first.average_precision[row]) for row in valid]
+    values = [float(second.average_precision[row]) - value for row, value in zip(valid, own, strict=True)]
     drawn = torch.randint(0, len(valid), (50, len(valid)), generator=torch.Generator().manual_seed(4)).tolist()
-    means = [sum(values[index] for index in rows) / len(rows) for rows in drawn]
-    expected = (sum(values) / len(values), *np.percentile(means, [2.5, 97.5]))
-    assert astuple(found["mean_average_precision"]) == pytest.approx(expected)
+
+    def interval(values: list[float]) -> tuple[float, ...]:
+        means = [sum(values[index] for index in rows) / len(rows) for rows in drawn]
+        return (sum(values) / len(values), *np.percentile(means, [2.5, 97.5]))
+
+    assert astuple(found["mean_average_precision"]) == pytest.approx(interval(values))
+    assert astuple(estimates(first, seed=4)["mean_average_precision"]) == pytest.approx(interval(own))
+    means = first.means()
+    assert {name: each.value for name, each in estimates(first).items()} == pytest.approx(
+        {name: means[name] for name in means if not name.startswith("queries")}
+    )
     assert found["rank_1"].value == pytest.approx(second.means()["rank_1"] - first.means()["rank_1"])
     assert astuple(differences(first, first)["rank_1"]) == (0, 0, 0)
     with pytest.raises(UserError, match=r"not ranked on the same queries and gallery\nEvaluate them on one store"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +89,19 @@ def folder_name(root: Path) -> str:
     return name
 
 
+def split_name(name: str, number: int) -> str:
+    """What the random split of that number of a dataset without an official one is called: ``cuhk01-split3``."""
+    return f"{name}-split{number}"
+
+
 def find_spec(name: str, catalog: Path | None = None) -> DatasetSpec:
-    """The description of a known dataset; UserError with the nearest name otherwise."""
+    """The description of a known dataset, or of one of its random splits; UserError with the nearest name otherwise."""
     known = known_datasets(catalog)
     if name not in known:
+        base, _, number = name.rpartition("-split")
+        halves = known[base].halves if base in known else None
+        if halves is not None and number.isdecimal() and name == split_name(base, int(number)):
+            return replace(known[base], name=name, halves=replace(halves, seed=int(number)))
         near = difflib.get_close_matches(name, [*known, FOLDER], n=1)
         hint = f"did you mean DATASET={near[0]}? " if near else ""
         raise UserError(f"unknown dataset '{name}'", f"{hint}known: {', '.join(sorted([*known, FOLDER]))}")

@@ -69,15 +69,22 @@ def train_command(
 @click.option(
     "--against", type=LocalPath(), multiple=True, help="Another run, for its scores and how much more it has."
 )
+@click.option(
+    "--split-run",
+    type=LocalPath(),
+    multiple=True,
+    help="The run of another random split (cuhk01-split1): mean and deviation of all, query and gallery in turn.",
+)
 @click.option("--keep-junk", is_flag=True, help="Junk (-1) takes part in re-ranking, unranked.")
 @options.checkpoint
 @options.device
 def evaluate_command(
     run_folder: Path, store_path: AnyPath | None, feature: str | None, rerank: bool, against: tuple[Path, ...],
-    keep_junk: bool, checkpoint: str, device: str,
+    split_run: tuple[Path, ...], keep_junk: bool, checkpoint: str, device: str,
 ) -> None:  # fmt: skip
     """CMC and mAP of a trained run on its store's query and gallery."""
     from densereid.pipeline.commands.networks.evaluation import choose_reranking, compare_runs, evaluate_run
+    from densereid.pipeline.commands.networks.splits import evaluate_splits
 
     reranking = choose_reranking(rerank, keep_junk=keep_junk)
     evaluate_run(
@@ -89,7 +96,52 @@ def evaluate_command(
             run_folder, against, store_path=store_path, device=device, feature=feature,
             checkpoint_name=f"{checkpoint}.pt",
         )  # fmt: skip
-    print_next_commands(next_command("export", run_folder=run_folder), next_command("activations", runs=[run_folder]))
+    if split_run:
+        evaluate_splits((run_folder, *split_run), device=device, feature=feature, checkpoint_name=f"{checkpoint}.pt")
+    print_next_commands(next_command("report", run_folder=run_folder), next_command("export", run_folder=run_folder))
+
+
+@command("report")
+@click.argument("run_folder", nargs=-1, type=LocalPath())
+@options.naming_options
+@options.store_path
+@click.option("--feature", help="Feature that is ranked: f, z, z_global, ...; the config's own unless given.")
+@options.checkpoint
+@options.device
+@click.option(
+    "--to",
+    "target",
+    type=LocalPath(dir_okay=False),
+    help="The file; beside the evaluation unless given, of a store in RUN_ROOT.",
+)
+@options.run_root
+@options.images
+@options.seed
+def report_command(
+    run_folder: tuple[Path, ...], request: StoreRequest, store_path: AnyPath | None, feature: str | None,
+    checkpoint: str, target: Path | None, run_root: Path, images: int, seed: int,
+) -> None:  # fmt: skip
+    """Write one page about a run, about several side by side, or about a store: a file that opens in any browser.
+
+    Of a run: scores with intervals, learning curves, what it gets wrong and right, where it looks. Without RUN_FOLDER,
+    of the store that the other options name: images, masks, how often each part is seen, what went wrong.
+    """
+    from densereid.data_catalog.store.store import exists
+
+    if not run_folder or (len(run_folder) == 1 and exists(run_folder[0])):
+        from densereid.pipeline.commands.inspect import report_store
+        from densereid.pipeline.store_choice import find_store
+
+        store = find_store(request, run_folder[0] if run_folder else store_path)
+        click.echo(report_store(store, target or run_root / "reports" / f"{store.path.name}.html", images, seed=seed))
+        return
+    from densereid.pipeline.commands.networks.run_report import report_runs
+
+    path = report_runs(
+        run_folder, store_path=store_path, device=request.device, feature=feature, checkpoint_name=f"{checkpoint}.pt",
+        target=target,
+    )  # fmt: skip
+    click.echo(path)
 
 
 @command("describe")
@@ -135,16 +187,24 @@ def export_command(run_folder: Path, checkpoint: str, format: tuple[str, ...], t
 @options.run_root
 @options.overrides
 @options.store_path
+@click.option(
+    "--splits",
+    type=click.IntRange(1, 100),
+    default=None,
+    help="So many random splits of a dataset that has no official one (cuhk01), each in both directions.",
+)
 def ablation_command(
     request: StoreRequest, model_size: _Size | None, table: str, model: str, seeds: tuple[int, ...],
     epochs: int | None, feed: str, run_root: Path, overrides: _Settings, store_path: AnyPath | None,
+    splits: int | None,
 ) -> None:  # fmt: skip
     """Train the rows of one of the papers' tables and print ours beside theirs; continues by itself."""
     from densereid.pipeline.commands.ablation import AblationRequest, run_ablation
     from densereid.pipeline.commands.training import chosen_settings
 
     settings = chosen_settings(overrides, model_size, epochs)
-    click.echo(run_ablation(AblationRequest(request, table, model, seeds, settings, run_root, store_path, feed)))
+    wanted = AblationRequest(request, table, model, seeds, settings, run_root, store_path, feed, splits or 0)
+    click.echo(run_ablation(wanted))
 
 
 @command("activations")

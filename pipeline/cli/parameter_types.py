@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import isnan
 from pathlib import Path
@@ -103,6 +104,10 @@ class LocalPath(click.Path):
 
     def __init__(self, **checks: bool) -> None:
         super().__init__(path_type=Path, **checks)
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """The paths of a variable that may have several, with spaces between them, quoted as for a shell."""
+        return (rv,) if Path(rv).exists() else shlex.split(rv)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises click.BadParameter where it is not what was asked for."""

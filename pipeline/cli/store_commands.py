@@ -14,10 +14,11 @@ import click
 
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
-from densereid.pipeline.cli.parameter_types import LOCATION
+from densereid.pipeline.cli.parameter_types import LOCATION, LocalPath
 from densereid.pipeline.console import print_dry_run, print_next_commands, print_table
 from densereid.pipeline.exit import EXIT_SOME_FAILED
 from densereid.pipeline.invocation import next_command
+from densereid.pipeline.settings import MASK_LAYOUTS
 
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
@@ -158,6 +159,38 @@ def convert_command(source: AnyPath, target: AnyPath) -> None:
     convert_by_suffix(open_store(source), target)
     click.echo(target)
     print_next_commands(next_command("verify", store_path=target))
+
+
+@command("export-masks")
+@click.argument("store_path", metavar="[STORE_PATH]", type=LOCATION, required=False)
+@options.naming_options
+@click.option(
+    "--layout",
+    type=click.Choice(MASK_LAYOUTS),
+    required=True,
+    help=(
+        "Whose files: bpbreid (BPBReID and KPR; .npy of 7 planes), label-png (EANet; labels 0..7), npy (labels 0..7)."
+    ),
+)
+@click.option(
+    "--to", "target", type=LocalPath(), help="Their folder; for bpbreid, the dataset's. In RUN_ROOT unless given."
+)
+@options.run_root
+def export_masks_command(
+    request: StoreRequest, store_path: AnyPath | None, layout: str, target: Path | None, run_root: Path
+) -> None:
+    """Write the 7-part mask of every image of a store as a file that other code reads.
+
+    Without STORE_PATH, the store that the other options name.
+    """
+    from densereid.pipeline.commands.export_masks import export_masks
+    from densereid.pipeline.store_choice import find_store
+    from densereid.pipeline.stores import compare_with_dataset
+
+    store = find_store(request, store_path)
+    if store_path is None:
+        compare_with_dataset(request, store)
+    click.echo(export_masks(store, layout, target or run_root / "masks" / f"{store.path.name}-{layout}"))
 
 
 @command("schema")

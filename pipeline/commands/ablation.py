@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from densereid.data_catalog.datasets.attributes import find_attributes, has_attributes
-from densereid.data_catalog.datasets.lookup import find_spec, locate
+from densereid.data_catalog.datasets.lookup import FOLDER, find_spec, locate, split_name
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.plural import plural
@@ -25,6 +26,7 @@ from densereid.train.engine.checkpoint import LAST, load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.engine.processes import start_fabric
 from densereid.train.engine.resume import check_folder
+from densereid.train.evaluation.directions import score_both_directions
 from densereid.train.evaluation.evaluate import check_scorable, protocol_embeddings
 from densereid.train.evaluation.metrics import Scores, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
@@ -50,6 +52,8 @@ class AblationRequest:
     store_path: AnyPath | None = None
     """This store instead of the requested one."""
     feed: str = "auto"
+    splits: int = 0
+    """So many random splits of a dataset that has no official one, each scored in both directions; 0 for the store."""
 
 
 def run_ablation(request: AblationRequest) -> Path:
@@ -59,6 +63,39 @@ def run_ablation(request: AblationRequest) -> Path:
     run to start from, are left out with a notice where there is none.
     """
     table = find_table(request.table)
+    if not request.splits:
+        folder, dataset, scores = _scored(table, request)
+        return report(table, scores, request.seeds, folder, dataset) if scores else folder / f"{table.name}.md"
+    base, found = request.store.dataset, defaultdict[str, list[Scores]](list)
+    for one in _of_each_split(request):
+        folder, _, scores = _scored(table, one, both_directions=True)
+        for label, values in scores.items():
+            found[label] += values
+    folder = request.run_root / folder.name.replace(one.store.dataset, base)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{seed} of split {number}" for number in range(request.splits) for seed in request.seeds]
+    return report(table, found, names, folder, base) if found else folder / f"{table.name}.md"
+
+
+def _of_each_split(request: AblationRequest) -> list[AblationRequest]:
+    """The request for each of its splits. Raises UserError where the dataset has no random ones."""
+    name = request.store.dataset
+    if request.store_path is not None:
+        raise UserError("SPLITS makes a store for each split, and STORE_PATH names one", "Leave one of them out.")
+    if name == FOLDER or find_spec(name, request.store.catalog).halves is None:
+        raise UserError(
+            f"{name} has no random splits, and SPLITS is {request.splits}",
+            "Leave it out: its protocol is fixed. cuhk01 has random halves.",
+        )
+    stores = (replace(request.store, dataset=split_name(name, number)) for number in range(request.splits))
+    return [replace(request, store=store, splits=0) for store in stores]
+
+
+def _scored(
+    table: Table, request: AblationRequest, *, both_directions: bool = False
+) -> tuple[Path, str, dict[str, list[Scores]]]:
+    """The folder of the runs, the dataset, and the scores of each row by its label, one a seed; trained where they are
+    missing. No scores in any process but the first."""
     device, why_device = resolve_device(request.store.device)
     model, why_model = choose_model(request.model, device, table.base)
     given = open_store(request.store_path) if request.store_path else None
@@ -72,10 +109,11 @@ def run_ablation(request: AblationRequest) -> Path:
     print_status(f"table {table.name}: {runs}, variants of {model} ({why_model})")
     print_status(f"device {device} ({why_device}); runs in {folder}")
     _train_rows(configs, store, folder, device, request)
-    if not is_first_process():
-        return folder / f"{table.name}.md"
-    scores = {row.label: [_score(folder, row, seed, store, device) for seed in request.seeds] for row in rows}
-    return report(table, scores, request.seeds, folder, str(store.attributes["dataset"]))
+    scores = {
+        row.label: [_score(folder, row, seed, store, device, both_directions) for seed in request.seeds]
+        for row in (rows if is_first_process() else ())
+    }
+    return folder, str(store.attributes["dataset"]), scores
 
 
 def _train_rows(
@@ -180,12 +218,13 @@ def _ranked_store(config: TrainConfig, given: Store | None, request: StoreReques
     return store
 
 
-def _score(folder: Path, row: Row, seed: int, store: Store, device: str) -> Scores:
+def _score(folder: Path, row: Row, seed: int, store: Store, device: str, both_directions: bool) -> Scores:
     """Of the last checkpoint: the best one was chosen by looking at the test set."""
     network, checkpoint = load_trained_network(folder / f"{row.run}-seed{seed}" / LAST)
     config = with_settings(checkpoint.config, {"evaluate.feature": row.feature})
     found = protocol_embeddings(network, store, config=config, device=device)
     if not row.rerank:
-        return score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])
+        score = score_both_directions if both_directions else score_embeddings
+        return score(*found[Split.QUERY], *found[Split.GALLERY])
     (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
     return reranked_scores(query.to(device), query_labels, gallery.to(device), gallery_labels, Reranking())

@@ -1,4 +1,4 @@
-"""`make demo`: the whole chain on synthetic pedestrians, from nothing to a table of scores."""
+"""`make demo`: the whole chain on synthetic pedestrians, from nothing to scores and a page about them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps, in_words
 from densereid.pipeline.commands.inspect import inspect_store
+from densereid.pipeline.commands.networks.run_report import report_runs
 from densereid.pipeline.commands.training import untrained_scores
 from densereid.pipeline.console import print_next_commands, print_status, print_table
 from densereid.pipeline.invocation import next_command
@@ -68,9 +69,11 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
         raise UserError(f"the demo has no scores: {result.problem}", "Delete its folder and start it anew.")
     rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
     print_table(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
+    page = report_runs([result.run_folder], store_path=store.path, device="cpu")
     print_status(f"the demo took {time.monotonic() - started:.0f} s")
     click.echo(f"contact sheet: {sheet}")
     click.echo(f"store:         {store.path}")
+    click.echo(f"report:        {page}")
     ranked, own = next_lines(result.run_folder)
     print_next_commands(ranked)
     print_status(f"and with Market-1501 under {defaults().data_root}/:")

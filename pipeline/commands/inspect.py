@@ -1,4 +1,4 @@
-"""Looking at a store: a contact sheet, and how often each body part is seen; the only module that imports dask."""
+"""Looking at a store: a contact sheet, how often each part is seen, a page; the only module that imports dask."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.reports.contact_sheet import choose_rows, contact_sheet
+from densereid.pipeline.reports.pages.stores.findings import read_store
+from densereid.pipeline.reports.pages.stores.page import write_store_page
 
 
 def inspect_store(store: Store, folder: Path, *, images: int, seed: int) -> Path:
@@ -33,6 +35,13 @@ def write_sheet(store: Store, folder: Path, *, images: int, seed: int) -> Path:
     path = folder / f"{store.path.name}.png"
     contact_sheet(store, rows).save(path)
     print_status(f"wrote {len(rows)} of {plural(store.geometry.num_samples, 'image')} to {path}")
+    return path
+
+
+def report_store(store: Store, path: Path, images: int, *, seed: int) -> Path:
+    """Write a page about a store to ``path``, with ``images`` of it; the path. Raises UserError as a store does."""
+    write_store_page(path, read_store(store), images=images, seed=seed)
+    print_status(f"the report has {path.stat().st_size / 1e6:.1f} MB and opens in any browser")
     return path
 
 

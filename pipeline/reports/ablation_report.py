@@ -23,7 +23,7 @@ COLUMNS = {
 
 
 def report(
-    table: Table, scores: Mapping[str, Sequence[Scores]], seeds: Sequence[int], folder: Path, dataset: str
+    table: Table, scores: Mapping[str, Sequence[Scores]], seeds: Sequence[int | str], folder: Path, dataset: str
 ) -> Path:
     """Print the table; write ``TABLE.md`` and, with every seed, ``TABLE.csv`` into ``folder``; the Markdown's path.
 
@@ -80,7 +80,7 @@ def _cell(values: Sequence[float], paper: float | None, compared: bool) -> str:
 
 
 def _write_csv(
-    path: Path, table: Table, scores: Mapping[str, Sequence[Scores]], seeds: Sequence[int], dataset: str
+    path: Path, table: Table, scores: Mapping[str, Sequence[Scores]], seeds: Sequence[int | str], dataset: str
 ) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

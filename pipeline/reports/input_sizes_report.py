@@ -1,4 +1,4 @@
-"""DensePose's input sizes compared, as a table, a CSV file and a plot. The only module that imports matplotlib."""
+"""DensePose's input sizes compared, as a table, a CSV file and a plot."""
 
 from __future__ import annotations
 

@@ -166,6 +166,12 @@ SCENARIOS = {
         _derive("hdf5"), _convert("zarr", "hdf5"), _convert("hdf5", "zarr"),
         Scenario("train", lambda given, folder: train_words(given.store(), folder)),
         Scenario("export", lambda given, folder: ["export", given.run, "--to", folder / "network.pt"], tidy=False),
+        Scenario(
+            "export-masks",
+            lambda given, folder: ["export-masks", given.store(), "--layout", "npy", "--to", folder / "masks"],
+            keeps=("masks/*/[!.]*.npy",), tidy=False,
+        ),
+        Scenario("report", lambda given, folder: ["report", given.run, "--to", folder / "page.html"], tidy=False),
         Scenario("synthesize", lambda given, folder: ["synthesize", "--data-root", folder, *RENDERED]),
     )
 }  # fmt: skip

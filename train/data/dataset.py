@@ -24,6 +24,9 @@ from densereid.train.data.part_crops import crop_parts
 
 log = logging.getLogger(__name__)
 
+ARRAYS_OF_SAMPLES = ("image", "mask", "dsap")
+"""What a sample of :class:`StoreDataset` may hold of a store's arrays."""
+
 
 class StoreReader(Protocol):
     """What training needs of a store; ``densereid.data_catalog.store.store.open_store`` returns one."""
@@ -61,19 +64,31 @@ class StoreDataset(Dataset[dict[str, Tensor]]):
     """The samples of one split that can be used, in the store's order; as they are for torch's own ``DataLoader``.
 
     For training these are the identified persons (``person_id`` > 0; distractors and junk teach
-    nothing) whose image could be read. ``needs`` names the arrays beside identity, camera and row: image, dsap (with
-    its validity), mask. Raises UserError where nothing is left.
+    nothing) whose image could be read; with ``unidentified`` the others are there, too, as identity -1. ``needs`` names
+    the arrays beside image, identity, camera and row: dsap (with its validity), mask. Raises UserError where nothing is
+    left.
     """
 
-    def __init__(self, store: StoreReader, split: Split, *, needs: Sequence[str], height: int, width: int) -> None:
+    def __init__(
+        self,
+        store: StoreReader,
+        split: Split,
+        *,
+        needs: Sequence[str],
+        height: int,
+        width: int,
+        unidentified: bool = False,
+    ) -> None:
         self.store, self.needs, self.height, self.width = store, tuple(needs), height, width
         labels = read_labels(store)
-        self._log_left_out(labels, split)
-        chosen = (labels.split == split) & (labels.person_id > 0) & (labels.status != Status.FAILED)
-        self.rows = np.flatnonzero(chosen)
+        self._log_left_out(labels, split, unidentified=unidentified)
+        usable = (labels.split == split) & (labels.status != Status.FAILED)
+        self.rows = np.flatnonzero(usable if unidentified else usable & (labels.person_id > 0))
         if not len(self.rows):
             raise _nothing_usable(store.path, labels, split)
-        self.person_ids, self.labels = np.unique(labels.person_id[self.rows], return_inverse=True)
+        persons = labels.person_id[self.rows]
+        self.person_ids = np.unique(persons[persons > 0])
+        self.labels = np.where(persons > 0, np.searchsorted(self.person_ids, persons), -1)
         self.cameras = labels.camera_id[self.rows]
         if (height, width) != (store.geometry.height, store.geometry.width):
             log.info(
@@ -110,14 +125,15 @@ class StoreDataset(Dataset[dict[str, Tensor]]):
         )
 
     @staticmethod
-    def _log_left_out(labels: LabelColumns, split: Split) -> None:
+    def _log_left_out(labels: LabelColumns, split: Split, *, unidentified: bool) -> None:
         chosen = labels.split == split
         failed = int((chosen & (labels.status == Status.FAILED)).sum())
-        unidentified = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
-        if failed or unidentified:
+        others = int((chosen & (labels.status != Status.FAILED) & (labels.person_id <= 0)).sum())
+        others = 0 if unidentified else others
+        if failed or others:
             log.info(
                 "Left out of the %s split: %s that could not be read, %d distractors, junk or unknown.",
-                split.name.lower(), plural(failed, "image"), unidentified,
+                split.name.lower(), plural(failed, "image"), others,
             )  # fmt: skip
 
 

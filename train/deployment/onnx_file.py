@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.deployment.image_network import ImageNetwork, checked
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -56,13 +58,39 @@ def onnx_bytes(network: ImageNetwork, card: str) -> tuple[bytes, float]:
     return content, checked(_runner(content), network, "ONNX")
 
 
-def _runner(content: bytes) -> Any:
+def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str | None]:
+    """What runs the file on the CPU, and the model card in it as JSON, None where there is none.
+
+    Raises UserError where onnxruntime is missing, and where it cannot read the file.
+    """
+    try:
+        import_module("onnxruntime")
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs onnxruntime, which cannot be imported: {first_line(error)}",
+            "Install it: pip install onnxruntime; or load the run itself, or another format of it.",
+        ) from error
+    try:
+        session = _session(path.read_bytes())
+    except Exception as error:  # onnxruntime has an exception of its own for each of its codes
+        remedy = "Export the run again: `densereid export RUN --format onnx`."
+        raise UserError(f"{path} cannot be read as ONNX: {first_line(error)[:200]}", remedy) from error
+    return _runs(session), session.get_modelmeta().custom_metadata_map.get("model_card")
+
+
+def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
+    return _runs(_session(content))
+
+
+def _session(content: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
+
+def _runs(session: Any) -> Callable[[Tensor], Tensor]:
     def run(images: Tensor) -> Tensor:
         (embedding,) = session.run(None, {"image": images.numpy()})
         return torch.from_numpy(np.asarray(embedding))

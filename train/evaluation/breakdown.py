@@ -41,9 +41,13 @@ def by_visible_parts(scores: QueryScores, visible: Tensor) -> dict[int, dict[str
 
 def visible_parts(store: StoreReader, rows: np.ndarray) -> Tensor:
     """How many of the seven body parts the masks of the store's ``rows`` have a pixel of, int64 (N,) in 0..7."""
-    numbers = []
+    return seen_parts(store, rows).sum(1)
+
+
+def seen_parts(store: StoreReader, rows: np.ndarray) -> Tensor:
+    """Which of the seven body parts the masks of the store's ``rows`` have a pixel of, bool (N, 7)."""
+    seen = []
     for part in chunks(len(rows), _IMAGES_AT_ONCE):
         masks = read_rows(store, "mask", rows[part]).reshape(len(rows[part]), -1)
-        seen = [(masks == label).any(1) for label in range(1, NUM_MASK_LABELS)]
-        numbers.append(np.sum(seen, 0, dtype=np.int64))
-    return torch.from_numpy(np.concatenate(numbers))
+        seen.append(np.stack([(masks == label).any(1) for label in range(1, NUM_MASK_LABELS)], 1))
+    return torch.from_numpy(np.concatenate(seen))

@@ -84,6 +84,11 @@ def query_rows(store: StoreReader) -> np.ndarray:
     return _rows_of(read_labels(store), Split.QUERY)
 
 
+def gallery_rows(store: StoreReader) -> np.ndarray:
+    """The store's rows of the gallery images that are embedded, int64 (num_gallery,), in their order."""
+    return _rows_of(read_labels(store), Split.GALLERY)
+
+
 def _rows_of(columns: LabelColumns, role: Split) -> np.ndarray:
     return np.flatnonzero((columns.split == role) & (columns.status != Status.FAILED))
 

@@ -61,26 +61,25 @@ def score_queries(query: Tensor, query_labels: Labels, gallery: Tensor, gallery_
 
 def score_each_query(parts: _Parts, query: Labels, gallery: Labels) -> QueryScores:
     """The scores of distances (queries of the slice, num_gallery) that come part by part, all queries in order."""
-    ranked = gallery.person_id != UNKNOWN
     rows = []
     for distances, part in parts:
         labels, values = query.chosen(part), distances.cpu()
         for row in range(len(values)):
-            matching, kept = _of_query(labels, row, gallery, ranked)
+            matching, kept = match_gallery(labels, row, gallery)
             rows.append(_scores(_ranks(values[row], matching, kept)))
     table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
     return QueryScores(table[:, 0].long(), table[:, 1].long(), table[:, 2], table[:, 3], table[:, 4])
 
 
-def _of_query(query: Labels, row: int, gallery: Labels, ranked: Tensor) -> tuple[Tensor, Tensor]:
-    """Which gallery images match one query, and which are ranked for it, bool (num_gallery,) each."""
+def match_gallery(query: Labels, row: int, gallery: Labels) -> tuple[Tensor, Tensor]:
+    """Which gallery images match one of the queries, and which are ranked for it, bool (num_gallery,) each."""
     person, camera = query.person_id[row], query.camera_id[row]
     same_person = gallery.person_id == person
     same_view = (gallery.camera_id == camera) & (camera != UNKNOWN)
     if query.content is not None and gallery.content is not None:
         unknown = (gallery.camera_id == UNKNOWN) | (camera == UNKNOWN)
         same_view = same_view | (unknown & (gallery.content == query.content[row]))
-    kept = ranked & ~(same_person & same_view)
+    kept = (gallery.person_id != UNKNOWN) & ~(same_person & same_view)
     return same_person & kept & (person > 0), kept
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from densereid.data_catalog.files.atomic import write_bytes, write_json
+from densereid.train.evaluation.comparison import Estimate
 from densereid.train.evaluation.metrics import Scores
+from densereid.train.evaluation.query_scores import QueryScores
 
 Means = Mapping[str, float]
 """As :meth:`densereid.train.evaluation.query_scores.QueryScores.means` has them."""
@@ -49,6 +51,12 @@ def as_means(scores: Scores) -> dict[str, float]:
     queries, total = found.pop("num_valid_queries"), found.pop("num_queries")
     del found["num_gallery"]
     return found | {"queries": queries, "queries_without_match": total - queries}
+
+
+def with_intervals(scores: QueryScores, intervals: Mapping[str, Estimate]) -> dict[str, float]:
+    """The means of the scores, and of each that has an interval its ends: ``rank_1_low``, ``rank_1_high``, ..."""
+    ends = {f"{name}_{end}": getattr(found, end) for name, found in intervals.items() for end in ("low", "high")}
+    return scores.means() | ends
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,26 +13,17 @@ from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split
-from densereid.data_catalog.store.store import Store
+from densereid.pipeline.commands.networks.open_run import Embedded, OpenRun, open_run
 from densereid.pipeline.console import print_status, print_table
-from densereid.pipeline.reports.network_tables import differences_table, ranked_by, scores_table
-from densereid.pipeline.settings import resolve_device
-from densereid.pipeline.store_choice import store_of_run
-from densereid.train.config.train_config import TrainConfig, with_settings
-from densereid.train.engine.checkpoint import LAST, Checkpoint, checkpoint_path, load_trained_network, store_fingerprint
+from densereid.pipeline.reports.network_tables import differences_table, intervals_in_words, ranked_by, scores_table
+from densereid.train.engine.checkpoint import LAST, store_fingerprint
 from densereid.train.evaluation.breakdown import by_camera_pair, by_visible_parts, visible_parts
-from densereid.train.evaluation.comparison import differences
+from densereid.train.evaluation.comparison import differences, estimates
 from densereid.train.evaluation.evaluate import query_rows
-from densereid.train.evaluation.kept_embeddings import once_embedded
 from densereid.train.evaluation.metrics import Labels, Scores, score_embeddings
 from densereid.train.evaluation.query_scores import QueryScores, score_queries
-from densereid.train.evaluation.report import EvaluationReport, as_means, write_report
+from densereid.train.evaluation.report import EvaluationReport, as_means, with_intervals, write_report
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
-
-EVALUATIONS = "evaluations"
-"""The folder of the files, in a run's folder."""
-
-_Embedded = Mapping[Split, tuple[torch.Tensor, Labels]]
 
 
 def evaluate_run(
@@ -41,28 +33,22 @@ def evaluate_run(
     """Scores of a run folder's last checkpoint, or of its best one by name, on its own store, or another.
 
     ``feature`` is ranked instead of the config's own; see ``evaluate.feature``. With ``reranking`` a second line has
-    the re-ranked scores, and those are returned. The scores and their parts by camera and by visible body parts are
-    also written beside the checkpoint.
+    the re-ranked scores, and those are returned. The scores, their intervals and their parts by camera and by visible
+    body parts are also written beside the checkpoint.
     """
-    network, checkpoint = load_trained_network(run, name=checkpoint_name)
-    config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
-    chosen, why = resolve_device(device)
-    store = store_of_run(run, checkpoint.store, store_path)
-    path = checkpoint_path(run, name=checkpoint_name)
-    print_status(f"{path}, epoch {checkpoint.epoch}; store {store.path}; device {chosen} ({why})")
-    files = path.parent / EVALUATIONS / _name(path, config, store)
-    told, kept = _evaluated(path, checkpoint, config, store), files.with_name(f"{files.name}.zarr")
-    found = once_embedded(network, store, config=config, checkpoint=path, path=kept, device=chosen)
-    name = ranked_by(config)
+    opened = open_run(run, store_path=store_path, device=device, feature=feature, checkpoint_name=checkpoint_name)
+    print_status(
+        f"{opened.checkpoint_file}, epoch {opened.checkpoint.epoch}; store {opened.store.path}; "
+        f"device {opened.device} ({opened.device_reason})"
+    )
+    found, name = opened.embedded(), ranked_by(opened.config)
     scores = {name: score_embeddings(*found[Split.QUERY], *found[Split.GALLERY])}
     try:
         if reranking is not None:
             name = f"{name}, re-ranked"
-            scores[name] = reranked_scores(*_on(found, chosen), reranking)
+            scores[name] = reranked_scores(*_on(found, opened.device), reranking)
     finally:  # the plain scores are there, whatever becomes of the others
-        print_table(scores_table(str(store.path), scores))
-        _say_unmatched(scores[ranked_by(config)])
-        _write(found, list(scores.values()), EvaluationReport(told), files, store)
+        _conclude(scores, found, opened)
     return scores[name]
 
 
@@ -74,34 +60,21 @@ def compare_runs(
 
     The embeddings are those that :func:`evaluate_run` keeps. Raises UserError as it does.
     """
-    _, checkpoint = load_trained_network(first, name=checkpoint_name)
-    store = store_of_run(first, checkpoint.store, store_path)
+    opened = partial(open_run, device=device, feature=feature, checkpoint_name=checkpoint_name)
+    own = opened(first, store_path=store_path)
+    scores, rows = _queries_of(own), {}
     for run in others:
-        evaluate_run(run, store_path=store.path, device=device, feature=feature, checkpoint_name=checkpoint_name)
-    own, *found = (
-        _queries_of(run, store, device=device, feature=feature, checkpoint_name=checkpoint_name)
-        for run in (first, *others)
-    )
-    rows = {str(run): differences(own, scores) for run, scores in zip(others, found, strict=True)}
+        evaluate_run(run, store_path=own.store.path, device=device, feature=feature, checkpoint_name=checkpoint_name)
+        rows[str(run)] = differences(scores, _queries_of(opened(run, store_path=own.store.path)))
     print_table(differences_table(str(first), rows))
 
 
-def _queries_of(run: Path, store: Store, *, device: str, feature: str | None, checkpoint_name: str) -> QueryScores:
-    network, checkpoint = load_trained_network(run, name=checkpoint_name)
-    config = checkpoint.config if feature is None else with_settings(checkpoint.config, {"evaluate.feature": feature})
-    path = checkpoint_path(run, name=checkpoint_name)
-    kept = path.parent / EVALUATIONS / f"{_name(path, config, store)}.zarr"
-    chosen, _ = resolve_device(device)
-    found = once_embedded(network, store, config=config, checkpoint=path, path=kept, device=chosen)
+def _queries_of(opened: OpenRun) -> QueryScores:
+    found = opened.embedded()
     return score_queries(*found[Split.QUERY], *found[Split.GALLERY])
 
 
-def _name(checkpoint: Path, config: TrainConfig, store: Store) -> str:
-    """The beginning of the names of an evaluation's files: what was evaluated."""
-    return f"{store.path.stem}-{checkpoint.stem}-{config.evaluate.feature}"
-
-
-def _on(found: _Embedded, device: str) -> tuple[torch.Tensor, Labels, torch.Tensor, Labels]:
+def _on(found: Embedded, device: str) -> tuple[torch.Tensor, Labels, torch.Tensor, Labels]:
     (query, query_labels), (gallery, gallery_labels) = found[Split.QUERY], found[Split.GALLERY]
     return query.to(device), query_labels, gallery.to(device), gallery_labels
 
@@ -113,24 +86,35 @@ def _say_unmatched(scores: Scores) -> None:
         )
 
 
-def _evaluated(path: Path, checkpoint: Checkpoint, config: TrainConfig, store: Store) -> dict[str, object]:
+def _conclude(scores: Mapping[str, Scores], found: Embedded, opened: OpenRun) -> None:
+    """Print the scores, the plain ones first, and write them with their parts."""
+    print_table(scores_table(str(opened.store.path), scores))
+    plain = score_queries(*found[Split.QUERY], *found[Split.GALLERY])
+    intervals = estimates(plain)
+    print_status(intervals_in_words(intervals, int((plain.num_matches > 0).sum())))
+    first, *others = scores.values()
+    _say_unmatched(first)
+    means = {"plain": with_intervals(plain, intervals)}
+    means |= zip(("re-ranked",), map(as_means, others), strict=False)
+    _write(found, plain, EvaluationReport(_evaluated(opened), means), opened)
+
+
+def _evaluated(opened: OpenRun) -> dict[str, object]:
     """What was evaluated, as plain values."""
+    checkpoint, config, path = opened.checkpoint, opened.config, opened.checkpoint_file
     return {
         "run": path.parent.name, "checkpoint": path.name, "epoch": checkpoint.epoch, "seed": checkpoint.seed,
         "network": config.name, "feature": config.evaluate.feature, "trained_on": checkpoint.store["dataset"],
-        "store": store_fingerprint(store),
+        "store": store_fingerprint(opened.store),
     }  # fmt: skip
 
 
-def _write(found: _Embedded, scores: Sequence[Scores], report: EvaluationReport, files: Path, store: Store) -> None:
+def _write(found: Embedded, plain: QueryScores, report: EvaluationReport, opened: OpenRun) -> None:
     """Write the report with its scores in parts; where that cannot be, a line says why: the scores are printed."""
-    ranked = (*found[Split.QUERY], *found[Split.GALLERY])
-    plain = score_queries(*ranked)
-    parts = by_visible_parts(plain, visible_parts(store, query_rows(store)))
-    means = dict(zip(("plain", "re-ranked"), (plain.means(), *map(as_means, scores[1:])), strict=False))
-    whole = replace(report, scores=means, camera_pairs=by_camera_pair(*ranked), visible_parts=parts)
+    parts = by_visible_parts(plain, visible_parts(opened.store, query_rows(opened.store)))
+    pairs = by_camera_pair(*found[Split.QUERY], *found[Split.GALLERY])
     try:
-        for path in write_report(whole, files):
+        for path in write_report(replace(report, camera_pairs=pairs, visible_parts=parts), opened.files):
             print_status(f"written: {path}")
     except OSError as error:
         print_status(f"the scores were printed and not written: {first_line(error)}")

@@ -1,0 +1,1 @@
+"""What of a ranking is looked at: its lists, its distances, its embeddings in a plane."""
