@@ -14,8 +14,8 @@ import pytest
 from helpers import GEOMETRY, write_random_store
 
 from densereid.data_catalog.errors import UserError
-from densereid.data_catalog.store.hdf5_shards import Piece, ShardFile, grouped, side_by_side
 from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.shards.hdf5 import Piece, ShardFile, grouped, side_by_side
 from densereid.data_catalog.store.store import open_store
 
 SHARD = "shard-00001.h5"

@@ -11,8 +11,8 @@ from forked import run_forked
 from helpers import failed, write_random_store
 
 from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.shards.zarr import PlainShards
 from densereid.data_catalog.store.zarr_format import has_checksums
-from densereid.data_catalog.store.zarr_shards import PlainShards
 
 
 def plain(folder: Path) -> PlainShards:

@@ -19,7 +19,7 @@ from numcodecs import zstd
 
 from bench.report import fastest, print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
-from densereid.data_catalog.store.hdf5_shards import side_by_side
+from densereid.data_catalog.store.shards.hdf5 import side_by_side
 from densereid.data_catalog.store.store import FORMATS, Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset

@@ -24,9 +24,9 @@ from densereid.data_catalog.files.hdf5_storage import REPLACED, own_dataset, sou
 from densereid.data_catalog.files.paths import AnyPath
 from densereid.data_catalog.files.refusals import unreadable
 from densereid.data_catalog.files.sealed_json import parsed_json
-from densereid.data_catalog.store.hdf5_shards import Piece, ShardFile, grouped, side_by_side
 from densereid.data_catalog.store.manifest import check_metadata
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
+from densereid.data_catalog.store.shards.hdf5 import Piece, ShardFile, grouped, side_by_side
 
 SUFFIX = ".hdf5"
 MARKER = "index.h5"
