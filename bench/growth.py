@@ -50,7 +50,9 @@ def render(folder: Path, images: int) -> None:
 
 
 def preprocess(folder: Path, images: int) -> None:  # noqa: ARG001 - as every stage
-    dataset = find_dataset("synthetic" if (folder / "synthetic").is_dir() else "market", folder)
+    is_repeated = (folder / "market").is_dir()
+    maps = folder / "market" / "iuv" if is_repeated else None
+    dataset = find_dataset("market" if is_repeated else "synthetic", folder, iuv_root=maps)
     config = PreprocessConfig(size=(128, 64), dsap_size=32, collision="last")
     write_store(Plan(dataset, folder / "store.zarr", open_iuv(dataset), config), format="zarr")
 
