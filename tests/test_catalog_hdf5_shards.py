@@ -12,6 +12,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 from helpers import GEOMETRY, write_random_store
+from numcodecs.fletcher32 import Fletcher32
 
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import arrays_written
@@ -92,10 +93,32 @@ def lose(file: h5py.File, path: Path) -> None:
             made[row] = values[row]
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [(flip, "does not have its checksum"), (cut, r"shard-00001\.h5|truncated"), (lose, "is missing")],
-)
+def bomb(file: h5py.File, path: Path) -> None:
+    """A chunk that says it holds 64 GB, with a checksum that is right."""
+    dataset = file["image"]
+    shape = dataset.shape
+    frame = bytearray(dataset.id.read_direct_chunk((3, 0, 0, 0))[1][:-4])
+    file.close()
+    with h5py.File(path, "r+") as again:
+        frame = frame[:4] + bytes([0b11100000]) + (64 << 30).to_bytes(8, "little") + frame[7:]
+        again["image"].id.write_direct_chunk((3, *[0] * (len(shape) - 1)), Fletcher32().encode(bytes(frame)))
+
+
+def shorten(file: h5py.File, path: Path) -> None:
+    file.close()
+    with h5py.File(path, "r+") as again:
+        values = again["image"][:5]
+        del again["image"]
+        again["image"] = values
+
+
+DAMAGES = [
+    (flip, "does not have its checksum"), (cut, r"shard-00001\.h5|truncated"), (lose, "is missing"),
+    (bomb, "does not hold its rows"), (shorten, "image in .* is uint8 .5, .* expected"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES)
 def test_damage_is_an_error_in_words(store: Path, damage: Callable[[h5py.File, Path], None], words: str) -> None:
     path = store / SHARD
     damage(h5py.File(path), path)
@@ -104,7 +127,8 @@ def test_damage_is_an_error_in_words(store: Path, damage: Callable[[h5py.File, P
 
 
 def test_a_file_is_closed_with_its_reader(store: Path) -> None:
-    file = ShardFile(store / SHARD)
+    rows = {spec.name: (32, *spec.shape(GEOMETRY)[1:]) for spec in arrays_written("shard")}
+    file = ShardFile(store / SHARD, rows)
     closed = file._closed
     del file
     assert not closed.alive

@@ -183,7 +183,10 @@ class Hdf5Reader:
 
     def _shard(self, shard: int) -> ShardFile:
         if shard not in self._shards:
-            self._shards[shard] = ShardFile(self._path / _shard_name(shard))
+            covered = self._geometry.shard_slice(shard)
+            number = covered.stop - covered.start
+            shapes = {spec.name: (number, *spec.shape(self._geometry)[1:]) for spec in arrays_written("shard")}
+            self._shards[shard] = ShardFile(self._path / _shard_name(shard), shapes)
         return self._shards[shard]
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 
 import h5py
@@ -21,9 +22,12 @@ from numcodecs import zstd
 from numcodecs.fletcher32 import Fletcher32
 
 from densereid.data_catalog.files.hdf5_storage import own_dataset
-from densereid.data_catalog.store.schema import arrays_written
+from densereid.data_catalog.store.schema import ARRAY_BY_NAME, arrays_written
 
 _ZSTD, _FLETCHER = hdf5plugin.Zstd.filter_id, h5py.h5z.FILTER_FLETCHER32
+
+_SHORTEST = 9
+"""No frame of Zstandard with anything in it is shorter."""
 
 Piece = Callable[[], object]
 """Decompresses one chunk, and puts its rows into their places."""
@@ -42,11 +46,12 @@ class _Chunks:
 class ShardFile:
     """A shard's open file. It may be used by several threads, and after a fork by both processes.
 
+    ``shapes``: what the arrays have to be like, by name.
     Raises UserError where an array lies in another file, and OSError, KeyError, ValueError or RuntimeError where the
     file is damaged, here or when it is read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
         self._closed = weakref.finalize(self, os.close, self._descriptor)
@@ -55,6 +60,9 @@ class ShardFile:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), status):
                 raise ValueError(f"{path} was replaced while it was opened")
             datasets = {spec.name: own_dataset(file, spec.name) for spec in arrays_written("shard")}
+            for name, dataset in datasets.items():
+                if (dataset.shape, dataset.dtype) != (shapes[name], np.dtype(ARRAY_BY_NAME[name].dtype)):
+                    raise ValueError(f"{name} in {path} is {dataset.dtype} {dataset.shape}, expected {shapes[name]}")
             self._arrays = {name: _find_chunks(dataset, status.st_size) for name, dataset in datasets.items()}
 
     def pieces(self, name: str, rows: np.ndarray, slots: np.ndarray, result: np.ndarray) -> Iterator[Piece]:
@@ -72,13 +80,15 @@ class ShardFile:
         number, inside = np.divmod(rows, chunks.shape[0])
         offset, length = chunks.places[number[0]].tolist()
         encoded = os.pread(self._descriptor, length, offset)
-        if len(encoded) != length or not length:
+        if len(encoded) != length or length < _SHORTEST:
             raise ValueError(f"a chunk of {name} is missing in {self._path}")
         if chunks.has_checksums:
             try:
                 encoded = Fletcher32().decode(encoded)
             except RuntimeError:
                 raise ValueError(f"a chunk of {name} in {self._path} does not have its checksum") from None
+        if _content_size(encoded) != prod(chunks.shape) * chunks.dtype.itemsize:
+            raise ValueError(f"a chunk of {name} in {self._path} does not hold its rows")
         values = np.frombuffer(zstd.decompress(encoded), chunks.dtype).reshape(chunks.shape)
         result[slots] = values[inside]
 
@@ -99,13 +109,20 @@ def _find_chunks(dataset: h5py.Dataset, file_size: int) -> _Chunks | None:
     found: list[tuple[int, int, int, int]] = []
     dataset.id.chunk_iter(lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
     first, offset, size, skipped = np.array(found, np.uint64).reshape(-1, 4).T.astype(np.int64)
-    if skipped.any():
+    if skipped.any() or (first >= len(dataset)).any():
         return None
     places = np.zeros((-(-len(dataset) // shape[0]), 2), np.int64)
     places[first // shape[0]] = np.stack((offset, size), axis=1)
-    if (places < 0).any() or (places.sum(axis=1) > file_size).any():
+    if ((places < 0) | (places > file_size)).any() or (places.sum(axis=1) > file_size).any():
         raise ValueError(f"chunks of {dataset.name} lie beyond the end of {dataset.file.filename}")
     return _Chunks(places, shape, dataset.dtype, _FLETCHER in filters)
+
+
+def _content_size(frame: bytes) -> int:
+    """How many bytes a frame of Zstandard says that it holds (RFC 8878, 3.1.1.1): it may say anything."""
+    flag, single, dictionary = frame[4] >> 6, frame[4] >> 5 & 1, frame[4] & 3
+    start, length = 6 - single + (0, 1, 2, 4)[dictionary], (single, 2, 4, 8)[flag]
+    return int.from_bytes(frame[start : start + length], "little") + (256 if flag == 1 else 0)
 
 
 def grouped(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
