@@ -118,7 +118,7 @@ def slope(sizes: list[int], values: list[float]) -> float:
 def plot(found: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     for stage in STAGES:
         sizes = sorted(int(size) for size, stages in found.items() if stage in stages)
@@ -129,7 +129,7 @@ def plot(found: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     memory.legend(fontsize="small")
     for axes in (times, memory):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
 
 
 def print_found(found: dict[str, dict[str, dict[str, float]]]) -> None:
