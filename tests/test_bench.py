@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import steps
+from bench import growth, steps
 from bench.dense_pose.own_script import Measured, table_rows
 from bench.steps import Steps, measure
 from bench.stores.interruptions import Moment, different_arrays, different_files, market_config
+from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import FORMATS, Store, open_store, write_shard
-from densereid.data_catalog.synthetic.dataset import plan_images
+from densereid.data_catalog.synthetic.config import SyntheticConfig
+from densereid.data_catalog.synthetic.dataset import plan_images, write_dataset
+from densereid.preprocess.estimators.iuv import IuvEstimator, open_iuv
 from densereid.train.engine.events import OnEvent, StepsDone
 
 
@@ -83,3 +86,20 @@ def test_ratios_are_of_images_a_second_and_of_cpu_seconds() -> None:
     ]
     assert table_rows(found)[2] == ["ours, crop, fp32", "256", "2.00", "1.00", "50%", "2.0x (2.0x)", "8.0x (6.0x)"]
     assert np.isclose(found[2][2].rate, 2)
+
+
+def test_linked_images_are_more_and_more_persons(tmp_path: Path) -> None:
+    """Of Market-1501's layout, with their maps; the same bytes, and no more room."""
+    config = SyntheticConfig(train_identities=1, test_identities=1, images_per_identity=4, distractors=0, junk=0)
+    write_dataset(tmp_path / "10" / "synthetic", config, workers=0)
+    growth.repeat(tmp_path / "10", tmp_path / "20", 20)
+    found = find_dataset("market", tmp_path / "20", iuv_root=tmp_path / "20" / "market" / "iuv")
+    assert len(found.records) == 20
+    assert len({record.person_id for record in found.records}) == 6  # two that were rendered, three times
+    estimator = open_iuv(found)
+    assert isinstance(estimator, IuvEstimator)
+    assert all(estimator.inputs(record.path).files for record in found.records)
+
+
+def test_the_slope_of_a_square_is_two() -> None:
+    assert growth.slope([10, 100, 1000], [3.0, 300.0, 30000.0]) == pytest.approx(2)

@@ -15,6 +15,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.pipeline.cli import cli
 from densereid.pipeline.cli.parameter_types import parse_edges
 from densereid.pipeline.commands.dense_pose.densepose_sizes import sample
+from densereid.preprocess.estimators import input_sizes
 
 
 def test_edges_are_numbers_with_something_to_compare() -> None:
@@ -48,6 +49,7 @@ def test_the_command_writes_a_table_a_file_and_a_plot(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DENSEREID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(input_sizes, "processor_has_bf16", lambda: True)
     weights = write_zoo_file(tmp_path / "tiny.pkl", random_state(shapes_of(TINY), seed=0))
     options = {
         "dataset": "folder", "data-root": folder, "weights": weights, "run-root": tmp_path / "runs", "images": 2,
@@ -61,8 +63,12 @@ def test_the_command_writes_a_table_a_file_and_a_plot(
     assert Image.open(plot).size == (840, 960)
     with plot.with_suffix(".csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["short_edge"] for row in rows] == ["800", "32", "64"]
+    assert [(row["short_edge"], row["precision"], row["compared_with"]) for row in rows] == [
+        ("800", "fp32", "800, fp32"), ("32", "fp32", "800, fp32"), ("64", "fp32", "800, fp32"),
+        ("32", "bf16", "32, fp32"), ("64", "bf16", "64, fp32"),
+    ]  # fmt: skip
     assert (rows[0]["foreground_IoU"], rows[0]["part_accuracy"], rows[0]["median_UV_distance"]) == (
         "1.0000", "1.0000", "0.0000",
     )  # fmt: skip
-    assert all(0 < float(row["foreground_IoU"]) < 1 and float(row["images_per_second"]) > 0 for row in rows[1:])
+    assert all(0 < float(row["foreground_IoU"]) < 1 and float(row["images_per_second"]) > 0 for row in rows[1:3])
+    assert all(float(row["mask_IoU"]) > 0.5 for row in rows[3:])

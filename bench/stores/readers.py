@@ -1,15 +1,25 @@
-"""How fast a training step's scattered reads are: image, DSAP and validity of 64 random rows, by reader."""
+"""How fast are a training step's scattered reads: image, DSAP and validity of 64 random rows, by reader and format?
+
+All readers take turns. The ceiling is the codec: the same chunks, compressed as the store has them, decompressed from
+memory by as many threads as there are cores, with nothing else done.
+
+    python -m bench.stores.readers --folder FOLDER    # makes the stores there, or takes those that are there
+"""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import click
+import h5py
 import numpy as np
 import zarr
+from numcodecs import zstd
 
-from bench.report import print_markdown_table, seconds
+from bench.report import fastest, print_markdown_table
 from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.store.shards.hdf5 import side_by_side
 from densereid.data_catalog.store.store import FORMATS, Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
@@ -33,36 +43,74 @@ def make(folder: Path) -> dict[str, Store]:
     return stores
 
 
+def shard_files(store: Store) -> list[Path]:
+    return sorted(Path(str(store.path)).glob("shard-*.h5"))
+
+
+def compressed(store: Store) -> dict[str, list[bytes]]:
+    """Every chunk of an HDF5 store's large arrays, without its checksum."""
+    chunks: dict[str, list[bytes]] = {name: [] for name in ARRAYS}
+    for path in shard_files(store):
+        with h5py.File(path) as file:
+            for name in ARRAYS:
+                dataset = file[name]
+                places = [(row, *[0] * (dataset.ndim - 1)) for row in range(len(dataset))]
+                chunks[name] += [dataset.id.read_direct_chunk(place)[1][:-4] for place in places]
+    return chunks
+
+
 def _memmap(path: Path, values: np.ndarray) -> np.ndarray:
     np.save(path, values)
     return np.load(path, mmap_mode="r")
 
 
-def main() -> None:
+def readers(folder: Path, stores: dict[str, Store]) -> dict[str, Callable[[], object]]:
+    """What reads one step's rows, by name."""
     generator = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        stores = make(folder)
-        num_samples = stores["zarr"].geometry.num_samples
-        memory = {name: _memmap(folder / f"{name}.npy", stores["zarr"].read(name)) for name in ARRAYS}
-        group = zarr.open_group(stores["zarr"].path, mode="r")
+    memory = {name: _memmap(folder / f"{name}.npy", stores["zarr"].read(name)) for name in ARRAYS}
+    chunks = compressed(stores["hdf5"])
+    files = [h5py.File(path) for path in shard_files(stores["hdf5"])]
+    shard_rows = stores["hdf5"].geometry.shard_rows
 
-        def draw() -> np.ndarray:
-            return generator.integers(0, num_samples, BATCH)
+    def by_h5py(name: str, rows: np.ndarray) -> np.ndarray:
+        return np.stack([files[row // shard_rows][name][row % shard_rows] for row in rows])
 
-        readers = {
-            "raw memmap (the ceiling)": lambda: [memory[name][rows] for rows in [draw()] for name in ARRAYS],
-            "our zarr (tensorstore)": lambda: [stores["zarr"].read(name, rows) for rows in [draw()] for name in ARRAYS],
-            "our HDF5 (shard files)": lambda: [stores["hdf5"].read(name, rows) for rows in [draw()] for name in ARRAYS],
-            "zarr-python, row by row": lambda: [
-                np.stack([group[name][row] for row in rows]) for rows in [draw()] for name in ARRAYS
-            ],
-        }
-        measured = {name: seconds(read) for name, read in readers.items()}
-    slowest = measured["zarr-python, row by row"]
-    table = [(name, f"{1 / took:.1f}", f"{slowest / took:.1f}x") for name, took in measured.items()]
-    title = f"{BATCH} scattered rows of image, DSAP and validity at 256x128"
-    print_markdown_table(title, ("reader", "steps/s", "against zarr-python"), table, ("zarr", "tensorstore", "h5py"))
+    group = zarr.open_group(stores["zarr"].path, mode="r")
+
+    def step(read: Callable[[str, np.ndarray], object]) -> Callable[[], object]:
+        def act() -> list[object]:
+            rows = generator.integers(0, stores["zarr"].geometry.num_samples, BATCH)
+            return [read(name, rows) for name in ARRAYS]
+
+        return act
+
+    def decompress(name: str, rows: np.ndarray) -> None:
+        side_by_side([lambda row=row: zstd.decompress(chunks[name][row]) for row in rows])  # type: ignore[misc]
+
+    return {
+        "the codec alone, from memory": step(decompress),
+        "zarr": step(stores["zarr"].read),
+        "HDF5": step(stores["hdf5"].read),
+        "h5py, row by row (ours before)": step(by_h5py),
+        "raw memmap": step(lambda name, rows: memory[name][rows]),
+        "zarr-python, row by row": step(lambda name, rows: np.stack([group[name][row] for row in rows])),
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--folder", type=click.Path(path_type=Path), required=True)
+@click.option("--rounds", default=20, show_default=True)
+def main(folder: Path, rounds: int) -> None:
+    """Print the table."""
+    measured = fastest(readers(folder, make(folder)), rounds)
+    codec, codec_cpu = measured["the codec alone, from memory"]
+    table = [
+        (name, f"{1 / wall:.1f}", f"{codec / wall:.0%}", f"{1000 * cpu:.1f}", f"{codec_cpu / cpu:.0%}")
+        for name, (wall, cpu) in measured.items()
+    ]
+    title = f"`python -m bench.stores.readers`: {BATCH} scattered rows of image, DSAP and validity at 256x128"
+    columns = ("reader", "steps/s", "of the codec", "CPU ms a step", "of the codec's")
+    print_markdown_table(title, columns, table, ("zarr", "tensorstore", "h5py", "numcodecs"))
 
 
 if __name__ == "__main__":

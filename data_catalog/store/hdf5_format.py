@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from densereid.data_catalog.files.refusals import unreadable
 from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.manifest import check_metadata
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, ARRAYS, ArraySpec, Geometry, arrays_written
+from densereid.data_catalog.store.shards.hdf5 import Piece, ShardFile, grouped, side_by_side
 
 SUFFIX = ".hdf5"
 MARKER = "index.h5"
@@ -151,16 +151,15 @@ def open_reader(path: AnyPath, geometry: Geometry) -> Hdf5Reader:
 
 
 class Hdf5Reader:
-    """Reads rows of a store's arrays; opens shard files on first use, in each process for itself."""
+    """Reads rows of a store's arrays; opens shard files on first use."""
 
     def __init__(self, path: Path, geometry: Geometry) -> None:
         self._path = path
         self._geometry = geometry
-        self._files: dict[int, h5py.File] = {}
-        self._process = os.getpid()
+        self._shards: dict[int, ShardFile] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_geometry": self._geometry, "_files": {}, "_process": 0}
+        return {"_path": self._path, "_geometry": self._geometry, "_shards": {}}
 
     def array(self, name: str) -> h5py.Dataset:
         """The index's dataset, which stays open as long as it is referred to."""
@@ -173,33 +172,22 @@ class Hdf5Reader:
                 dataset = own_dataset(index, spec.name)
                 values = dataset.asstr()[...] if spec.dtype == "str" else dataset[...]
             return values[rows]
-        wanted = np.arange(self._geometry.num_samples)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        wanted = np.arange(self._geometry.num_samples)[rows]
         result = np.empty((len(wanted), *spec.shape(self._geometry)[1:]), spec.dtype)
-        # h5py's own fancy indexing is a hundred times slower than one plain read per run of neighbours.
-        for start, stop in _runs(wanted, self._geometry.shard_rows):
-            shard, first = divmod(int(wanted[start]), self._geometry.shard_rows)
-            result[start:stop] = self._file(shard)[spec.name][first : first + stop - start]
+        shards, inside = np.divmod(wanted, self._geometry.shard_rows)
+        pieces: list[Piece] = []
+        for shard, slots in grouped(shards):
+            pieces += self._shard(shard).pieces(spec.name, inside[slots], slots, result)
+        side_by_side(pieces)
         return result
 
-    def _file(self, shard: int) -> h5py.File:
-        if self._process != os.getpid():  # after a fork: HDF5 would go on with the descriptors of the other process
-            for file in self._files.values():
-                file.close()
-            self._files, self._process = {}, os.getpid()
-        if shard not in self._files:
-            file = h5py.File(self._path / _shard_name(shard), "r")
-            for spec in arrays_written("shard"):
-                own_dataset(file, spec.name)
-            self._files[shard] = file
-        return self._files[shard]
-
-
-def _runs(rows: np.ndarray, shard_rows: int) -> list[tuple[int, int]]:
-    """Half-open ranges of positions whose rows are consecutive and lie in one shard."""
-    if len(rows) == 0:
-        return []
-    breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] % shard_rows == 0)) + 1
-    return list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True))
+    def _shard(self, shard: int) -> ShardFile:
+        if shard not in self._shards:
+            covered = self._geometry.shard_slice(shard)
+            number = covered.stop - covered.start
+            shapes = {spec.name: (number, *spec.shape(self._geometry)[1:]) for spec in arrays_written("shard")}
+            self._shards[shard] = ShardFile(self._path / _shard_name(shard), shapes)
+        return self._shards[shard]
 
 
 def _local(path: AnyPath) -> Path:

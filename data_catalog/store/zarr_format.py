@@ -32,7 +32,7 @@ from densereid.data_catalog.files.paths import AnyPath, UrlPath, url_errors_as_u
 from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.files.sealed_json import parsed_json
 from densereid.data_catalog.store.schema import ARRAYS, ArraySpec, Geometry, arrays_written
-from densereid.data_catalog.store.zarr_shards import PlainShards
+from densereid.data_catalog.store.shards.zarr import PlainShards
 
 log = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ def densepose_sizes_command(
     device: str,
     run_root: Path,
 ) -> None:
-    """DensePose at several input sizes against short edge 800 on your images: agreement and images a second."""
+    """DensePose at several input sizes and in bf16, against short edge 800 and fp32: agreement and images a second."""
     from densereid.data_catalog.datasets.lookup import find_dataset
     from densereid.pipeline.commands.dense_pose.densepose_sizes import compare_densepose_sizes
 

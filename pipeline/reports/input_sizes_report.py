@@ -11,7 +11,10 @@ from rich.table import Table
 
 from densereid.preprocess.estimators.input_sizes import REFERENCE_SHORT_EDGE, SizeResult
 
-_COLUMNS = ("short edge", "images/s", "against 800", "foreground IoU", "part accuracy", "median UV distance")
+_COLUMNS = (
+    "short edge", "precision", "images/s", "against 800", "compared with", "foreground IoU", "mask IoU",
+    "part accuracy", "median UV distance",
+)  # fmt: skip
 
 
 def _rows(results: Sequence[SizeResult]) -> list[tuple[str, ...]]:
@@ -19,9 +22,12 @@ def _rows(results: Sequence[SizeResult]) -> list[tuple[str, ...]]:
     return [
         (
             str(result.short_edge),
+            result.precision,
             f"{result.images_per_second:.3g}",
             f"{result.images_per_second / base:.2f}",
+            result.compared_with,
             f"{result.agreement.foreground_iou:.4f}",
+            f"{result.agreement.mask_iou:.4f}",
             f"{result.agreement.part_accuracy:.4f}",
             f"{result.agreement.uv_distance:.4f}",
         )
@@ -48,8 +54,9 @@ def write_csv(path: Path, results: Sequence[SizeResult]) -> None:
 
 
 def write_plot(path: Path, results: Sequence[SizeResult], title: str) -> None:
-    """Agreement, UV distance and images a second over the short edge, one above the other."""
-    ordered = sorted(results, key=lambda result: result.short_edge)
+    """Agreement, UV distance and images a second over the short edge, one above the other, in the first arithmetic."""
+    same = [result for result in results if result.precision == results[0].precision]
+    ordered = sorted(same, key=lambda result: result.short_edge)
     edges = [result.short_edge for result in ordered]
     figure = Figure(figsize=(7, 8), layout="constrained")
     share, distance, speed = figure.subplots(3, sharex=True)

@@ -25,11 +25,11 @@ def count_blended(iuv: np.ndarray) -> tuple[int, int]:
     """
     between = changes = 0
     for lines in (iuv, iuv.swapaxes(0, 1)):
-        part = lines[..., 0].astype(np.int16)
-        changes += int(np.count_nonzero(part[:, 1:] != part[:, :-1]))
-        first, middle, last = part[:, :-2], part[:, 1:-1], part[:, 2:]
-        inside = (np.minimum(first, last) < middle) & (middle < np.maximum(first, last))
-        row, column = np.nonzero(inside)
+        part = np.ascontiguousarray(lines[..., 0])
+        rises, falls = part[:, 1:] > part[:, :-1], part[:, 1:] < part[:, :-1]
+        changes += int(np.count_nonzero(rises | falls))
+        inside = (rises[:, :-1] & rises[:, 1:]) | (falls[:, :-1] & falls[:, 1:])
+        row, column = np.divmod(np.flatnonzero(inside), max(1, inside.shape[1]))
         before, here, after = (lines[row, column + step].astype(np.float64) for step in range(3))
         between += int(np.count_nonzero(_is_mixture(before, here, after)))
     return between, changes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from densereid.preprocess.densepose.precision import Precision, processor_has_bf16
 from densereid.preprocess.estimators.densepose import DenseposeEstimator
 from densereid.preprocess.images import Crop
 from densereid.preprocess.semantics.agreement import Agreement, agreement
@@ -21,11 +22,19 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class SizeResult:
-    """What one short edge costs and gives."""
+    """What one short edge costs and gives, in one arithmetic."""
 
     short_edge: int
+    precision: Precision
     images_per_second: float
     agreement: Agreement
+    compared_with: str
+    """What the agreement is with: a short edge and its arithmetic."""
+
+
+def tries_bf16(estimator: DenseposeEstimator) -> bool:
+    """Whether :func:`compare_sizes` also computes in bf16: on a CPU with instructions for it, where fp32 is asked."""
+    return estimator.device == "cpu" and estimator.precision == "fp32" and processor_has_bf16()
 
 
 def compare_sizes(
@@ -33,13 +42,18 @@ def compare_sizes(
 ) -> Iterator[SizeResult]:
     """Agreement of each short edge with 800, which comes first, at the canonical ``size``, and its images a second.
 
-    A short edge's first images are computed once before the clock starts.
+    Where :func:`tries_bf16` says so, each short edge follows in bf16, compared with itself in fp32. A short edge's
+    first images are computed once before the clock starts.
     """
-    reference: np.ndarray | None = None
+    found: dict[int, np.ndarray] = {}
     for short_edge in (REFERENCE_SHORT_EDGE, *(edge for edge in short_edges if edge != REFERENCE_SHORT_EDGE)):
-        iuv, rate = _timed(replace(estimator, short_edge=short_edge), crops, size)
-        reference = iuv if reference is None else reference
-        yield SizeResult(short_edge, rate, agreement(iuv, reference))
+        found[short_edge], rate = _timed(replace(estimator, short_edge=short_edge), crops, size)
+        same = agreement(found[short_edge], found[REFERENCE_SHORT_EDGE])
+        precision = estimator.precision
+        yield SizeResult(short_edge, precision, rate, same, f"{REFERENCE_SHORT_EDGE}, {precision}")
+    for short_edge in short_edges if tries_bf16(estimator) else ():
+        iuv, rate = _timed(replace(estimator, short_edge=short_edge, precision="bf16"), crops, size)
+        yield SizeResult(short_edge, "bf16", rate, agreement(iuv, found[short_edge]), f"{short_edge}, fp32")
 
 
 def _timed(estimator: DenseposeEstimator, crops: Sequence[Crop], size: tuple[int, int]) -> tuple[np.ndarray, float]:

@@ -73,7 +73,7 @@ class IuvEstimator:
             self.root.stat()  # without the folder, every image would be a failed one
             raise UserError(f"no IUV map for {crop.record.path} under {self.root}")
         stored = _read_png(path)
-        iuv = stored[..., ::-1] if self.order == "vui" else stored
+        iuv = np.stack([stored[..., 2], stored[..., 1], stored[..., 0]], axis=-1) if self.order == "vui" else stored
         if iuv[..., 0].max() > NUM_BODY_PARTS:
             raise UserError(
                 f"{path}: the part channel goes up to {iuv[..., 0].max()}, expected 0..{NUM_BODY_PARTS} "

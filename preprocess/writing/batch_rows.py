@@ -71,26 +71,34 @@ def read_record(
 
 def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[DecodedImage]) -> EstimatedBatch:
     """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it."""
-    image = torch.zeros(len(images), *size, 3, dtype=torch.uint8)
+    image = _stacked(images, size)
     score = np.full(len(images), np.nan, np.float32)
     box = np.full((len(images), 4), np.nan, np.float32)
     reasons = {index: image.reason for index, image in enumerate(images) if image.crop is None}
     indices = [index for index in range(len(images)) if index not in reasons]
     crops = [image.crop for image in images if image.crop is not None]
-    iuv = torch.zeros_like(image)
+    iuv = None
     taken_whole: dict[int, str] = {}
     if crops:
-        resized = [decoded.resized for decoded in images if decoded.resized is not None]
-        image[indices] = torch.from_numpy(np.stack(resized))
         charts = estimator.estimate(crops, size)
         score[indices], box[indices] = charts.score, charts.box
         if charts.is_fallback is not None:
             taken_whole = {indices[index]: crops[index].record.path for index in np.flatnonzero(charts.is_fallback)}
         reasons |= {indices[index]: reason for index, reason in charts.failures.items()}
         iuv = charts.iuv if len(indices) == len(images) else _spread(charts.iuv, indices, len(images))
+    iuv = torch.zeros_like(image) if iuv is None else iuv
     failures = {index: {"path": images[index].record.path, "reason": reasons[index]} for index in sorted(reasons)}
     inputs = [decoded.digest for decoded in images]
     return EstimatedBatch(image, iuv, score, box, inputs, failures, taken_whole)
+
+
+def _stacked(images: Sequence[DecodedImage], size: tuple[int, int]) -> torch.Tensor:
+    """The images at the canonical size; those that cannot be read are black."""
+    pixels = np.zeros((len(images), *size, 3), np.uint8)
+    for row, decoded in zip(pixels, images, strict=True):
+        if decoded.resized is not None:
+            row[...] = decoded.resized
+    return torch.from_numpy(pixels)
 
 
 def _spread(iuv: torch.Tensor, indices: list[int], batch: int) -> torch.Tensor:

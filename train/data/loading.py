@@ -125,7 +125,7 @@ class DecodedDataset:
     def read_batch(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` as one Batch on the device where they lie, with the strides of a read one."""
         index = torch.tensor(indices).to(self.whole.image.device, non_blocking=True)
-        return Batch(**{name: _shown(_stored(values)[index]) for name, values in self.whole.tensors().items()})
+        return Batch(**{name: _shown(_rows(_stored(values), index)) for name, values in self.whole.tensors().items()})
 
 
 class DeviceFeeder:
@@ -158,6 +158,13 @@ class _ErrorsAsBatches(Dataset[Any]):
 def _as_read(batch: Any) -> Any:
     """The dataset has made a batch already."""
     return batch
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]``. numpy copies a row at once; torch copies byte by byte on a CPU (bench/RESULTS.md)."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy()[index.numpy()])
+    return values[index]
 
 
 def _stored(values: Tensor) -> Tensor:

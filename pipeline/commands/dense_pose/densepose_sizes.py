@@ -1,4 +1,4 @@
-"""`densepose-sizes`: DensePose at several input sizes, run on a sample of a dataset."""
+"""`densepose-sizes`: DensePose at several input sizes, and in bf16, run on a sample of a dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv
 from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.densepose.precision import Precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
-from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes
+from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes, tries_bf16
 from densereid.preprocess.images import Crop, read_reduced
 
 
@@ -31,7 +31,7 @@ def compare_densepose_sizes(
     device: str,
     run_root: Path,
 ) -> Path:
-    """Compare the short edges with 800 on some images of the dataset; print a table, return the plot's path.
+    """Compare the short edges with 800, and bf16 with fp32, on some images; print a table, return the plot's path.
 
     ``size`` is the canonical (height, width) at which the IUV maps are compared.
     """
@@ -59,7 +59,8 @@ def _compared(
     estimator: DenseposeEstimator, crops: Sequence[Crop], size: tuple[int, int], edges: Sequence[int]
 ) -> list[SizeResult]:
     results = []
-    with ProgressReport("comparing", (1 + len(edges)) * len(crops)) as report:
+    rounds = 1 + len(edges) * (2 if tries_bf16(estimator) else 1)
+    with ProgressReport("comparing", rounds * len(crops)) as report:
         for result in compare_sizes(estimator, crops, size, edges):
             results.append(result)
             report.advance(len(crops))

@@ -1,0 +1,1 @@
+"""Rows of shards by plain reads of their files, in either format."""
