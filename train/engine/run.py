@@ -33,6 +33,7 @@ from densereid.train.engine.processes import by_the_first, start_fabric
 from densereid.train.engine.resume import check_folder, resume_run, start_from
 from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
+from densereid.train.networks.recomputation import recompute_activations
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ def prepare_run(
     described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
     network = _first_network(config, dataset, seed=seed, continues=before is not None)
+    if recomputes(config, fabric.device):
+        recompute_activations(network)
     optimiser = _optimiser(config, network)
     wrapped = fabric.setup(network, optimiser)
     run = Run(config, store, folder, seed, fabric, dataset, *wrapped, on_event, described, can_evaluate)  # type: ignore[call-arg]
@@ -104,6 +107,12 @@ def prepare_run(
     if fabric.is_global_zero:
         _prepare_folder(run, None if before is None else before.config)
     return run
+
+
+def recomputes(config: TrainConfig, device: torch.device) -> bool:
+    """Whether activations are computed again: on a CPU that costs little, but what a small network saves is nothing."""
+    automatic = device.type == "cpu" and config.model.backbone != "small" and not config.compile
+    return config.recompute == "always" or (config.recompute == "auto" and automatic)
 
 
 def _optimiser(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
