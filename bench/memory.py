@@ -55,7 +55,7 @@ def measure(model: str, choice: str, images: int) -> None:
         loss = loss_of(config, network(inputs), inputs)
         loss.total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    print(imported, peak_memory(cpu), time.perf_counter() - began, float(loss.total))
+    print(imported, peak_memory(cpu), time.perf_counter() - began, float(loss.total.detach()))
 
 
 @click.command(help=__doc__)

@@ -95,9 +95,7 @@ def prepare_run(
     can_evaluate = by_the_first(fabric, lambda: has_protocol(store))
     described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
-    network = _first_network(config, dataset, seed=seed, continues=before is not None)
-    if recomputes(config, fabric.device):
-        recompute_activations(network)
+    network = _first_network(config, dataset, fabric.device, seed=seed, continues=before is not None)
     optimiser = _optimiser(config, network)
     wrapped = fabric.setup(network, optimiser)
     run = Run(config, store, folder, seed, fabric, dataset, *wrapped, on_event, described, can_evaluate)  # type: ignore[call-arg]
@@ -122,8 +120,10 @@ def _optimiser(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Opt
     )
 
 
-def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, continues: bool) -> torch.nn.Module:
-    """The network on the CPU, with its first weights, or with none where a checkpoint's will follow."""
+def _first_network(
+    config: TrainConfig, dataset: StoreDataset, device: torch.device, *, seed: int, continues: bool
+) -> torch.nn.Module:
+    """The network on the CPU, to train on ``device``, with its first weights or, where a checkpoint's follow, none."""
     if continues:
         network = build_empty_network(config, dataset.num_identities)
     else:
@@ -132,6 +132,8 @@ def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, con
             start_from(network, Path(config.model.initial))
     add_attribute_targets(config, network, dataset.person_ids)
     network = network.to(memory_format=torch.channels_last)
+    if recomputes(config, device):
+        recompute_activations(network)
     if config.compile:
         network.compile()  # in place: the weights keep their names
     return network

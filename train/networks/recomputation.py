@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 
-class Stage(nn.Sequential):
+class ResidualStage(nn.Sequential):
     """Residual blocks one after the other, each a map to a map, without dropout."""
 
     recomputes = False
@@ -31,13 +31,13 @@ class Stage(nn.Sequential):
 
 
 def recompute_activations(network: nn.Module) -> None:
-    """Let every :class:`Stage` of the network do so."""
+    """Let every :class:`ResidualStage` of the network do so."""
     for module in network.modules():
-        if isinstance(module, Stage):
+        if isinstance(module, ResidualStage):
             module.recomputes = True
 
 
-def _policy(_context: Any, operator: Any, *operands: Any, **_options: Any) -> CheckpointPolicy:
+def _policy(_context: Any, operator: Any, *operands: Any, **_options: object) -> CheckpointPolicy:
     if operator is torch.ops.aten.convolution.default:
         x, weight = operands[:2]
         widens = len(weight) > x.shape[1] and set(weight.shape[2:]) == {1}
