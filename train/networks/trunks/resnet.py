@@ -25,7 +25,7 @@ class Trunk(nn.Module):
         super().__init__()
         for name in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3"):
             module = getattr(network, name)
-            self.add_module(name, ResidualStage(*module) if isinstance(module, nn.Sequential) else module)
+            self.add_module(name, ResidualStage(*module) if name.startswith("layer") else module)
 
     def forward(self, image: Tensor) -> Tensor:
         """What the last stage reads, of normalised images (B, 3, H, W): here the map (B, channels, H / 16, W / 16)."""
