@@ -16,7 +16,7 @@ def test_the_guide_alone_is_what_it_adds_to_the_fused_feature() -> None:
     image, dsap = torch.randn(2, 3, 64, 32), torch.randn(2, 24, 3, 16, 16)
     with torch.inference_mode():
         main = network.main(image)
-        fused = network.fuse(main, dsap)
+        fused = network.fuse(main, network.guiding(dsap))
         added = concat_normalise({name: z - main[name].flatten(1) for name, z in fused.items()})
         torch.testing.assert_close(GuideAlone(network).embed(image, dsap), added, atol=1e-5, rtol=1e-4)
 

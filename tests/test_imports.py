@@ -17,7 +17,7 @@ PACKAGES = ("pipeline", "preprocess", "train", "data_catalog")
 ONE_PACKAGE_EACH = {
     "zarr": "data_catalog/store",
     "tensorstore": "data_catalog/store",
-    "numcodecs": "data_catalog/store",
+    "numcodecs": "data_catalog/store/shards",
     "h5py": "data_catalog",
     "fsspec": "data_catalog/files",
     "scipy": "data_catalog/files/matlab",

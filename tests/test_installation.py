@@ -88,6 +88,16 @@ def installed(site: Path, folder: Path, *words: object) -> subprocess.CompletedP
     )  # fmt: skip
 
 
+def in_one_process(site: Path, folder: Path, *commands: tuple[object, ...]) -> str:
+    """What several commands of the installed package print, the start of Python and torch paid once."""
+    program = "from densereid.pipeline.cli.group import cli\n" + "".join(
+        f"cli.main({list(map(str, words))}, standalone_mode=False)\n" for words in commands
+    )
+    result = installed(site, folder, sys.executable, "-c", program)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def test_the_wheel_has_each_file_once_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
@@ -131,17 +141,17 @@ def test_the_installed_package_works_beside_a_users_own_files(
 ) -> None:
     """In its process and in a worker that it starts, which imports the main module again."""
     program = (sys.executable, "-m", "densereid")
-    listed = installed(site, users_folder, *program, "catalog", "list")
-    assert "Market-1501: not under data" in listed.stdout, listed.stderr
     words = ("preprocess", "--data-root", synthetic_root, "--size", "64x32", "--shard-rows", 64, "--workers", 1)
     made = installed(site, users_folder, *program, *words)
     assert made.returncode == 0, made.stderr
     assert "2 shards, computed by 1 Dask workers" in made.stderr
     assert open_store(users_folder / made.stdout.strip()).geometry.num_samples == 77
     photographs = ("preprocess", "--dataset", "folder", "--data-root", synthetic_root / "synthetic" / "query")
-    seen = installed(site, users_folder, *program, *photographs, "--size", "64x32", "--store-root", "photographs")
-    assert seen.returncode == 0, seen.stderr
-    assert open_store(users_folder / seen.stdout.strip()).attributes["estimator"]["name"] == "embedded"
-    described = installed(site, users_folder, *program, "describe", "magnifiernet-v1-small")
-    assert described.returncode == 0, described.stderr
+    listed, described, preprocessed = ("catalog", "list"), ("describe", "magnifiernet-v1-small"), (
+        *photographs, "--size", "64x32", "--store-root", "photographs",
+    )  # fmt: skip
+    printed = in_one_process(site, users_folder, listed, described, preprocessed)
+    assert "Market-1501: not under data" in printed
+    store = users_folder / printed.splitlines()[-1]
+    assert open_store(store).attributes["estimator"]["name"] == "embedded"
     assert list(users_folder.glob("imported-*")) == []

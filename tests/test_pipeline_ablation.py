@@ -48,7 +48,7 @@ def test_dsa_table_3_published_numbers_and_shared_runs() -> None:
     rows = TABLES["dsa-3"].rows
     published = [row.paper["market"][0] for row in rows if row.paper]
     assert published == [76.4, 78.6, 81.2, 83.4, 84.7, 83.2, 87.4, 86.5, 87.5, 87.6]
-    assert [row.config for row in rows if not row.paper] == ["two-branches-usual"]
+    assert [row.config for row in rows if not row.paper] == ["two-branches-plain"]
     assert len({row.run for row in rows}) == 8  # four rows of DSA-reID share one training
     for name in ("dsa-3", "dsa-4", "dsa-5"):
         for row in TABLES[name].rows:

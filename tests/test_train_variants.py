@@ -18,7 +18,7 @@ from densereid.train.engine.checkpoint import load_trained_network
 from densereid.train.engine.loop import fit
 from densereid.train.evaluation.evaluate import evaluate, extract_embeddings
 from densereid.train.families import build_network, evaluation_arrays, loss_of, training_arrays
-from densereid.train.losses.metric_learning import batch_hard_triplet_loss, dsa_loss
+from densereid.train.losses.metric_learning import batch_hard_triplet_loss, dsa_loss, identity_loss
 from densereid.train.networks.dsa_reid import ConcatenationFusion, DSAReid
 
 VARIANTS = tuple(
@@ -50,7 +50,7 @@ def _inputs() -> Inputs:
         ("baseline-re", False, ("global",), 0.5, 0.0, "f"),
         ("baseline-re-ls", False, ("global",), 0.5, 0.1, "f"),
         ("two-branches", False, ("global", "local"), 0.5, 0.1, "f"),
-        ("two-branches-usual", False, ("global", "local"), 0.5, 0.1, "f"),
+        ("two-branches-plain", False, ("global", "local"), 0.5, 0.1, "f"),
         ("dsa-global-single", True, ("global",), 0.5, 0.1, "z"),
         ("dsa-local-single", True, ("local",), 0.5, 0.1, "z"),
         ("dsa-joint-global", True, ("global", "local"), 0.5, 0.1, "z_global"),
@@ -76,22 +76,6 @@ def test_tables_3_to_5_variants_differ_in_what_the_paper_names(
     assert hasattr(network.main, "global_branch") == ("global" in branches)
     assert hasattr(network.main, "part_branches") == ("local" in branches)
     assert isinstance(next(iter(network.fusion.values()), None), ConcatenationFusion) == (name == "dsa-concat")
-
-
-def test_the_usual_losses_of_two_branches_have_one_classifier_and_one_triplet_each() -> None:
-    config, inputs = _config("two-branches-usual-small"), _inputs()
-    outputs = _network("two-branches-usual-small")(inputs)
-    options = config.loss
-
-    def identity(logits: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(logits, inputs.identity, label_smoothing=options.label_smoothing)
-
-    parts = sum(identity(outputs["logits_f_local"][:, part]) for part in range(8))
-    expected = identity(outputs["logits_f_global"][:, 0]) + parts
-    for name in ("global", "local"):
-        expected = expected + 1.5 * batch_hard_triplet_loss(outputs[f"z_{name}"], inputs.identity, margin=0.3)
-    found = dsa_loss(outputs, inputs.identity, options).total
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_variant_at_the_small_scale_changes_the_small_base() -> None:
@@ -149,6 +133,23 @@ def test_without_a_guide_z_is_f_and_every_loss_stays() -> None:
     assert set(dsa_loss(outputs, inputs.identity, config).terms) == set(
         dsa_loss(_network("dsa-reid-small")(inputs), inputs.identity, config).terms
     )
+
+
+def test_two_branches_trained_alone_have_one_classifier_each() -> None:
+    """Identity loss 1.0 on f_G and each f_L,i, triplet loss 1.5 on f_G and f_L; nothing reaches z's classifiers."""
+    config, network, inputs = _config("two-branches-plain-small"), _network("two-branches-plain-small"), _inputs()
+    outputs, identity = network(inputs), inputs.identity
+    expected = torch.zeros(())
+    for logits in (outputs["logits_f_global"], *outputs["logits_f_local"].split(1, dim=1)):
+        expected += identity_loss(logits, identity, label_smoothing=0.1)
+    for name in ("z_global", "z_local"):
+        expected += 1.5 * batch_hard_triplet_loss(outputs[name], identity, margin=0.3)
+    found = loss_of(config, outputs, inputs).total
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    unused = {name: weight.grad for name, weight in network.named_parameters() if name.startswith("classify_z")}
+    assert len(unused) == 10
+    assert all(gradient is not None and not gradient.any() for gradient in unused.values())
 
 
 def test_repeated_losses_leave_the_rest_of_the_network_as_it_is() -> None:

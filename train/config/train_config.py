@@ -48,6 +48,11 @@ class TrainConfig:
         "32-true", "arithmetic, as Lightning Fabric names it: 32-true, bf16-mixed, 16-mixed"
     )
     compile: bool = setting(False, "torch.compile: off or on (minutes before the first step)")
+    recompute: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "activations of residual blocks: computed again in the backward pass (always), kept (never), or auto, which "
+        "computes them again on a CPU behind any trunk but small; less memory, equal results",
+    )
     tuned_for: str = setting(
         "", "dataset whose settings (`datasets` in the experiment's file) were taken; empty = none"
     )

@@ -214,7 +214,7 @@ def mirror_crops(parts: Tensor) -> Tensor:
 def normalise_image(image: Tensor) -> Tensor:
     """float32 of uint8 (..., 3, H, W) RGB: minus ImageNet's mean, over its deviation."""
     constants = _constants(image.device)
-    return (image.float() - constants.mean) / constants.deviation
+    return image.to(torch.float32, copy=True).sub_(constants.mean).div_(constants.deviation)
 
 
 def normalise_dsap(dsap: Tensor, valid: Tensor, *, size: int | None = None) -> Tensor:
@@ -223,10 +223,10 @@ def normalise_dsap(dsap: Tensor, valid: Tensor, *, size: int | None = None) -> T
     dsap uint8 (B, 24, 3, S, S), valid bool (B, 24, S, S). A ``size`` below S makes each texel the mean
     of the valid ones it covers; S must be its multiple.
     """
-    values = normalise_image(dsap) * valid[:, :, None]
+    values = normalise_image(dsap).mul_(valid[:, :, None])
     if size is None or size == dsap.shape[-1]:
         return values
     kernel = dsap.shape[-1] // size
     total = F.avg_pool2d(values.flatten(0, 1), kernel)
     share = F.avg_pool2d(valid.flatten(0, 1).float()[:, None], kernel)
-    return (total / share.clamp_min(1e-6)).view(*dsap.shape[:3], size, size)
+    return total.div_(share.clamp_min_(1e-6)).view(*dsap.shape[:3], size, size)

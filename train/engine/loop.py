@@ -25,7 +25,7 @@ from densereid.train.data.sampler import PKSampler
 from densereid.train.data.workers import choose_workers, hear_no_more_of_workers, lost_worker
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.events import Evaluated, Event, OnEvent, StepsDone, console_progress
-from densereid.train.engine.memory import is_out_of_memory, keep_freed_memory, peak_memory
+from densereid.train.engine.memory import give_back_freed_memory, is_out_of_memory, keep_freed_memory, peak_memory
 from densereid.train.engine.processes import by_the_first, only_training
 from densereid.train.engine.run import Run, out_of_memory, prepare_run, save_run, stop_not_finite
 from densereid.train.engine.schedule import log_stages, rate_at
@@ -84,6 +84,7 @@ def fit(
         run = prepare_run(
             config, store, run_folder, device=device, seed=seed, resume=resume, lengthen=lengthen, on_event=_nothing
         )
+        give_back_freed_memory()
         _train_and_report(run, feed, workers, on_event)
     log.info("Peak memory: %s on %s.", filesize.decimal(peak_memory(run.fabric.device)), run.fabric.device)
     return _result(run, perf_counter() - started)
@@ -227,8 +228,8 @@ def train_step(run: Run, batch: Batch, rate: float) -> dict[str, Tensor]:
     inputs.regions = None if regions is None else regions.to(run.fabric.device, non_blocking=True)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
+    run.optimiser.zero_grad(set_to_none=True)  # before the forward pass, or the last step's gradients lie beside it
     loss = loss_of(config, run.network(inputs), inputs, epoch=run.epoch)
-    run.optimiser.zero_grad(set_to_none=True)
     run.fabric.backward(loss.total)
     run.optimiser.step()
     run.step += 1

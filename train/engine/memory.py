@@ -24,6 +24,12 @@ def keep_freed_memory() -> None:
         library.mallopt(_TRIM_THRESHOLD, _NEVER)
 
 
+def give_back_freed_memory() -> None:
+    """Return once what is free now: the first weights and their copies, before the steps that keep what they free."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: by torch's allocator on a GPU, by this process on a CPU."""
     if device.type == "cuda":

@@ -28,7 +28,7 @@ from densereid.train.engine.schedule import rate_at
 log = logging.getLogger(__name__)
 
 _CHANGES_NO_RESULT = {
-    "name", "tuned_for", "log_every", "compile", "magnifier.attributes", "magnifier.attribute_groups",
+    "name", "tuned_for", "log_every", "compile", "recompute", "magnifier.attributes", "magnifier.attribute_groups",
 }  # fmt: skip
 """Settings in which the command may differ from the run. The attributes themselves are in the checkpoint."""
 _REMEDY = (

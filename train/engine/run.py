@@ -33,6 +33,7 @@ from densereid.train.engine.processes import by_the_first, start_fabric
 from densereid.train.engine.resume import check_folder, resume_run, start_from
 from densereid.train.evaluation.evaluate import has_protocol
 from densereid.train.families import build_empty_network, build_network, training_arrays
+from densereid.train.networks.recomputation import recompute_activations
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def prepare_run(
     can_evaluate = by_the_first(fabric, lambda: has_protocol(store))
     described = store_fingerprint(store)
     config = resolve_attributes(config, described["dataset"])
-    network = _first_network(config, dataset, seed=seed, continues=before is not None)
+    network = _first_network(config, dataset, fabric.device, seed=seed, continues=before is not None)
     optimiser = _optimiser(config, network)
     wrapped = fabric.setup(network, optimiser)
     run = Run(config, store, folder, seed, fabric, dataset, *wrapped, on_event, described, can_evaluate)  # type: ignore[call-arg]
@@ -106,6 +107,12 @@ def prepare_run(
     return run
 
 
+def recomputes(config: TrainConfig, device: torch.device) -> bool:
+    """Whether activations are computed again: on a CPU that costs little, but what a small network saves is nothing."""
+    automatic = device.type == "cpu" and config.model.backbone != "small" and not config.compile
+    return config.recompute == "always" or (config.recompute == "auto" and automatic)
+
+
 def _optimiser(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     options = config.optimiser
     return torch.optim.Adam(
@@ -113,8 +120,10 @@ def _optimiser(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Opt
     )
 
 
-def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, continues: bool) -> torch.nn.Module:
-    """The network on the CPU, with its first weights, or with none where a checkpoint's will follow."""
+def _first_network(
+    config: TrainConfig, dataset: StoreDataset, device: torch.device, *, seed: int, continues: bool
+) -> torch.nn.Module:
+    """The network on the CPU, to train on ``device``, with its first weights or, where a checkpoint's follow, none."""
     if continues:
         network = build_empty_network(config, dataset.num_identities)
     else:
@@ -123,6 +132,8 @@ def _first_network(config: TrainConfig, dataset: StoreDataset, *, seed: int, con
             start_from(network, Path(config.model.initial))
     add_attribute_targets(config, network, dataset.person_ids)
     network = network.to(memory_format=torch.channels_last)
+    if recomputes(config, device):
+        recompute_activations(network)
     if config.compile:
         network.compile()  # in place: the weights keep their names
     return network

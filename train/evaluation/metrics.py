@@ -155,18 +155,30 @@ def score_parts(parts: Iterator[tuple[Tensor, slice]], query: Labels, gallery: L
     distance is not finite.
     """
     check_protocol(query, gallery)
+    scores = scores_of_queries(parts, query, gallery)
+    first, matches = scores[:, 3], scores[:, 4]
+    cmc = [(first <= k).double() for k in RANKS]
+    valid = torch.stack((*cmc, *scores.T), 1)[matches > 0]
+    rank_1, rank_5, rank_10, average, trapezoid, penalty = (float(mean) for mean in valid.mean(0)[:-2])
+    num_gallery = len(_without_junk(gallery))
+    return Scores(rank_1, rank_5, rank_10, average, trapezoid, penalty, len(valid), len(scores), num_gallery)
+
+
+def scores_of_queries(parts: Iterator[tuple[Tensor, slice]], query: Labels, gallery: Labels) -> Tensor:
+    """float64 (num_query, 5) on the CPU: AP, trapezoid AP, INP, rank of the first match, number of matches.
+
+    Of distances as for :func:`score_parts`. A query without a match has 0 matches, and infinity for its first. Raises
+    ScoringError where a distance is not finite.
+    """
     kept = _without_junk(gallery)
     ranked = _sort_by_person(gallery.chosen(kept))
-    rows = []
+    rows = [torch.empty(0, 5, dtype=torch.float64)]
     for distances, part in parts:
         _check_distances(distances)
         if len(kept) < distances.shape[1]:
             distances = distances[:, kept.to(distances.device)]
         rows.append(_query_scores(distances, query.chosen(part), ranked))
-    scores = torch.cat(rows)
-    valid = scores[scores[:, -1] > 0]
-    rank_1, rank_5, rank_10, average, trapezoid, penalty = (float(mean) for mean in valid.mean(0)[:-1])
-    return Scores(rank_1, rank_5, rank_10, average, trapezoid, penalty, len(valid), len(scores), len(kept))
+    return torch.cat(rows)
 
 
 def _without_junk(labels: Labels) -> Tensor:
@@ -222,8 +234,16 @@ def _matches(query: Labels, gallery: _ByPerson) -> tuple[Cells, Cells]:
     return Cells(row[~dropped], column[~dropped]), Cells(row[dropped], column[dropped])
 
 
+def matching_cells(query: Labels, gallery: Labels) -> tuple[Cells, Cells]:
+    """Which gallery images match each query, and which are dropped for it: as (query, image), by query.
+
+    Junk of the gallery, which no query ranks, is neither.
+    """
+    return _matches(query, _sort_by_person(gallery))
+
+
 def _query_scores(distances: Tensor, query: Labels, gallery: _ByPerson) -> Tensor:
-    """float64 (num_query, 7) on the CPU: CMC at RANKS, AP, trapezoid AP, INP, number of matches."""
+    """The rows of :func:`scores_of_queries` for some queries."""
     matches, dropped = _matches(query, gallery)
     num_query, num_gallery = distances.shape
     ranks = stable_ranks(distances, matches, dropped).cpu()
@@ -241,5 +261,4 @@ def _query_scores(distances: Tensor, query: Labels, gallery: _ByPerson) -> Tenso
     )
     first = torch.full((num_query,), torch.inf, dtype=torch.float64).scatter_reduce(0, row, rank, "amin")
     last = torch.ones(num_query, dtype=torch.float64).scatter_reduce(0, row, rank, "amax")
-    cmc = [(first <= k).double() for k in RANKS]
-    return torch.stack((*cmc, average, trapezoid, num_matches / last, num_matches.double()), 1)
+    return torch.stack((average, trapezoid, num_matches / last, first, num_matches.double()), 1)

@@ -65,7 +65,7 @@ def dsa_loss(outputs: dict[str, Tensor], identity: Tensor, config: LossConfig) -
     Identity loss on f_G and each of the eight f_L,i (0.5 each), on z_G and z_L (1.0 each); batch-hard
     triplet loss on z_G and z_L (1.5 each). ``outputs`` as DSAReid.forward gives them; a network with
     one branch has that branch's terms. Not the paper's: ``repeat_on_main`` times the losses of z on f_G and on the
-    whole of f_L as well; and ``identity_fused`` 0 without a guide, where z is f (``two-branches-usual``).
+    whole of f_L as well; and ``identity_fused`` 0 without a guide, where z is f (``two-branches-plain``).
     """
     branches = [name for name in ("global", "local") if f"z_{name}" in outputs]
     repeated, factor = (branches if config.repeat_on_main > 0 else []), config.repeat_on_main

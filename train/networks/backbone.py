@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.train.networks.blocks import basic_stage, bottleneck_stage, initialise
+from densereid.train.networks.recomputation import ResidualStage
 from densereid.train.networks.trunks.choice import Shape, TimmNetwork, choose_network
 from densereid.train.networks.trunks.filling import Filled, fill
 from densereid.train.networks.trunks.resnet import SMALL_CHANNELS, Trunk, plain_resnet, small_network, split_resnet
@@ -41,7 +42,7 @@ class Backbone:
         """Width of the map that the branches share."""
         return self.shape.channels
 
-    def branch_stage(self, *, branches: int) -> nn.Sequential:
+    def branch_stage(self, *, branches: int) -> ResidualStage:
         """conv5_x with a share of its channels in each of ``branches`` branches, all reading the trunk's map.
 
         DSA-reID section 4.2: an eighth in each of eight. Output (B, deep_channels, h, w); random weights. ResNet's

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densereid.train.networks.recomputation import ResidualStage
+
 
 def convolution(in_channels: int, out_channels: int, size: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias (a batch norm follows), padded to keep the map's size at stride 1."""
@@ -65,12 +67,12 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.residual(x) + self.shortcut(x))
 
 
-def basic_stage(in_channels: int, out_channels: int, *, blocks: int, **block: int | bool) -> nn.Sequential:
+def basic_stage(in_channels: int, out_channels: int, *, blocks: int, **block: int | bool) -> ResidualStage:
     """``blocks`` basic blocks (3x3, 3x3); ``block`` may hold branches, stride and shared_input."""
     return _stage(in_channels, (out_channels, out_channels), (3, 3), blocks, block)
 
 
-def bottleneck_stage(in_channels: int, out_channels: int, *, blocks: int, **block: int | bool) -> nn.Sequential:
+def bottleneck_stage(in_channels: int, out_channels: int, *, blocks: int, **block: int | bool) -> ResidualStage:
     """``blocks`` bottleneck blocks (1x1, 3x3, 1x1) with out_channels / 4 in the middle, otherwise as basic_stage."""
     middle = out_channels // 4
     return _stage(in_channels, (middle, middle, out_channels), (1, 3, 1), blocks, block)
@@ -78,7 +80,7 @@ def bottleneck_stage(in_channels: int, out_channels: int, *, blocks: int, **bloc
 
 def _stage(
     in_channels: int, widths: Sequence[int], sizes: Sequence[int], blocks: int, block: dict[str, int | bool]
-) -> nn.Sequential:
+) -> ResidualStage:
     branches = int(block.get("branches", 1))
     first = ResidualBlock(
         in_channels,
@@ -89,7 +91,7 @@ def _stage(
         shared_input=bool(block.get("shared_input", False)),
     )
     rest = [ResidualBlock(widths[-1], widths, sizes=sizes, branches=branches) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
+    return ResidualStage(first, *rest)
 
 
 class Classifier(nn.Module):

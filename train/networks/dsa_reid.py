@@ -157,8 +157,10 @@ class DSAReid(nn.Module):
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """Features and logits of a training batch."""
+        # The guide first: its backward pass comes last then, when the larger stream's activations are gone.
+        guide = self.guiding(inputs.dsap)
         main = self.main(inputs.image)
-        fused = self.fuse(main, inputs.dsap)
+        fused = self.fuse(main, guide)
         outputs = {f"z_{name}": z for name, z in fused.items()}
         if GLOBAL in main:
             outputs["logits_f_global"] = self.classify_f_global(main[GLOBAL][:, None])
@@ -171,12 +173,18 @@ class DSAReid(nn.Module):
             outputs[f"logits_whole_f_{name}"] = classify(outputs[f"f_{name}"][:, None])
         return outputs
 
-    def fuse(self, main: dict[str, Tensor], dsap: Tensor | None) -> dict[str, Tensor]:
-        """z of each branch, (B, width), from the main stream's features and the part images."""
+    def guiding(self, dsap: Tensor | None) -> dict[str, Tensor]:
+        """The guiding stream's features of the part images; none where the network has no such stream."""
+        if self.guide is None:
+            return {}
+        assert dsap is not None, "a network with a guiding stream needs part images"
+        features: dict[str, Tensor] = self.guide(dsap)
+        return features
+
+    def fuse(self, main: dict[str, Tensor], guide: dict[str, Tensor]) -> dict[str, Tensor]:
+        """z of each branch, (B, width), from both streams' features; f itself without a guide."""
         if self.guide is None:
             return {name: f.flatten(1) for name, f in main.items()}
-        assert dsap is not None, "a network with a guiding stream needs part images"
-        guide = self.guide(dsap)
         return {name: self.fusion[name](f.flatten(1), guide[name].flatten(1)) for name, f in main.items()}
 
     def embed(self, image: Tensor, dsap: Tensor | None = None, *, feature: str = "f") -> Tensor:
@@ -188,7 +196,7 @@ class DSAReid(nn.Module):
         stream, _, branch = feature.partition("_")
         features: dict[str, Tensor] = self.main(image)
         if stream == "z":
-            features = self.fuse(features, dsap)
+            features = self.fuse(features, self.guiding(dsap))
         return concat_normalise({name: value for name, value in features.items() if branch in ("", name)})
 
     def inference_network(self, feature: str = "f") -> EmbeddingNetwork:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from densereid.data_catalog.datasets.records import UNKNOWN
-from densereid.train.evaluation.metrics import Labels, Points, chunks, squared_distances
-from densereid.train.evaluation.query_scores import match_gallery
+from densereid.train.evaluation.metrics import Labels, Points, chunks, matching_cells, squared_distances
 
 BINS = 100
 LARGEST = 2.0
@@ -45,10 +44,9 @@ def distance_histogram(
     for rows in chunks(len(query), 256):
         place = _bins(squared_distances(query[rows], points)).cpu()
         everything += place[:, ranked].flatten().bincount(minlength=BINS)
-        for row, number in enumerate(range(rows.start, rows.stop)):
-            matching, kept = match_gallery(query_labels, number, gallery_labels)
-            same += place[row, matching].bincount(minlength=BINS)
-            dropped += place[row, ranked][~kept[ranked]].bincount(minlength=BINS)
+        matches, away = matching_cells(query_labels.chosen(rows), gallery_labels)
+        same += place[matches.row, matches.column].bincount(minlength=BINS)
+        dropped += place[away.row, away.column].bincount(minlength=BINS)
     return DistanceHistogram(same, everything - same - dropped)
 
 

@@ -9,8 +9,9 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from densereid.train.evaluation.metrics import Labels, squared_distances
-from densereid.train.evaluation.query_scores import QueryScores, match_gallery
+from densereid.data_catalog.datasets.records import UNKNOWN
+from densereid.train.evaluation.metrics import Labels, matching_cells, squared_distances
+from densereid.train.evaluation.query_scores import QueryScores
 
 LENGTH = 10
 """Images of a list."""
@@ -84,7 +85,9 @@ def ranked_lists(
 
 
 def _ranked_list(number: int, distances: Tensor, query: Labels, gallery: Labels) -> RankedList:
-    matching, kept = match_gallery(query, number, gallery)
+    matches, dropped = matching_cells(query.chosen(slice(number, number + 1)), gallery)
+    matching, kept = torch.zeros_like(gallery.person_id, dtype=torch.bool), gallery.person_id != UNKNOWN
+    matching[matches.column], kept[dropped.column] = True, False
     order = distances.sort(stable=True).indices
     ranks = kept[order].cumsum(0)
 

@@ -10,6 +10,8 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from densereid.train.networks.recomputation import ResidualStage
+
 SMALL_CHANNELS = (16, 32, 64, 128)
 """Widths of the four stages of the ResNet for a CPU."""
 
@@ -22,7 +24,8 @@ class Trunk(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         for name in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3"):
-            self.add_module(name, getattr(network, name))
+            module = getattr(network, name)
+            self.add_module(name, ResidualStage(*module) if name.startswith("layer") else module)
 
     def forward(self, image: Tensor) -> Tensor:
         """What the last stage reads, of normalised images (B, 3, H, W): here the map (B, channels, H / 16, W / 16)."""
@@ -91,4 +94,4 @@ def split_resnet(network: nn.Module) -> tuple[Trunk, nn.Module]:
             module.stride = (1, 1)
             if module.dilation != (1, 1):
                 module.dilation, module.padding = (1, 1), (module.kernel_size[0] // 2,) * 2
-    return Trunk(network), conv5
+    return Trunk(network), ResidualStage(*conv5)
