@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -54,6 +55,25 @@ def test_what_is_absent_or_damaged_is_an_error(tmp_path: Path) -> None:
         shards.read(np.array([64]))
     with pytest.raises(ValueError, match="does not have its checksum"):
         shards.read(np.array([3]))
+
+
+def test_a_chunk_that_claims_another_size_takes_no_memory(tmp_path: Path) -> None:
+    """16 TB, in a frame whose checksum is right."""
+    path = tmp_path / "store.zarr"
+    write_random_store(path, "zarr")
+    shard = path / "mask" / "c" / "0" / "0" / "0"
+    content = shard.read_bytes()
+    bomb = bytes.fromhex("28b52ffd c0") + bytes([0]) + (2**44).to_bytes(8, "little")
+    bomb += google_crc32c.value(bomb).to_bytes(4, "little")
+    array = zarr.open_array(path / "mask", mode="r")
+    assert array.shards is not None
+    end = -(16 * (array.shards[0] // array.chunks[0]) + 4)  # an offset and a length for each chunk, and a checksum
+    places = np.frombuffer(content[end:-4], "<u8").copy()
+    offset, places[1] = int(places[0]), len(bomb)
+    forged = content[:offset] + bomb + content[offset + len(bomb) : end] + places.tobytes() + content[-4:]
+    shard.write_bytes(forged)
+    with pytest.raises(ValueError, match="a compressed chunk does not hold"):
+        plain(path / "mask").read(np.array([0]))
 
 
 def test_in_an_older_store_what_is_absent_is_fill(tmp_path: Path) -> None:

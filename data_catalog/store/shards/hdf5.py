@@ -18,11 +18,11 @@ from pathlib import Path
 import h5py
 import hdf5plugin
 import numpy as np
-from numcodecs import zstd
 from numcodecs.fletcher32 import Fletcher32
 
 from densereid.data_catalog.files.hdf5_storage import own_dataset
 from densereid.data_catalog.store.schema import ARRAY_BY_NAME, arrays_written
+from densereid.data_catalog.store.shards.frames import decompress
 
 _ZSTD, _FLETCHER = hdf5plugin.Zstd.filter_id, h5py.h5z.FILTER_FLETCHER32
 
@@ -87,10 +87,8 @@ class ShardFile:
                 encoded = Fletcher32().decode(encoded)
             except RuntimeError:
                 raise ValueError(f"a chunk of {name} in {self._path} does not have its checksum") from None
-        if _content_size(encoded) != prod(chunks.shape) * chunks.dtype.itemsize:
-            raise ValueError(f"a chunk of {name} in {self._path} does not hold its rows")
-        values = np.frombuffer(zstd.decompress(encoded), chunks.dtype).reshape(chunks.shape)
-        result[slots] = values[inside]
+        values = decompress(encoded, prod(chunks.shape) * chunks.dtype.itemsize)
+        result[slots] = np.frombuffer(values, chunks.dtype).reshape(chunks.shape)[inside]
 
     def _read_by_hdf5(self, name: str, rows: np.ndarray, slots: np.ndarray, result: np.ndarray) -> None:
         with h5py.File(self._path, "r") as file:
@@ -116,13 +114,6 @@ def _find_chunks(dataset: h5py.Dataset, file_size: int) -> _Chunks | None:
     if ((places < 0) | (places > file_size)).any() or (places.sum(axis=1) > file_size).any():
         raise ValueError(f"chunks of {dataset.name} lie beyond the end of {dataset.file.filename}")
     return _Chunks(places, shape, dataset.dtype, _FLETCHER in filters)
-
-
-def _content_size(frame: bytes) -> int:
-    """How many bytes a frame of Zstandard says that it holds (RFC 8878, 3.1.1.1): it may say anything."""
-    flag, single, dictionary = frame[4] >> 6, frame[4] >> 5 & 1, frame[4] & 3
-    start, length = 6 - single + (0, 1, 2, 4)[dictionary], (single, 2, 4, 8)[flag]
-    return int.from_bytes(frame[start : start + length], "little") + (256 if flag == 1 else 0)
 
 
 def grouped(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -5,12 +5,14 @@ As fast as tensorstore, which does not work there; see :mod:`densereid.data_cata
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 import zarr
-from numcodecs import zstd
+
+from densereid.data_catalog.store.shards.frames import decompress
 
 _ABSENT = 2**64 - 1
 """The offset of a chunk that holds nothing but the fill value."""
@@ -69,4 +71,5 @@ class PlainShards:
             encoded, checksum = encoded[:-4], int.from_bytes(encoded[-4:], "little")
             if google_crc32c.value(encoded) != checksum:
                 raise ValueError(f"a chunk of {self._folder} does not have its checksum")
-        return np.frombuffer(zstd.decompress(encoded), self._dtype).reshape(self._chunk_rows, *self._shape[1:])
+        shape = (self._chunk_rows, *self._shape[1:])
+        return np.frombuffer(decompress(encoded, prod(shape) * self._dtype.itemsize), self._dtype).reshape(shape)
