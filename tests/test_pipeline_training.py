@@ -134,7 +134,7 @@ def test_settings_of_the_options_are_the_configs() -> None:
 
 @pytest.mark.parametrize(
     ("command", "module", "follow"),
-    [("evaluate", evaluation, ["export runs/x", "activations runs/x"]), ("export", export, ["activations runs/x"])],
+    [("evaluate", evaluation, ["report runs/x", "export runs/x"]), ("export", export, ["activations runs/x"])],
 )
 def test_what_is_done_with_a_run_ends_with_what_comes_next(
     monkeypatch: pytest.MonkeyPatch, command: str, module: ModuleType, follow: list[str]

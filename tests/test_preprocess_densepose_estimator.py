@@ -155,7 +155,7 @@ def test_settings_are_all_that_changes_the_result(checkpoint: Path) -> None:
     assert replace(estimator, device="cuda:0").settings() == plain
 
 
-def test_auto_is_detectron2_then_densepose_where_something_of_densepose_is_asked_for_and_else_lists_the_choices(
+def test_auto_is_detectron2_then_densepose_where_something_of_it_is_asked_for_or_names_embedded(
     folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = find_dataset("folder", folder)
@@ -179,8 +179,7 @@ def test_auto_is_detectron2_then_densepose_where_something_of_densepose_is_asked
         with pytest.raises(UserError) as caught:
             choose_estimator(replace(request, **change), dataset, "cpu")
         assert problem in caught.value.problem
-        for choice in ("ESTIMATOR=iuv", "ESTIMATOR=densepose", "ESTIMATOR=detectron2", "DATASET=synthetic"):
-            assert choice in caught.value.remedy
+        assert "Or take ESTIMATOR=embedded" in caught.value.remedy
 
 
 def test_a_hostile_pickle_is_refused_and_not_run(checkpoint: Path, tmp_path: Path) -> None:
