@@ -17,8 +17,8 @@ NUMBERS = {
     "seed": ("-1", HUGE), "seeds": ("-1", HUGE, "0,nan", ""), "epochs": ("-1", "0", HUGE), "rows": ("-1", HUGE),
     "dsap_size": ("-1", "0", "100000", HUGE), "shard_rows": ("-1", "0", HUGE), "short_edge": ("-1", "0", "100000"),
     "short_edges": ("-1", "0", "100000", HUGE, "128,0"), "images": ("-1", "0", HUGE), "sample": ("-1", HUGE),
-    "workers": ("-1", "100000", HUGE),
-    "splits": ("-1", "0", "101", HUGE), "scale": ("-1", "0", "1000"), "size": ("0x0", "-1x5", "100000x100000", f"{HUGE}x1", "256", "1x"),
+    "workers": ("-1", "100000", HUGE), "splits": ("-1", "0", "101", HUGE),
+    "scale": ("-1", "0", "1000"), "size": ("0x0", "-1x5", "100000x100000", f"{HUGE}x1", "256", "1x"),
 }  # fmt: skip
 """Values out of range of every option that is a number or several, besides those of the synthetic pedestrians."""
 
