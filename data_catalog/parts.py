@@ -70,6 +70,13 @@ for _label, _parts in enumerate(_LABEL_PARTS):
     PART_TO_LABEL[list(_parts)] = _label
 PART_TO_LABEL.flags.writeable = False
 
+
+def seen_labels(masks: np.ndarray) -> np.ndarray:
+    """Which of the seven parts have a pixel in masks, uint8 (N, height, width) or (N, pixels): bool (N, 7)."""
+    flat = masks.reshape(len(masks), -1)
+    return np.stack([(flat == label).any(1) for label in range(1, NUM_MASK_LABELS)], axis=1)
+
+
 UPPER_LABELS: tuple[int, ...] = (1, 2, 3, 4)
 LOWER_LABELS: tuple[int, ...] = (5, 6, 7)
 """The two torso groups of MagnifierNet's semantic adversarial branch."""

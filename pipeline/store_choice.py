@@ -57,15 +57,23 @@ def store_of_run(run: Path, recorded: Mapping[str, str], store_path: AnyPath | N
     """The store at ``store_path``, or else that of a run's training, as its checkpoint has it ``recorded``; complete.
 
     Where the project was moved, it is looked for beside the run, and known by its digest. Raises UserError with the
-    option that names it where it is not found.
+    option that names it where it is not found, and where another one lies at its path today.
     """
     if store_path is not None:
         return open_store(store_path)
-    path = parse_path(recorded["path"])
-    if isinstance(path, UrlPath) or (path.is_absolute() and exists(path)):
-        return open_store(path)
     from densereid.train.engine.checkpoint import store_fingerprint  # here: it imports torch
 
+    path = parse_path(recorded["path"])
+    if isinstance(path, UrlPath) or (path.is_absolute() and exists(path)):
+        store = open_store(path)
+        found = store_fingerprint(store)
+        if found["digest"] != recorded["digest"]:
+            raise UserError(
+                f"{path} is not what {run} was trained on: other images, labels or sizes lie there now "
+                f"({found['dataset']}, {found['digest'][:8]}; then {recorded['dataset']}, {recorded['digest'][:8]})",
+                f"give the run's own store with STORE_PATH, or this one on purpose: STORE_PATH={path}",
+            )
+        return store
     tails = [Path(*path.parts[-2:]), Path(path.name), *([] if path.is_absolute() else [path])]
     folders = [Path.cwd(), *run.absolute().parents]
     looked = list(dict.fromkeys(folder / tail for tail in tails for folder in folders))

@@ -51,12 +51,7 @@ class Page:
             self._buffer += chunk
         text, _, self._buffer = self._buffer.partition(b"\0")
         found = json.loads(text)
-        if found.get("method") in (
-            "Runtime.exceptionThrown",
-            "Runtime.consoleAPICalled",
-            "Log.entryAdded",
-            "Network.loadingFailed",
-        ):
+        if found.get("method") in _PROBLEMS:
             self.problems.append(json.dumps(found["params"])[:500])
         return found
 

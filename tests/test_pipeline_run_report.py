@@ -146,6 +146,15 @@ def test_a_folder_that_is_no_run_is_refused(trained: Path, stores: dict[str, Pat
     helpers.failed(helpers.run("report", first, first), f"RUN_FOLDER names {first} twice")
 
 
+def test_what_a_report_does_not_use_is_said(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    done = helpers.run("report", trained / "first", "--device", "cpu", "--images", 3, DATASET="market")
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note:")]
+    assert notes == [f"note: the report of a run does not use {name}" for name in ("DATASET", "IMAGES")]
+    done = helpers.run("report", stores["zarr"], "--feature", "z", "--to", tmp_path / "store.html")
+    assert "note: the report of a store does not use FEATURE" in done.stderr
+
+
 def other_store(path: Path, source: Path, **changes: np.ndarray) -> Path:
     """A copy of a store with other labels."""
     store = open_store(source)
@@ -170,6 +179,8 @@ def test_a_store_that_is_another_one_today_is_refused_unless_it_is_named(
     save_checkpoint(run / "last.pt", replace(checkpoint, store={**checkpoint.store, "path": str(other)}))
     done = helpers.run("report", run, "--device", "cpu")
     helpers.failed(done, f"{other} is not what {run} was trained on", f"on purpose: --store-path {other}")
+    done = helpers.run("evaluate", run, "--device", "cpu")
+    helpers.failed(done, f"{other} is not what {run} was trained on")
     elsewhere = {**checkpoint.store, "path": str(other), "digest": "0" * 64}
     save_checkpoint(run / "last.pt", replace(checkpoint, store=elsewhere))
     done = helpers.run("report", trained / "first", run, "--device", "cpu")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import run as command
 from PIL import Image
 from reference_train import TINY
 from safetensors.torch import save_file
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 
 import densereid
 from densereid import UserError
-from densereid.data_catalog.store.schema import Split
+from densereid.data_catalog.store.schema import Split, unpack_validity
 from densereid.data_catalog.store.store import open_store
 from densereid.train.config.train_config import load_config
 from densereid.train.deployment.formats import write_formats
@@ -185,13 +186,24 @@ def test_a_file_that_is_no_model_is_named(run: Path, tmp_path: Path) -> None:
         densereid.load_model(run, device="gpu")
 
 
-def test_semantics_of_images_are_those_of_a_store(synthetic_root: Path, query: tuple[list[Path], np.ndarray]) -> None:
+def test_semantics_of_images_are_those_of_a_store(tmp_path: Path, query: tuple[list[Path], np.ndarray]) -> None:
     """Of the embedded network: the same bytes as ``preprocess`` writes."""
     files, _ = query
+    (tmp_path / "crops").mkdir()
+    for file in files:
+        (tmp_path / "crops" / file.name).write_bytes(file.read_bytes())
+    named = {"DATASET": "folder", "DATA_ROOT": tmp_path / "crops", "STORE_ROOT": tmp_path, "ESTIMATOR": "embedded"}
+    written = command("preprocess", SIZE="64x32", DSAP_SIZE=16, DEVICE="cpu", **named)
+    store = densereid.open_store(tmp_path / written.stdout.strip())
+    names = [Path(path).name for path in store.read("path")]
     found = densereid.estimate_semantics(files, size=(64, 32), dsap_size=16, device="cpu")
     assert (len(found), found.mask.shape, found.dsap.shape) == (5, (5, 64, 32), (5, 24, 16, 16, 3))
     assert (found.valid.shape, found.valid.dtype, found.score.dtype) == ((5, 24, 16, 16), bool, np.float32)
     assert found.has_person.all()
+    rows = np.array([names.index(file.name) for file in files])
+    for name in ("image", "iuv", "mask", "dsap", "score"):
+        np.testing.assert_array_equal(getattr(found, name), store.read(name, rows), name)
+    np.testing.assert_array_equal(found.valid, unpack_validity(store.read("dsap_valid", rows)))
     assert (found.dsap[~found.valid] == (124, 116, 104)).all()
     np.testing.assert_array_equal(found.mask > 0, found.iuv[..., 0] > 0)
     one = densereid.estimate_semantics(Image.open(files[2]), size=(64, 32), dsap_size=16, device="cpu")

@@ -107,7 +107,7 @@ def test_a_table_over_splits_is_the_mean_beside_the_papers_number(
     request = AblationRequest(store, "dsa-2", "dsa-reid-small", (0,), {}, tmp_path, splits=10)
     path = run_ablation(request)
     assert asked == [(f"cuhk01-split{number}", True) for number in range(10)]
-    assert path == tmp_path / "ablation-cuhk01-net" / "dsa-2.md"
+    assert path == tmp_path / "ablation-cuhk01-dsa-reid-small" / "dsa-2.md"
     values = [80.0 + number for number in range(10)]
     assert (
         f"| DSA-reID | 10 | {mean(values):.1f} ±{stdev(values):.1f} / 88.6 / {mean(values) - 88.6:+.1f} |"

@@ -14,6 +14,7 @@ import click
 from densereid.pipeline.cli import options
 from densereid.pipeline.cli.command import command
 from densereid.pipeline.cli.parameter_types import LOCATION, NAME_OR_PATH, FiniteRange, LocalPath
+from densereid.pipeline.cli.variables import say_unused
 from densereid.pipeline.console import print_dry_run, print_next_commands
 from densereid.pipeline.exit import EXIT_SOME_FAILED
 from densereid.pipeline.invocation import next_command
@@ -132,11 +133,14 @@ def report_command(
         from densereid.pipeline.commands.inspect import report_store
         from densereid.pipeline.store_choice import find_store
 
+        say_unused(("feature", "checkpoint", "device"), "the report of a store")
         store = find_store(request, run_folder[0] if run_folder else store_path)
         click.echo(report_store(store, target or run_root / "reports" / f"{store.path.name}.html", images, seed=seed))
         return
     from densereid.pipeline.commands.networks.run_report import report_runs
+    from densereid.pipeline.store_request import NAMING
 
+    say_unused((*NAMING, "run_root", "images", "seed"), "the report of a run")
     path = report_runs(
         run_folder, store_path=store_path, device=request.device, feature=feature, checkpoint_name=f"{checkpoint}.pt",
         target=target,

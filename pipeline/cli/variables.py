@@ -8,10 +8,11 @@ line; what a command knows is decided here, by its options.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 import click
+from click.core import ParameterSource
 
 from densereid.pipeline.console import print_status
 from densereid.pipeline.invocation import make_variables
@@ -55,6 +56,15 @@ def check_variables(command: click.Command, root: click.Command, name: str) -> N
             raise _unknown(variable if variable in given else PREFIX + variable, name, own, known)
         if variable in given:
             print_status(f"note: {name} does not use {variable}")
+
+
+def say_unused(names: Collection[str], what: str) -> None:
+    """Say of each of these parameters of the running command that was given that ``what`` does not use it."""
+    context = click.get_current_context()
+    given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) in given:
+            print_status(f"note: {what} does not use {variable_of(parameter)}")
 
 
 def _unknown(variable: str, name: str, own: set[str], known: set[str]) -> click.UsageError:

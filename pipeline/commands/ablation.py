@@ -68,13 +68,17 @@ def run_ablation(request: AblationRequest) -> Path:
         return report(table, scores, request.seeds, folder, dataset) if scores else folder / f"{table.name}.md"
     base, found = request.store.dataset, defaultdict[str, list[Scores]](list)
     for one in _of_each_split(request):
-        folder, _, scores = _scored(table, one, both_directions=True)
-        for label, values in scores.items():
+        for label, values in _scored(table, one, both_directions=True)[2].items():
             found[label] += values
-    folder = request.run_root / folder.name.replace(one.store.dataset, base)
+    folder = _folder(request, base, choose_model(request.model, resolve_device(request.store.device)[0], table.base)[0])
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{seed} of split {number}" for number in range(request.splits) for seed in request.seeds]
     return report(table, found, names, folder, base) if found else folder / f"{table.name}.md"
+
+
+def _folder(request: AblationRequest, dataset: str, model: str) -> Path:
+    """Where the runs and the table of a dataset lie."""
+    return request.run_root / f"ablation-{dataset}-{Path(model).stem}"
 
 
 def _of_each_split(request: AblationRequest) -> list[AblationRequest]:
@@ -104,7 +108,7 @@ def _scored(
     rows = _possible_rows(table, dataset, folders, request.settings)
     store = _ranked_store(row_config(table, rows[0], model, request.settings, dataset), given, request.store, device)
     configs = _configs(table, rows, model, request.settings, dataset, folders)
-    folder = request.run_root / f"ablation-{store.attributes['dataset']}-{Path(model).stem}"
+    folder = _folder(request, str(store.attributes["dataset"]), model)
     runs = f"{plural(len(configs), 'network')} x {plural(len(request.seeds), 'seed')}"
     print_status(f"table {table.name}: {runs}, variants of {model} ({why_model})")
     print_status(f"device {device} ({why_device}); runs in {folder}")

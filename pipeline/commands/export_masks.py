@@ -19,10 +19,10 @@ from densereid.data_catalog.files.atomic import replacing, write_json
 from densereid.data_catalog.files.refusals import read_whole
 from densereid.data_catalog.parts import MASK_LABELS, NUM_MASK_LABELS
 from densereid.data_catalog.plural import plural
+from densereid.data_catalog.store.digest import contents_digest
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.console import print_status
 from densereid.pipeline.progress import ProgressReport
-from densereid.train.evaluation.kept_embeddings import contents_digest
 
 NOTE = "densereid-masks.json"
 """In the folder of the files: what they were made of. Whatever else has their names is never replaced."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +83,13 @@ def commit(project: Path = _PROJECT) -> dict[str, Any] | None:
         return {"commit": digest.strip(), "dirty": bool(_git(project, "status", "--porcelain").strip())}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def commit_in_words(found: Mapping[str, Any] | None) -> str:
+    """What :func:`commit` found, for people."""
+    if not found:
+        return "no commit is known"
+    return f"{str(found['commit'])[:10]}{', with changes' if found.get('dirty') else ''}"
 
 
 def _git(project: Path, *arguments: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densereid.data_catalog.parts import NUM_MASK_LABELS
+from densereid.data_catalog.parts import seen_labels
 from densereid.train.data.dataset import StoreReader, read_rows
 from densereid.train.evaluation.metrics import Labels, chunks
 from densereid.train.evaluation.query_scores import QueryScores, score_queries
@@ -46,8 +46,5 @@ def visible_parts(store: StoreReader, rows: np.ndarray) -> Tensor:
 
 def seen_parts(store: StoreReader, rows: np.ndarray) -> Tensor:
     """Which of the seven body parts the masks of the store's ``rows`` have a pixel of, bool (N, 7)."""
-    seen = []
-    for part in chunks(len(rows), _IMAGES_AT_ONCE):
-        masks = read_rows(store, "mask", rows[part]).reshape(len(rows[part]), -1)
-        seen.append(np.stack([(masks == label).any(1) for label in range(1, NUM_MASK_LABELS)], 1))
-    return torch.from_numpy(np.concatenate(seen))
+    parts = (rows[part] for part in chunks(len(rows), _IMAGES_AT_ONCE))
+    return torch.from_numpy(np.concatenate([seen_labels(read_rows(store, "mask", part)) for part in parts]))

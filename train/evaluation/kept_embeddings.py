@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from densereid.data_catalog.errors import first_line
+from densereid.data_catalog.store.digest import contents_digest
 from densereid.data_catalog.store.kept_arrays import keep_arrays, kept_arrays
 from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import Store
 from densereid.train.config.train_config import TrainConfig
-from densereid.train.data.dataset import read_labels
 from densereid.train.evaluation.evaluate import protocol_embeddings, protocol_labels
 from densereid.train.evaluation.metrics import Labels
 
@@ -54,17 +52,6 @@ def once_embedded(
     except OSError as error:
         log.info("Embeddings are not kept: %s.", first_line(error))
     return found
-
-
-def contents_digest(store: Store) -> str:
-    """A SHA-256 over a store's labels and the checksums of everything in its shards: other pixels, another digest."""
-    digest = hashlib.sha256(json.dumps(store.geometry.to_dict(), sort_keys=True).encode())
-    labels = read_labels(store)
-    for values in (labels.person_id, labels.camera_id, labels.split, labels.status):
-        digest.update(np.ascontiguousarray(values).astype("<i8").tobytes())
-    checksums = {shard: marker["crc32"] for shard, marker in store.markers().items()}
-    digest.update(json.dumps(checksums, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -20,7 +20,7 @@ from densereid.pipeline.reports.pages.runs.results import (
     ShownActivations,
     ShownQueries,
 )
-from densereid.preprocess.writing.provenance import commit, recorded_runs
+from densereid.preprocess.writing.provenance import commit, commit_in_words, recorded_runs
 from densereid.train.engine.checkpoint import BEST, LAST
 from densereid.train.engine.describe import settings_table
 from densereid.train.engine.tracking import read_metrics
@@ -101,18 +101,14 @@ def _store_facts(store: Store) -> dict[str, str]:
         "store": str(store.path), "dataset": str(store.attributes.get("dataset", "unknown")), "images": numbers,
         "size": f"{store.geometry.height}x{store.geometry.width}", "dense pose by": str(estimator),
     }  # fmt: skip
-    return facts | ({"made by": f"{made[-1].get('command')}, {_commit(made[-1].get('commit'))}"} if made else {})
+    return facts | (
+        {"made by": f"{made[-1].get('command')}, commit {commit_in_words(made[-1].get('commit'))}"} if made else {}
+    )
 
 
 def _made_with() -> dict[str, str]:
     names = ("densereid", "torch", "numpy", "matplotlib")
-    return {"versions": ", ".join(f"{name} {version(name)}" for name in names), "commit": _commit(commit())}
-
-
-def _commit(found: Mapping[str, object] | None) -> str:
-    if not found:
-        return "no commit is known"
-    return f"commit {str(found['commit'])[:10]}" + (", with changes" if found.get("dirty") else "")
+    return {"versions": ", ".join(f"{name} {version(name)}" for name in names), "commit": commit_in_words(commit())}
 
 
 def _notes(opened: Sequence[OpenRun]) -> list[str]:

@@ -15,7 +15,7 @@ from densereid.pipeline.commands.networks.gathering import gather
 from densereid.pipeline.commands.networks.open_run import OpenRun, open_run
 from densereid.pipeline.console import print_status
 from densereid.pipeline.reports.pages.runs.page import write_runs_page
-from densereid.train.engine.checkpoint import LAST, checkpoint_path, load_checkpoint, store_fingerprint
+from densereid.train.engine.checkpoint import LAST, checkpoint_path, load_checkpoint
 from densereid.train.evaluation.evaluate import check_scorable
 
 
@@ -65,8 +65,6 @@ def _check_runs(runs: Sequence[Path], checkpoint_name: str) -> None:
 def _opened(runs: Sequence[Path], store_path: AnyPath | None, opening: partial[OpenRun]) -> list[OpenRun]:
     """The runs on one store."""
     first = opening(runs[0], store_path=store_path)
-    if store_path is None:
-        _check_store(first)
     for run in runs[1:] if store_path is None else ():
         other = load_checkpoint(checkpoint_path(run, name=first.checkpoint_file.name), tensors=False).store
         if other["digest"] != first.checkpoint.store["digest"]:
@@ -76,14 +74,3 @@ def _opened(runs: Sequence[Path], store_path: AnyPath | None, opening: partial[O
                 "say with STORE_PATH=... on which store all of them are ranked",
             )
     return [first, *(opening(run, store_path=first.store.path) for run in runs[1:])]
-
-
-def _check_store(opened: OpenRun) -> None:
-    """Raise UserError where the store at the path of the run's training is another one today."""
-    recorded, found = opened.checkpoint.store, store_fingerprint(opened.store)
-    if recorded["digest"] != found["digest"]:
-        raise UserError(
-            f"{opened.store.path} is not what {opened.run} was trained on: other images, labels or sizes lie there now "
-            f"({found['dataset']}, {found['digest'][:8]}; then {recorded['dataset']}, {recorded['digest'][:8]})",
-            f"give the run's own store with STORE_PATH, or this one on purpose: STORE_PATH={opened.store.path}",
-        )

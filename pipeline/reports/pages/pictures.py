@@ -1,4 +1,4 @@
-"""Pictures inside a page: pixels as data URLs."""
+"""Pictures inside a page: pixels as data URLs, and the words below them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from densereid.data_catalog.datasets.records import UNKNOWN
+from densereid.data_catalog.parts import MASK_LABELS
 from densereid.pipeline.reports.contact_sheet import LABEL_COLOURS
 
 HEIGHT = 128
@@ -32,6 +34,22 @@ def mask_url(mask: np.ndarray, *, height: int = HEIGHT) -> str:
     picture = Image.fromarray(np.ascontiguousarray(labels), mode="P")
     picture.putpalette(LABEL_COLOURS.tobytes())
     return _url(picture, "png", transparency=bytes([0] + [_OPACITY] * (len(LABEL_COLOURS) - 1)), optimize=True)
+
+
+def mask_legend() -> list[tuple[str, str]]:
+    """The seven labels of a mask, and their colours as CSS has them."""
+    colours = ("#" + bytes(colour.tolist()).hex() for colour in LABEL_COLOURS[1:])
+    return list(zip(MASK_LABELS[1:], colours, strict=True))
+
+
+def person_text(person: int) -> str:
+    """A person's number; what an image is that shows none of the dataset's."""
+    return {0: "distractor", UNKNOWN: "junk"}.get(person, str(person))
+
+
+def camera_text(camera: int) -> str:
+    """A camera's number; a question mark for an unknown one."""
+    return "?" if camera == UNKNOWN else str(camera)
 
 
 def _url(picture: Image.Image, kind: str, **settings: object) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from densereid.data_catalog.parts import MASK_LABELS
-from densereid.pipeline.reports.contact_sheet import LABEL_COLOURS
+from densereid.pipeline.reports.pages.pictures import camera_text, mask_legend
 from densereid.pipeline.reports.pages.runs.learning_curves import learning_curves
-from densereid.pipeline.reports.pages.runs.query_pictures import activation_views, camera_text, query_groups
+from densereid.pipeline.reports.pages.runs.query_pictures import activation_views, query_groups
 from densereid.pipeline.reports.pages.runs.results import RunResults, RunsReport
 from densereid.pipeline.reports.pages.runs.score_figures import (
     cmc_figure,
@@ -44,7 +44,7 @@ def write_runs_page(path: Path, report: RunsReport) -> Path:
         visible_parts=visible_parts_figure(runs), shown_parts=_shown_parts(report), shown_columns=_shown_columns(runs),
         distances=[(run.name, distances_figure(run)) for run in runs],
         projections=[(run.name, projection_figure(run)) for run in runs],
-        queries=query_groups(report), activations=activation_views(report), legend=_legend(),
+        queries=query_groups(report), activations=activation_views(report), legend=mask_legend(),
     )  # fmt: skip
 
 
@@ -113,8 +113,3 @@ def _shown_parts(report: RunsReport) -> list[list[str]]:
 def _shown_columns(runs: Sequence[RunResults]) -> list[str]:
     names = [f"{run.name}: " for run in runs] if len(runs) > 1 else [""]
     return [f"{name}{words}" for name in names for words in ("shown", "not shown")]
-
-
-def _legend() -> list[tuple[str, str]]:
-    colours = ("#" + bytes(colour.tolist()).hex() for colour in LABEL_COLOURS[1:])
-    return list(zip(MASK_LABELS[1:], colours, strict=True))

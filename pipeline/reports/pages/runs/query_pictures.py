@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from densereid.data_catalog.datasets.records import UNKNOWN
 from densereid.data_catalog.store.store import Store
-from densereid.pipeline.reports.pages.pictures import image_url, mask_url
+from densereid.pipeline.reports.pages.pictures import camera_text, image_url, mask_url, person_text
 from densereid.pipeline.reports.pages.runs.results import RunsReport, ShownActivations, ShownQueries
 from densereid.train.evaluation.views.ranked_lists import Outcome, RankedImage, RankedList
 
@@ -79,14 +78,9 @@ class _Tiles:
     def tile(self, row: int) -> Tile:
         """The image of a row."""
         values = {name: read[self._place[int(row)]] for name, read in self._read.items()}
-        person = {0: "distractor", UNKNOWN: "junk"}.get(int(values["person_id"]), str(values["person_id"]))
+        person, camera = person_text(int(values["person_id"])), camera_text(int(values["camera_id"]))
         image, mask = image_url(values["image"], height=_HEIGHT), mask_url(values["mask"], height=_HEIGHT)
-        return Tile(image, mask, person, camera_text(int(values["camera_id"])), str(values["path"]))
-
-
-def camera_text(camera: int) -> str:
-    """A camera's number; a question mark for an unknown one."""
-    return "?" if camera == UNKNOWN else str(camera)
+        return Tile(image, mask, person, camera, str(values["path"]))
 
 
 def query_groups(report: RunsReport) -> list[GroupView]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from densereid.data_catalog.parts import NUM_BODY_PARTS, NUM_MASK_LABELS
+from densereid.data_catalog.parts import NUM_BODY_PARTS, NUM_MASK_LABELS, seen_labels
 from densereid.data_catalog.store.schema import Status, unpack_validity
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.progress import ProgressReport
@@ -51,7 +51,7 @@ def read_store(store: Store) -> StoreFindings:
     with ProgressReport("reading", count) as report:
         for start in range(0, count, _IMAGES_AT_ONCE):
             rows = slice(start, min(start + _IMAGES_AT_ONCE, count))
-            seen[rows] = seen_in(store.read("mask", rows))
+            seen[rows] = seen_labels(store.read("mask", rows))
             texels[rows] = unpack_validity(store.read("dsap_valid", rows)).mean((2, 3))
             report.advance(rows.stop - rows.start)
     markers = store.markers().values()
@@ -61,8 +61,3 @@ def read_store(store: Store) -> StoreFindings:
         taken_whole=sum(marker.get("taken_whole", 0) for marker in markers),
         runs=recorded_runs(store.path),
     )  # fmt: skip
-
-
-def seen_in(masks: np.ndarray) -> np.ndarray:
-    """Which of the seven parts have a pixel in masks, uint8 (N, height, width): bool (N, 7)."""
-    return np.stack([(masks == label).any((1, 2)) for label in range(1, NUM_MASK_LABELS)], axis=1)

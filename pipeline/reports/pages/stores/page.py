@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from densereid.data_catalog.files.paths import folder_bytes
 from densereid.data_catalog.parts import MASK_LABELS
 from densereid.data_catalog.store.schema import Split, Status
-from densereid.pipeline.reports.contact_sheet import LABEL_COLOURS, choose_rows, dsap_sheet
-from densereid.pipeline.reports.pages.pictures import image_url, mask_url
+from densereid.pipeline.reports.contact_sheet import choose_rows, dsap_sheet
+from densereid.pipeline.reports.pages.pictures import camera_text, image_url, mask_legend, mask_url, person_text
 from densereid.pipeline.reports.pages.shell import write_page
 from densereid.pipeline.reports.pages.stores.figures import scores_figure, texels_figure
 from densereid.pipeline.reports.pages.stores.findings import StoreFindings
+from densereid.preprocess.writing.provenance import commit_in_words
 
 _SECTIONS = {
     "store": "What it holds", "pictures": "Images", "coverage": "Body parts", "scores": "Scores of the estimator",
@@ -40,7 +41,7 @@ def write_store_page(path: Path, found: StoreFindings, *, images: int, seed: int
         path, "store.html",
         title=store.path.name, sections=list(_SECTIONS.items()), facts=_facts(found), found=found,
         splits=_splits(labels), counts={each.name: int((status == each).sum()) for each in Status},
-        tiles=[_tile(found, row) for row in choose_rows(store, images, seed=seed)], legend=_legend(),
+        tiles=[_tile(found, row) for row in choose_rows(store, images, seed=seed)], legend=mask_legend(),
         coverage=_coverage(found), texels=texels_figure(found.texels[status == Status.OK]),
         scores=scores_figure(score[scored]), unsure=[_thumbnail(found, row) for row in unsure],
         nobody=[_thumbnail(found, row) for row in nobody[:_SMALL]],
@@ -103,27 +104,22 @@ def _tile(found: StoreFindings, row: int) -> dict[str, str]:
 def _thumbnail(found: StoreFindings, row: int) -> dict[str, str]:
     labels = found.labels
     score = float(labels["score"][row])
+    person, camera = person_text(int(labels["person_id"][row])), camera_text(int(labels["camera_id"][row]))
     return {
         "image": image_url(found.store.read("image", np.array([row]))[0]),
         "path": str(labels["path"][row]),
-        "facts": f"person {labels['person_id'][row]}, camera {labels['camera_id'][row]}, "
-        f"{Split(labels['split'][row]).name.lower()}" + (f", score {score:.2f}" if np.isfinite(score) else ""),
+        "facts": f"person {person}, camera {camera}, {Split(labels['split'][row]).name.lower()}"
+        + (f", score {score:.2f}" if np.isfinite(score) else ""),
     }
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, str]:
     """A run's entry of provenance.json, in words."""
-    commit = run.get("commit") or {}
     texts = {
         "started": run.get("started"), "command": run.get("command"), "device": run.get("device"),
         "computed by": run.get("computed_by"), "shards written": run.get("shards"),
-        "commit": f"{commit.get('commit')}{' with changes' if commit.get('dirty') else ''}" if commit else None,
+        "commit": commit_in_words(run.get("commit")),
         "versions": ", ".join(f"{name} {number}" for name, number in (run.get("versions") or {}).items()),
         "settings": json.dumps(run.get("config"), sort_keys=True) if run.get("config") else None,
     }  # fmt: skip
     return {name: str(text) for name, text in texts.items() if text not in (None, "")}
-
-
-def _legend() -> Sequence[tuple[str, str]]:
-    colours = ("#" + bytes(colour.tolist()).hex() for colour in LABEL_COLOURS[1:])
-    return list(zip(MASK_LABELS[1:], colours, strict=True))
