@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import growth, steps
+from bench import growth
 from bench.dense_pose.own_script import Measured, table_rows
-from bench.steps import Steps, measure
 from bench.stores.interruptions import Moment, different_arrays, different_files, market_config
+from bench.training import steps
+from bench.training.steps import Steps, measure
 from densereid.data_catalog.datasets.lookup import find_dataset
 from densereid.data_catalog.store.store import FORMATS, Store, open_store, write_shard
 from densereid.data_catalog.synthetic.config import SyntheticConfig

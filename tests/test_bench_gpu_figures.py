@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.evaluation.reranking import make
 from bench.gpu import BusyShare
 from bench.gpu_questions import __main__ as command
 from bench.gpu_questions import packages
@@ -26,7 +27,6 @@ from bench.gpu_questions.questions.guiding_stream import ways
 from bench.gpu_questions.questions.learning import shortened
 from bench.gpu_questions.questions.ranking import labels
 from bench.gpu_questions.questions.timing import bf16_peak, operations, seconds_each
-from bench.reranking import make
 from densereid.train.config.train_config import load_config
 from densereid.train.engine.schedule import rate_at
 from densereid.train.evaluation.metrics import score_embeddings

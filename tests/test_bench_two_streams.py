@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.two_streams import GuideAlone, rows
+from bench.training.two_streams import GuideAlone, rows
 from densereid.train.config.train_config import load_config
 from densereid.train.networks.dsa_reid import DSAReid, concat_normalise
 

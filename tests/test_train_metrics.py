@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_train import slow_ranks, slow_scores
 
-from bench.metrics import by_sorting, counted
+from bench.evaluation.metrics import by_sorting, counted
 from densereid.data_catalog.errors import UserError
 from densereid.train.evaluation.metrics import Labels, score_embeddings, squared_distances
 from densereid.train.evaluation.ranges import join_ranges

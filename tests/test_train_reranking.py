@@ -10,7 +10,7 @@ from helpers import score_distances
 from reference_reranking import slow_rerank
 from torch import Tensor
 
-from bench.reranking import as_formerly
+from bench.evaluation.reranking import as_formerly
 from densereid.data_catalog.errors import UserError
 from densereid.train.evaluation.metrics import Labels, score_embeddings, squared_distances
 from densereid.train.evaluation.reranking import Reranking, reranked_distances, reranked_scores

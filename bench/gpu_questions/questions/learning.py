@@ -10,7 +10,7 @@ from bench.gpu_questions.context import Context
 from bench.gpu_questions.questions.rendered import rendered_store
 from bench.gpu_questions.questions.timing import forget
 from bench.gpu_questions.questions.training import WORDS
-from bench.steps import measure, measured_config
+from bench.training.steps import measure, measured_config
 from densereid.data_catalog.store.schema import Split
 from densereid.train.config.train_config import TrainConfig, load_config, with_settings
 from densereid.train.data.dataset import StoreDataset

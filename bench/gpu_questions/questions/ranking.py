@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
+from bench.evaluation.reranking import make, people
 from bench.gpu_questions.answers import Answer
 from bench.gpu_questions.context import Context
 from bench.gpu_questions.questions.timing import forget, gigabytes, wait
-from bench.reranking import make, people
 from densereid.train.evaluation.metrics import Labels, score_embeddings
 from densereid.train.evaluation.reranking import Reranking, reranked_scores
 
@@ -68,7 +68,7 @@ def _rank_on_the_host(context: Context, answer: Answer, add: Callable[..., None]
 
 
 def labels(queries: int, gallery: int) -> tuple[Labels, Labels]:
-    """Persons as :func:`bench.reranking.make` draws them, and cameras in turn, so that every query has a match."""
+    """Persons as :func:`bench.evaluation.reranking.make` draws them, cameras in turn: every query has a match."""
     number = queries + gallery
     index = torch.arange(number)
     whole = Labels(1 + index % people(number), index // people(number) % CAMERAS)

@@ -17,7 +17,7 @@ from bench.gpu_questions.questions.embedding import embed
 from bench.gpu_questions.questions.machine import share_of_peak
 from bench.gpu_questions.questions.rendered import rendered_store
 from bench.gpu_questions.questions.timing import forget, operations, wait
-from bench.steps import BASELINE_HOURS, Steps, measure, measured_config
+from bench.training.steps import BASELINE_HOURS, Steps, measure, measured_config
 from densereid.data_catalog.store.store import Store
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.data.batch import Batch

@@ -73,9 +73,9 @@ def main(models: tuple[str, ...], choices: tuple[str, ...], images: int | None, 
     for model in models:
         losses = set()
         for choice in choices:
-            command = [sys.executable, "-m", "bench.memory", "--bare", f"--images={images}"]
+            command = [sys.executable, "-m", "bench.training.memory", "--bare", f"--images={images}"]
             command += [f"--model={model}", f"--recompute={choice}"]
-            root = Path(__file__).parents[1]
+            root = Path(__file__).parents[2]
             result = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
             imported, peak, seconds, loss = result.stdout.split()
             losses.add(loss)
@@ -84,7 +84,7 @@ def main(models: tuple[str, ...], choices: tuple[str, ...], images: int | None, 
             click.echo(f"{rows[-1]}", err=True)
         assert len(losses) == 1, "both must have the same loss, to the last bit"
     columns = ("model", "batch", "recompute", "after the imports", "peak memory", "seconds of the step")
-    print_markdown_table("`python -m bench.memory`", columns, rows, ("torch",))
+    print_markdown_table("`python -m bench.training.memory`", columns, rows, ("torch",))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How many images a second a network trains, what it waits for, and how long the paper's whole schedule would take.
 
-python -m bench.steps --device cuda --precision bf16-mixed            # the papers' own sizes, batches of 64
-python -m bench.steps --model dsa-reid-small --model magnifiernet-small
-python -m bench.steps --identities 32 --window 4                      # four steps after four, where they take long
+python -m bench.training.steps --device cuda --precision bf16-mixed            # the papers' own sizes, batches of 64
+python -m bench.training.steps --model dsa-reid-small --model magnifiernet-small
+python -m bench.training.steps --identities 32 --window 4                      # four after four, where they take long
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from rich import filesize
 
-from bench.feeding import make_stores
 from bench.report import print_markdown_table
+from bench.training.feeding import make_stores
 from densereid.data_catalog.store.store import Store
 from densereid.train.config.train_config import TrainConfig, load_config
 from densereid.train.engine.events import Event, StepsDone

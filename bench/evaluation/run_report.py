@@ -137,13 +137,13 @@ def main(queries: int, gallery: int, width: int, folder: Path | None, prepare: b
         command = [sys.executable, "-m", "pipeline", "report", str(place / "run"), "--device", "cpu"]
         environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}  # as the Makefile has it
         done = subprocess.run(
-            command, cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE, text=True, check=True
+            command, cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
         wall, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         size = Path(done.stdout.strip()).stat().st_size
     cpu, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6
     cells = (f"{wall:.0f}", f"{cpu:.0f}", f"{os.getloadavg()[0]:.1f}", f"{memory:.1f}", f"{size / 1e6:.1f}")
-    title = f"`python -m bench.run_report --queries={queries} --gallery={gallery} --width={width}`"
+    title = f"`python -m bench.evaluation.run_report --queries={queries} --gallery={gallery} --width={width}`"
     columns = ("seconds", "CPU seconds", "load", "GB of memory", "MB of page")
     print_markdown_table(title, columns, [cells], ("torch", "matplotlib"))
 

@@ -1,6 +1,6 @@
 """What scoring costs beyond the matrix product of its distances: ours by counting, and the former way by sorting.
 
-Random people of :func:`bench.reranking.make`, one thread, each measurement in a process of its own.
+Random people of :func:`bench.evaluation.reranking.make`, one thread, each measurement in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import click
 import torch
 from torch import Tensor
 
+from bench.evaluation.reranking import make, peak
 from bench.gpu_questions.questions.ranking import labels
 from bench.report import print_markdown_table
-from bench.reranking import make, peak
 from densereid.data_catalog.datasets.records import UNKNOWN
 from densereid.train.evaluation.metrics import RANKS, Labels, chunks, score_embeddings
 
@@ -98,13 +98,13 @@ def main(queries: int, gallery: int, width: int, method: str | None) -> None:
     sizes = [f"--queries={queries}", f"--gallery={gallery}", f"--width={width}"]
     found = {}
     for name in METHODS:
-        command = [sys.executable, "-m", "bench.metrics", *sizes, f"--method={name}"]
-        result = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, "-m", "bench.evaluation.metrics", *sizes, f"--method={name}"]
+        result = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)
         found[name] = [float(value) for value in result.stdout.split()]
     assert found["counted"][2:] == found["sorted"][2:], "both must give the same scores, to the last bit"
     floor = found["product"][0]
     rows = [(name, f"{cpu:.2f}", f"{cpu / floor:.2f}x", f"{memory:.2f}") for name, (cpu, memory, *_) in found.items()]
-    title = f"`python -m bench.metrics {' '.join(sizes)}`, one thread"
+    title = f"`python -m bench.evaluation.metrics {' '.join(sizes)}`, one thread"
     print_markdown_table(title, ("method", "CPU seconds", "against the product", "GB"), rows, ("torch", "numpy"))
 
 

@@ -142,14 +142,14 @@ def main(numbers: tuple[int, ...], queries: int, width: int, methods: tuple[str,
             ratio = f"{seconds / found['product'][0]:.2f}x" if "product" in found else ""
             rows.append((number, method, f"{seconds:.1f}", ratio, f"{memory:.2f}"))
     columns = ("images", "method", "CPU seconds", "against the product", "GB")
-    title = f"`python -m bench.reranking`, {queries} queries, {width}-d, one thread"
+    title = f"`python -m bench.evaluation.reranking`, {queries} queries, {width}-d, one thread"
     print_markdown_table(title, columns, rows, ("torch",))
 
 
 def _measured(method: str, number: int, queries: int, width: int) -> list[float]:
-    command = [sys.executable, "-m", "bench.reranking", "--bare", f"--method={method}", f"--images={number}"]
+    command = [sys.executable, "-m", "bench.evaluation.reranking", "--bare", f"--method={method}", f"--images={number}"]
     command += [f"--queries={queries}", f"--width={width}"]
-    result = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)
     return [float(value) for value in result.stdout.split()]
 
 

@@ -1,0 +1,1 @@
+"""What scores, re-ranking and reports cost."""

@@ -1,0 +1,1 @@
+"""What training costs, and what a guiding stream or a mask gives."""
