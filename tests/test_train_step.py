@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reference_train import random_store
@@ -79,6 +80,23 @@ def test_activations_computed_again_change_no_loss_no_weight_and_no_statistic(na
     assert [key for key, value in states[0].items() if not torch.equal(value, states[1][key])] == []
     assert set(passes[0].values()) == {2}
     assert set(passes[1].values()) == {2, 4}  # those of the blocks once more
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["dsa-reid-small", "magnifiernet-small"])
+def test_activations_computed_again_in_bf16_on_a_gpu_change_no_loss(name: str, tmp_path: Path) -> None:
+    """Up to the order of additions in a GPU's gradients."""
+    losses = []
+    for choice in ("never", "always"):
+        run = small_run(name, tmp_path / choice, "cuda:0", recompute=choice)
+        batch = run.dataset.read_batch([0, 1, 4, 5, 8, 9]).to(run.fabric.device)
+        found = []
+        for _ in range(3):
+            torch.manual_seed(0)  # dropout
+            found.append(float(train_step(run, batch, 1e-3)["loss"]))
+        losses.append(found)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 
 
 def _forward_passes(run: Run) -> Counter[str]:

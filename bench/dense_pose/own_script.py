@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import torch
@@ -35,7 +35,7 @@ from densereid.data_catalog.synthetic.dataset import encode_image
 from densereid.data_catalog.synthetic.sample import render_sample
 from densereid.preprocess.densepose.checkpoints import Architecture
 from densereid.preprocess.densepose.detectron2_network import build_detectron2, load_detectron2, missing
-from densereid.preprocess.estimators.densepose import DenseposeEstimator
+from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.estimators.detectron2 import Detectron2Estimator, open_detectron2
 from densereid.preprocess.images import Crop, read_image
 from densereid.preprocess.writing.fill import write_store
@@ -43,6 +43,13 @@ from densereid.preprocess.writing.plan import Plan, PreprocessConfig
 
 OURS, THEIRS = 256, 800
 """Short edges: our default and Detectron2's."""
+
+
+class DeviceEstimator(Estimator, Protocol):
+    """An estimator that runs a network on a device."""
+
+    @property
+    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def ours(estimator: Detectron2Estimator, dataset: Dataset, folder: Path) -> Meas
     return preprocessed(estimator, dataset, folder)
 
 
-def preprocessed(estimator: Detectron2Estimator | DenseposeEstimator, dataset: Dataset, folder: Path) -> Measured:
+def preprocessed(estimator: DeviceEstimator, dataset: Dataset, folder: Path) -> Measured:
     """A whole preprocessing run of the images into a zarr store; the clock starts after a batch that warms up."""
     config = PreprocessConfig(size=(256, 128), dsap_size=32, collision="last", device=estimator.device)
     warm_up = dataset.records[: 1 if estimator.device == "cpu" else config.batch_size]

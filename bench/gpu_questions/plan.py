@@ -36,6 +36,7 @@ STEPS = (
     Step("densepose", f"{_QUESTIONS}.densepose:answer", 100, needs="data"),
     Step("training", f"{_QUESTIONS}.training:answer", 115, needs="data"),
     Step("guiding-stream", f"{_QUESTIONS}.guiding_stream:answer", 40),
+    Step("embedded", f"{_QUESTIONS}.embedded:answer", 40, needs="data"),
     Step("ranking", f"{_QUESTIONS}.ranking:answer", 60, needs="data"),
     Step("densepose-compiled", f"{_QUESTIONS}.compiled:densepose", 75, needs="data"),
     Step("training-compiled", f"{_QUESTIONS}.compiled:training", 120, needs="data"),
