@@ -1,10 +1,20 @@
-"""How busy the GPU is while something runs, as the driver's own tool samples it."""
+"""A GPU while something is measured: how busy it is, as the driver's own tool samples it, and its peak of memory."""
 
 from __future__ import annotations
 
 import shutil
 import statistics
 import subprocess
+
+import torch
+
+
+def forget_peak_memory(device: str) -> None:
+    """Count the peak of a GPU's memory from here; of a CPU's there is nothing to forget."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.init()  # before it there is nothing to forget, and torch says that the device is wrong
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 class BusyShare:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from densereid.data_catalog.datasets.records import UNKNOWN, ImageRecord
 from densereid.data_catalog.errors import UserError
@@ -18,7 +17,8 @@ from densereid.pipeline.settings import defaults, parse_size, resolve_device
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.estimators.densepose import open_densepose
 from densereid.preprocess.estimators.embedded import open_embedded
-from densereid.preprocess.images import Crop, resize_image
+from densereid.preprocess.images import Crop
+from densereid.preprocess.resizing import resized_batch
 from densereid.preprocess.semantics.derive import Collision, derive
 
 _AT_ONCE = 64
@@ -100,11 +100,11 @@ def _batches(
     size = (geometry.height, geometry.width)
     for batch in in_batches(images, _AT_ONCE):
         crops = [Crop(ImageRecord(name, UNKNOWN, UNKNOWN, Split.TRAIN), pixels) for name, pixels in batch]
-        resized = torch.from_numpy(np.stack([resize_image(crop.pixels, size) for crop in crops]))
+        resized = resized_batch([crop.pixels for crop in crops], size, device)
         charts = estimator.estimate(crops, size)
         rows = derive(resized, charts.iuv, size=geometry.dsap_size, collision=collision, device=device)
         valid = unpack_validity(rows["dsap_valid"])
-        yield Semantics(resized.numpy(), rows["iuv"], rows["mask"], rows["dsap"], valid, charts.score)
+        yield Semantics(rows["image"], rows["iuv"], rows["mask"], rows["dsap"], valid, charts.score)
 
 
 def _nothing(geometry: Geometry) -> Semantics:

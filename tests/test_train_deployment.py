@@ -136,6 +136,13 @@ def test_every_format_is_opened_again_and_embeds_as_evaluate(outside: tuple[Path
     assert opened.embedding_width == expected.shape[1]
 
 
+def test_a_program_runs_on_another_device_than_it_was_exported_on(outside: tuple[Path, np.ndarray]) -> None:
+    """The meta device computes shapes alone, and refuses tensors of the CPU like any other device."""
+    opened = open_network(outside[0] / "net.pt2", device="meta")
+    assert opened.embedding_width == outside[1].shape[1]
+    assert opened.run(torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")).device.type == "meta"
+
+
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=needs_onnx)])
 def test_a_torn_export_is_named(outside: tuple[Path, np.ndarray], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"torn{suffix}"

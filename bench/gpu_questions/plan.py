@@ -32,7 +32,7 @@ class Step:
 STEPS = (
     Step("data", f"{_QUESTIONS}.rendered:answer", 90, background=True),
     Step("machine", f"{_QUESTIONS}.machine:answer", 40),
-    Step("tests", f"{_QUESTIONS}.gpu_tests:answer", 70),
+    Step("tests", f"{_QUESTIONS}.gpu_tests:answer", 110),
     Step("densepose", f"{_QUESTIONS}.densepose:answer", 100, needs="data"),
     Step("training", f"{_QUESTIONS}.training:answer", 115, needs="data"),
     Step("guiding-stream", f"{_QUESTIONS}.guiding_stream:answer", 40),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from rich import filesize
 
+from bench.gpu import forget_peak_memory
 from bench.report import print_markdown_table
 from bench.training.feeding import make_stores
 from densereid.data_catalog.store.store import Store
@@ -57,8 +58,7 @@ def measure(
     The first window of ``config.log_every`` steps, which warms up, does not count: an epoch must have more steps.
     """
     counted: list[StepsDone] = []
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak_memory(device)
 
     def on_event(event: Event) -> None:
         assert isinstance(event, StepsDone), "config.evaluate_every is 0"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from densereid.data_catalog.errors import UserError
-from densereid.preprocess.images import Crop, resize_image
+from densereid.preprocess.images import Crop
+from densereid.preprocess.resizing import resized_batch
 
 MAX_LONG_EDGE = 1333
 """Detectron2's INPUT.MAX_SIZE_TEST."""
@@ -46,8 +46,7 @@ def group_by_network_size(crops: Sequence[Crop], short_edge: int) -> dict[Size, 
 
 def network_input(crops: Sequence[Crop], size: Size, device: str) -> torch.Tensor:
     """The crops at ``size`` as DensePose takes them: float32 (batch, 3, height, width), BGR, 0..255."""
-    pixels = np.stack([resize_image(crop.pixels, size) for crop in crops])
-    return torch.from_numpy(pixels).to(device).flip(3).permute(0, 3, 1, 2).float()
+    return resized_batch([crop.pixels for crop in crops], size, device).flip(3).permute(0, 3, 1, 2).float()
 
 
 def run_in_batches(

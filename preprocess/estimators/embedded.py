@@ -17,7 +17,8 @@ from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
 from densereid.preprocess.estimators.network_estimator import whole_images
-from densereid.preprocess.images import Crop, resize_image
+from densereid.preprocess.images import Crop
+from densereid.preprocess.resizing import resized_batch
 
 SHORT_EDGE = 96
 """Pixels of a crop's short edge inside the network, as in its training."""
@@ -82,8 +83,7 @@ def charts_of(
     network: EmbeddedNetwork, images: Sequence[np.ndarray], entered: Size, size: Size, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """IUV (N, *size, 3) uint8 and score (N,) float32 of images (H, W, 3) uint8 that enter the network at one size."""
-    pixels = np.stack([resize_image(image, entered) for image in images])
-    batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+    batch = resized_batch(images, entered, device).permute(0, 3, 1, 2).float()
     return decode_charts(network(batch.contiguous(memory_format=torch.channels_last)), size)
 
 

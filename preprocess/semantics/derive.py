@@ -18,7 +18,7 @@ Collision = Literal["last", "mean"]
 def derive(
     image: torch.Tensor, iuv: torch.Tensor, *, size: int, collision: Collision, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """The store's ``iuv``, ``mask``, ``dsap`` and ``dsap_valid`` of a batch, computed on ``device``.
+    """The store's ``image``, ``iuv``, ``mask``, ``dsap`` and ``dsap_valid`` of a batch, computed on ``device``.
 
     ``image`` and ``iuv`` are uint8 (batch, height, width, 3), RGB and I, U, V, on any device. On a GPU the host waits
     once, for this batch's results, and not for what was started after it.
@@ -31,11 +31,13 @@ def derive(
         # torch's number of threads is the one budget: OMP_NUM_THREADS sets it, and Dask gives each worker one.
         threads = torch.get_num_threads()
         warped = warp_cpu.derive_on_cpu(colours, chart, size=size, collision=collision, threads=threads)
-        return {"iuv": chart, **dict(zip(("mask", "dsap", "dsap_valid"), warped, strict=True))}
+        return {"image": colours, "iuv": chart, **dict(zip(("mask", "dsap", "dsap_valid"), warped, strict=True))}
     colours_there, chart_there = (_sent(batch, device) for batch in (image, iuv))
     dsap, valid = dsap_from_iuv(colours_there, chart_there, size=size, collision=collision)
     mask, packed = mask_from_iuv(chart_there), _packed(valid)
-    return _fetched({"iuv": chart_there, "mask": mask, "dsap": dsap, "dsap_valid": packed}, device)
+    return _fetched(
+        {"image": colours_there, "iuv": chart_there, "mask": mask, "dsap": dsap, "dsap_valid": packed}, device
+    )
 
 
 def mask_from_iuv(iuv: torch.Tensor) -> torch.Tensor:

@@ -14,13 +14,17 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Status
 from densereid.preprocess.estimators.base import Estimator, EstimatorInputs
 from densereid.preprocess.images import Crop, read_reduced, resize_image
+from densereid.preprocess.resizing import resized_batch
 from densereid.preprocess.semantics.derive import Collision, derive
 from densereid.preprocess.writing.inputs import digest_of
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image file as it was read: the crop and its pixels at the canonical size, or the reason why there are none."""
+    """An image file as it was read: the crop, or the reason why there is none.
+
+    ``resized``: its pixels at the canonical size, where that is a CPU's work. A GPU does it by batches.
+    """
 
     record: ImageRecord
     digest: str
@@ -33,7 +37,8 @@ class DecodedImage:
 class EstimatedBatch:
     """A batch of images whose dense pose is known, all that the rest of its rows follows from.
 
-    ``image``: uint8 (batch, height, width, 3) RGB. ``iuv``: of the same shape, I, U, V, on the estimator's device.
+    ``image``: uint8 (batch, height, width, 3) RGB. ``iuv``: of the same shape, I, U, V. On the CPU or the estimator's
+    device.
     ``score``: float32 (batch,). ``box``: float32 (batch, 4). ``failures``: path and reason by position in the batch.
     """
 
@@ -49,9 +54,9 @@ class EstimatedBatch:
 
 
 def read_record(
-    root: Path, record: ImageRecord, size: tuple[int, int], inputs: EstimatorInputs, *, is_absent: bool = False
+    root: Path, record: ImageRecord, size: tuple[int, int] | None, inputs: EstimatorInputs, *, is_absent: bool = False
 ) -> DecodedImage:
-    """The record's image from its file under ``root``, also at the canonical ``size``, or why it cannot be read.
+    """The record's image from its file under ``root``, also at the canonical ``size`` if given, or why it is not read.
 
     ``inputs`` is what else its dense pose is read from. The digest comes before the pixels: a file that changes in
     between is taken as changed the next time. Raises OSError where the file is gone, unless it never was there
@@ -66,12 +71,18 @@ def read_record(
         if not is_absent:
             raise
         return DecodedImage(record, digest, reason=f"{root / record.path} is not there")
-    return DecodedImage(record, digest, Crop(record, pixels, file_size), resize_image(pixels, size))
+    resized = None if size is None else resize_image(pixels, size)
+    return DecodedImage(record, digest, Crop(record, pixels, file_size), resized)
 
 
-def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[DecodedImage]) -> EstimatedBatch:
-    """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it."""
-    image = _stacked(images, size)
+def estimate(
+    estimator: Estimator, size: tuple[int, int], images: Sequence[DecodedImage], *, device: str
+) -> EstimatedBatch:
+    """The batch with its dense pose at the canonical ``size``; an unreadable image is black with no person in it.
+
+    Images that are not at that size yet are resized on ``device``.
+    """
+    image = _stacked(images, size, device)
     score = np.full(len(images), np.nan, np.float32)
     box = np.full((len(images), 4), np.nan, np.float32)
     reasons = {index: image.reason for index, image in enumerate(images) if image.crop is None}
@@ -92,8 +103,12 @@ def estimate(estimator: Estimator, size: tuple[int, int], images: Sequence[Decod
     return EstimatedBatch(image, iuv, score, box, inputs, failures, taken_whole)
 
 
-def _stacked(images: Sequence[DecodedImage], size: tuple[int, int]) -> torch.Tensor:
+def _stacked(images: Sequence[DecodedImage], size: tuple[int, int], device: str) -> torch.Tensor:
     """The images at the canonical size; those that cannot be read are black."""
+    if any(decoded.crop is not None and decoded.resized is None for decoded in images):
+        crops = {index: decoded.crop.pixels for index, decoded in enumerate(images) if decoded.crop is not None}
+        resized = resized_batch(list(crops.values()), size, device)
+        return resized if len(crops) == len(images) else _spread(resized, list(crops), len(images))
     pixels = np.zeros((len(images), *size, 3), np.uint8)
     for row, decoded in zip(pixels, images, strict=True):
         if decoded.resized is not None:
@@ -113,4 +128,4 @@ def derive_rows(batch: EstimatedBatch, *, dsap_size: int, collision: Collision, 
     has_person = derived["dsap_valid"].reshape(len(batch.image), -1).any(axis=1)
     status = np.where(has_person, Status.OK, Status.NO_PERSON).astype(np.uint8)
     status[list(batch.failures)] = Status.FAILED
-    return {"image": batch.image.numpy(), **derived, "status": status, "score": batch.score, "box": batch.box}
+    return {**derived, "status": status, "score": batch.score, "box": batch.box}

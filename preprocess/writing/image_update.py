@@ -92,7 +92,7 @@ class UpdateTask:
         if checked is not None:
             checked.result()
         images = {index: row.result() for index, row in enumerate(batch) if isinstance(row, Future)}
-        fresh = estimate(self.base.estimator, self.config.size, list(images.values()))
+        fresh = estimate(self.base.estimator, self.config.size, list(images.values()), device=self.config.device)
         stored = {index: row for index, row in enumerate(batch) if isinstance(row, StoredRow)}
         return _merge(len(batch), list(images), fresh, stored)
 
@@ -112,7 +112,7 @@ def _check_copied(rows: Sequence[StoredRow]) -> None:
 def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapping[int, StoredRow]) -> EstimatedBatch:
     """The batch of ``total`` rows of which ``batch`` has those at the positions ``fresh``, in their order."""
     shape = (total, *batch.image.shape[1:])
-    image, iuv = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8, device=batch.iuv.device)
+    image, iuv = (torch.zeros(shape, dtype=torch.uint8, device=each.device) for each in (batch.image, batch.iuv))
     score, box = np.empty(total, np.float32), np.empty((total, 4), np.float32)
     inputs, taken_whole = [UNKNOWN] * total, {fresh[index]: path for index, path in batch.taken_whole.items()}
     image[fresh], iuv[fresh], score[fresh], box[fresh] = batch.image, batch.iuv, batch.score, batch.box
@@ -121,8 +121,8 @@ def _merge(total: int, fresh: Sequence[int], batch: EstimatedBatch, stored: Mapp
     for store in {row.store for row in stored.values()}:
         positions = [position for position, row in stored.items() if row.store is store]
         rows = np.array([stored[position].row for position in positions])
-        image[positions] = torch.from_numpy(store.read("image", rows))
-        iuv[positions] = torch.from_numpy(store.read("iuv", rows)).to(iuv.device)
+        for name, values in (("image", image), ("iuv", iuv)):
+            values[positions] = torch.from_numpy(store.read(name, rows)).to(values.device)
         score[positions], box[positions] = store.read("score", rows), store.read("box", rows)
     for position, row in stored.items():
         inputs[position] = row.digest
@@ -191,7 +191,8 @@ def _present_stores(plan: Plan) -> list[StoredImages]:
 def _readable(plan: Plan, paths: Collection[str]) -> frozenset[str]:
     """Those of ``paths``, images that failed, that can be read now, and whose dense pose can be had."""
     records = [record for record in plan.dataset.records if record.path in paths]
-    root, size, estimator = plan.dataset.root, plan.config.size, plan.estimator
+    root, config, estimator = plan.dataset.root, plan.config, plan.estimator
+    size = config.size_in_reading
     readable: set[str] = set()
     for start in range(0, len(records), plan.config.batch_size):
         batch = records[start : start + plan.config.batch_size]
@@ -199,7 +200,7 @@ def _readable(plan: Plan, paths: Collection[str]) -> frozenset[str]:
             read_record(root, record, size, estimator.inputs(record.path), is_absent=record.path in plan.absent)
             for record in batch
         ]
-        failures = estimate(estimator, size, images).failures
+        failures = estimate(estimator, config.size, images, device=config.device).failures
         readable |= {record.path for index, record in enumerate(batch) if index not in failures}
     return frozenset(readable)
 

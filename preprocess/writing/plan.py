@@ -37,6 +37,11 @@ class PreprocessConfig:
     batch_size: int = 64
     device: str = "cpu"
 
+    @property
+    def size_in_reading(self) -> tuple[int, int] | None:
+        """To what images are resized while they are read; on a GPU that comes later, a batch at a time."""
+        return self.size if self.device == "cpu" else None
+
 
 class StorePlan(Protocol):
     """Which store is made, where, and from what: from images (:class:`Plan`), or from another store."""
@@ -202,11 +207,13 @@ class PreprocessTask:
     def read_one(self, record: ImageRecord, readers: Executor) -> Future[DecodedImage]:
         """Begin to read one image as a job of ``readers``."""
         inputs, is_absent = self.estimator.inputs(record.path), record.path in self.absent
-        return readers.submit(read_record, self.root, record, self.config.size, inputs, is_absent=is_absent)
+        size = self.config.size_in_reading
+        return readers.submit(read_record, self.root, record, size, inputs, is_absent=is_absent)
 
     def estimate(self, reading: Sequence[Future[DecodedImage]]) -> EstimatedBatch:
         """The images that :meth:`read` began to read, with their dense pose."""
-        return estimate(self.estimator, self.config.size, [future.result() for future in reading])
+        images = [future.result() for future in reading]
+        return estimate(self.estimator, self.config.size, images, device=self.config.device)
 
     def write(self, rows: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
         """Write the shard, then its marker."""

@@ -117,6 +117,10 @@ def _of_program(path: Path, device: str) -> tuple[Callable[[Tensor], Tensor], Ma
         card = _card(path, extra["model_card.json"])
         if problem := not_finite(program.state_dict):
             raise UserError(f"{path}: {problem}", "Export another checkpoint of the run.")
+        if torch.device(device).type != "cpu":  # where it was exported, and where its constants are
+            from torch.export.passes import move_to_device_pass  # here, since it takes time that others do not need
+
+            program = move_to_device_pass(program, device)
         return program.module().to(device), card
     except UserError:
         raise

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from bench.gpu import forget_peak_memory
 from densereid.train.engine.memory import peak_memory
 
 _WARM_UP = 3
@@ -49,9 +50,7 @@ def wait(device: str) -> None:
 def forget(device: str) -> None:
     """Free what nothing holds any more, and count the peak of memory from here."""
     gc.collect()
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak_memory(device)
 
 
 def gigabytes(device: str) -> str:
