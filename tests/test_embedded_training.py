@@ -16,7 +16,8 @@ from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
 from densereid.preprocess.embedded_training import layer_store, making
 from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.composition import KIND, Library, Window, compose
+from densereid.preprocess.embedded_training.cloth import GARMENTS, draw_alike, draw_plain
+from densereid.preprocess.embedded_training.composition import HARSH, KIND, Library, Window, compose
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 from densereid.preprocess.embedded_training.making import Making, make_weights
@@ -74,10 +75,38 @@ def test_a_picture_is_the_layer_over_the_background_where_nothing_else_happens(
     assert seen > 2
 
 
-def test_kind_pictures_show_a_whole_person(library: Library) -> None:
+def test_conditions_change_what_they_name_and_nothing_else(library: Library) -> None:
+    for seed in range(12):
+        harsh, plain = (
+            compose(library, np.random.default_rng(seed), SIZE, conditions)
+            for conditions in (HARSH, replace(HARSH, plain_cloth=1.0, alike=1.0))
+        )
+        assert np.array_equal(harsh[1], plain[1])  # the same body in the same place
+        assert not np.array_equal(harsh[0], plain[0])
     alone = replace(KIND, behind=0.0, obstacle=0.0)
     bodies = [compose(library, np.random.default_rng(seed), SIZE, alone)[1][..., 0] > 0 for seed in range(40)]
     assert np.mean([body.any(axis=1).mean() for body in bodies]) > 0.75  # from head to feet
+
+
+def test_plain_cloth_keeps_its_mean_and_loses_contrast(library: Library) -> None:
+    for person in library.people:
+        plain = draw_plain(person, np.random.default_rng(3))
+        worn = np.isin(person.iuv[..., 0], sum(GARMENTS, ()))
+        assert np.array_equal(plain.image[~worn], person.image[~worn])
+        for parts in GARMENTS:
+            pixels = np.isin(person.iuv[..., 0], parts)
+            before, after = person.image[pixels].astype(float), plain.image[pixels].astype(float)
+            assert np.allclose(before.mean(axis=0), after.mean(axis=0), atol=0.5)
+            assert (after.std(axis=0) <= 0.6 * before.std(axis=0) + 0.5).all()
+
+
+def test_a_background_alike_is_near_the_colour_of_a_garment(library: Library) -> None:
+    background = np.random.default_rng(0).integers(100, 140, (64, 32, 3)).astype(np.uint8)
+    person = library.people[0]
+    for seed in range(10):
+        mean = draw_alike(background, person, np.random.default_rng(seed)).mean(axis=(0, 1))
+        garments = [person.image[np.isin(person.iuv[..., 0], parts)].mean(axis=0) for parts in GARMENTS[:2]]
+        assert min(np.abs(mean - garment).max() for garment in garments) < 40  # the noise deviates by 10
 
 
 def test_a_window_takes_pixel_centres_to_pixel_centres() -> None:

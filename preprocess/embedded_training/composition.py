@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from densereid.preprocess.embedded_training.cloth import draw_alike, draw_plain
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 
@@ -23,7 +24,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What makes pictures hard: the shares that have it, and the camera."""
+    """What share of the pictures has what makes them hard."""
 
     behind: float = 0.35
     """Another person behind; a third one in some more."""
@@ -31,14 +32,18 @@ class Conditions:
     obstacle: float = 0.22
     loose_box: float = 0.15
     cut_box: float = 0.17
-    harsh_camera: bool = True
-    """Night, haze, blur, motion, noise, low resolution; else all are taken by day, in focus."""
+    harsh_camera: float = 1.0
+    """Night, haze, blur, motion, noise, low resolution; the others are taken by day, in focus."""
+    plain_cloth: float = 0.0
+    """A garment of nearly one colour."""
+    alike: float = 0.0
+    """A background of nearly a garment's colour."""
 
 
 HARSH = Conditions()
 """Crops that surveillance cameras and detectors get wrong."""
 
-KIND = Conditions(in_front=0.0, obstacle=0.05, loose_box=0.1, cut_box=0.05, harsh_camera=False)
+KIND = Conditions(in_front=0.0, obstacle=0.05, loose_box=0.1, cut_box=0.05, harsh_camera=0.0)
 """Crops as a dataset is mostly made of: a whole person in a snug box, by day."""
 
 
@@ -71,6 +76,11 @@ def compose(
     person = library.people[int(rng.integers(len(library.people)))]
     window = detector_box(person, rng, size, conditions)
     image = _background(library, rng, size)
+    cloth = rng.spawn(1)[0]  # of its own, so that a share changes nothing else in a picture
+    if cloth.random() < conditions.plain_cloth:
+        person = draw_plain(person, cloth)
+    if cloth.random() < conditions.alike:
+        image = draw_alike(image, person, cloth)
     iuv = np.zeros((*size, 3), np.uint8)
     for _ in range(int(rng.random() < conditions.behind) + int(rng.random() < conditions.behind * 2 / 7)):
         _put(image, iuv, _other(library, rng), _beside(window, rng, behind=True), hides=True)
@@ -79,7 +89,8 @@ def compose(
         _put(image, iuv, _other(library, rng), _beside(window, rng, behind=False), hides=True)
     if rng.random() < conditions.obstacle:
         _obstruct(image, iuv, library, rng)
-    return (photographed if conditions.harsh_camera else photographed_by_day)(image, rng), iuv
+    harsh = cloth.random() < conditions.harsh_camera
+    return (photographed if harsh else photographed_by_day)(image, rng), iuv
 
 
 def detector_box(

@@ -12,6 +12,7 @@ from densereid.data_catalog.synthetic.body import bag_solids, body_solids
 from densereid.data_catalog.synthetic.charts import TEXTURE_SIZE
 from densereid.data_catalog.synthetic.raycast import Camera, Skin, outline_boxes, see, view_rotation
 from densereid.data_catalog.synthetic.skeleton import Pose, SidePose, walking_pose
+from densereid.preprocess.embedded_training.cloth import GARMENTS
 from densereid.preprocess.embedded_training.layers import PersonLayer
 
 
@@ -62,7 +63,7 @@ def _appearance(rng: np.random.Generator) -> Appearance:
 def _recoloured(texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another colour for each of the groups of parts that a garment covers; its pattern stays, as light and dark."""
     result = texture.copy()
-    for parts in ((1, 2, 15, 16, 17, 18, 19, 20, 21, 22), (7, 8, 9, 10, 11, 12, 13, 14), (5, 6)):
+    for parts in GARMENTS:
         rows = [part - 1 for part in parts]
         grey = texture[rows].mean(axis=-1, keepdims=True)
         colour = rng.uniform(10.0, 245.0, 3)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.embedded.network import EmbeddedNetwork
-from densereid.preprocess.embedded_training.composition import Library, compose
+from densereid.preprocess.embedded_training.composition import HARSH, Conditions, Library, compose
 from densereid.preprocess.embedded_training.losses import chart_losses
 
 Size = tuple[int, int]
@@ -26,11 +26,16 @@ REPORT_EVERY, SAVE_EVERY = 20, 200
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: pictures of one size."""
+    """A part of the training: pictures of one size, under the same conditions."""
 
     steps: int
     batch: int
     size: Size
+    conditions: Conditions = HARSH
+
+
+CLOTH = Conditions(harsh_camera=0.8, plain_cloth=0.35, alike=0.3)
+"""As harsh, but for a fifth of the cameras, and with the cloth that photographs have."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Recipe:
     cycles: tuple[Cycle, ...] = (
         Cycle((Stage(2000, 64, (128, 64)), Stage(1300, 32, (192, 96))), 3e-3),
         Cycle((Stage(2600, 32, (192, 96)),), 1.5e-3),
+        Cycle((Stage(4500, 32, (192, 96), CLOTH),), 1.5e-3),
     )
     weight_decay: float = 0.02
     averaged: float = 0.998
@@ -98,14 +104,15 @@ class Recipe:
 class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
     """Picture ``index`` of a recipe: (H, W, 3) uint8 RGB and its IUV; the same index is always the same picture."""
 
-    def __init__(self, library: Library, size: Size, seed: int, first: int, count: int) -> None:
-        self._library, self._size, self._seed, self._first, self._count = library, size, seed, first, count
+    def __init__(self, library: Library, stage: Stage, seed: int, first: int, count: int) -> None:
+        self._library, self._stage, self._seed, self._first, self._count = library, stage, seed, first, count
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, iuv = compose(self._library, np.random.default_rng((self._seed, self._first + index)), self._size)
+        rng = np.random.default_rng((self._seed, self._first + index))
+        image, iuv = compose(self._library, rng, self._stage.size, self._stage.conditions)
         return torch.from_numpy(image.copy()), torch.from_numpy(iuv)  # of a JPEG file, numpy gives no right to write
 
 
@@ -160,7 +167,7 @@ def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Itera
         start, count = drawn + done * stage.batch, (stage.steps - done) * stage.batch
         first, drawn = first + stage.steps, drawn + stage.steps * stage.batch
         if count:
-            pictures = ComposedPictures(library, stage.size, recipe.seed, start, count)
+            pictures = ComposedPictures(library, stage, recipe.seed, start, count)
             yield from DataLoader(pictures, stage.batch, num_workers=workers, prefetch_factor=4 if workers else None)
 
 
