@@ -22,7 +22,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "5a205b5d77ac62b0cf484443def0518dd6afc74c909c24f115c81e89404c0f80"
+SHA256 = "8c14520685f3a5e82194c94921fb7bfb4b798dfa64254444483b3df05a8a7a86"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
