@@ -3,14 +3,13 @@
 Pillow resizes an image in half a millisecond to two and holds Python's lock for a part of it, so that threads wait for
 each other: a GPU waited five sixths of the time for its input (bench/RESULTS.md). The arithmetic is that of Pillow's
 ``Resample.c`` for 8-bit channels: a pass along the rows, one along the columns, weights with 22 bits behind the point.
-Which pass comes first depends on Pillow's version and on the sizes, and the rounding between them on that: Pillow is
-asked, once for each pair of sizes.
+Since Pillow 13 the second comes first where the height shrinks much; the rounding between them depends on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import ceil
 
 import numpy as np
@@ -21,6 +20,9 @@ from densereid.preprocess.images import resize_image
 
 _BITS = 22
 """Of a weight behind the point, so that a sum of 8-bit values fits into 32 bits with its sign."""
+
+_ROWS_FIRST = (2, 1)
+"""Along the rows of (N, H, W, 3), then along its columns."""
 
 Size = tuple[int, int]
 
@@ -50,15 +52,20 @@ def resized_batch(images: Sequence[np.ndarray], size: Size, device: str) -> Tens
     return result
 
 
-@lru_cache(maxsize=2**14)
 def _pass_order(before: Size, after: Size) -> tuple[int, int] | None:
-    """The axes of Pillow's passes in their order, as noise comes out of it; None where neither order gives that."""
-    noise = np.random.default_rng(0).integers(0, 256, (*before, 3), np.uint8)
-    wanted, given = torch.from_numpy(resize_image(noise, after).copy()), torch.from_numpy(noise)[None]
-    for axes in ((2, 1), (1, 2)):
-        if torch.equal(_in_passes(given, after, axes)[0], wanted):
-            return axes
-    return None
+    """The axes of the installed Pillow's passes in their order; None where its arithmetic is another one."""
+    order = _order_where_the_height_shrinks()
+    down, across = before[0] - after[0], before[1] - after[1]
+    return order if order is None or down > max(0, 2 * across) else _ROWS_FIRST
+
+
+@cache
+def _order_where_the_height_shrinks() -> tuple[int, int] | None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
+    size = (24, 40)
+    wanted, given = torch.from_numpy(resize_image(noise, size).copy()), torch.from_numpy(noise)[None]
+    found = [axes for axes in (_ROWS_FIRST, (1, 2)) if torch.equal(_in_passes(given, size, axes)[0], wanted)]
+    return found[0] if found else None
 
 
 def _in_passes(images: Tensor, size: Size, axes: tuple[int, int]) -> Tensor:

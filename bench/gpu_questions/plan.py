@@ -40,7 +40,7 @@ STEPS = (
     Step("ranking", f"{_QUESTIONS}.ranking:answer", 60, needs="data"),
     Step("densepose-compiled", f"{_QUESTIONS}.compiled:densepose", 75, needs="data"),
     Step("training-compiled", f"{_QUESTIONS}.compiled:training", 120, needs="data"),
-    Step("tests-compiled", f"{_QUESTIONS}.compiled:tests", 60),
+    Step("tests-compiled", f"{_QUESTIONS}.compiled:tests", 120),
     Step("learning", f"{_QUESTIONS}.learning:answer", None, needs="data"),
 )
 """Limits, not estimates: an earlier step gets what it needs, and what it leaves goes to the later ones."""
