@@ -66,7 +66,7 @@ def test_the_embedded_networks_charts_do_not_depend_on_the_batch(stores: dict[st
 def test_training_scores_and_exports_on_a_gpu(
     model: str, stores: dict[str, Path], synthetic_root: Path, tmp_path: Path
 ) -> None:
-    """A run in bf16 is evaluated and re-ranked; its folder and its exports give the embeddings that were ranked."""
+    """A run in bf16 is evaluated and re-ranked; its folder and exports give the CPU's embeddings."""
     words = {"STORE_PATH": stores["cuda"], "DEVICE": "cuda"}
     trained = run("train", "--set", "precision=bf16-mixed", MODEL=model, EPOCHS=1, RUN_ROOT=tmp_path, **words)
     assert trained.returncode == 0, trained.stderr

@@ -8,7 +8,8 @@ import torch
 from bench.dense_pose.own_script import preprocessed
 from bench.gpu_questions.answers import Answer
 from bench.gpu_questions.context import Context
-from bench.gpu_questions.questions.densepose import SIZE, EndToEnd
+from bench.gpu_questions.questions.densepose import SIZE, repeated
+from bench.gpu_questions.questions.rendered import rendered_dataset
 from bench.gpu_questions.questions.timing import forget, gigabytes, seconds_each
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.embedded.weights import load_embedded
@@ -42,6 +43,7 @@ def _rates(context: Context, answer: Answer, estimator: EmbeddedEstimator) -> No
 
 def _end_to_end(context: Context, answer: Answer, estimator: EmbeddedEstimator) -> None:
     add = answer.table(f"JPEGs of 128x64 to a zarr store at {SIZE[0]}x{SIZE[1]}", ("images", "images/s", "GPU busy"))
-    found = preprocessed(estimator, EndToEnd(context, answer).dataset(), context.work / "embedded.zarr")
+    dataset = repeated(rendered_dataset(context), context.scale.crops, context.work)
+    found = preprocessed(estimator, dataset, context.work / "embedded.zarr")
     answer.figure("embedded.end_to_end.rate", found.rate, "images/s")
     add(found.images, f"{found.rate:.4g}", "not sampled" if found.busy is None else f"{found.busy:.0%}")
