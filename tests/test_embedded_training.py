@@ -172,7 +172,11 @@ def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
     assert rates[59] < 0.01
     with pytest.raises(ValueError, match="no step"):
         recipe.rate(60)
-    assert [stage.steps for stage in recipe.scaled(0.1).stages] == [3, 1, 2]
+    short = recipe.scaled(0.1)
+    assert [stage.steps for stage in short.stages] == [3, 1, 2]
+    # Or a training of a few hundred steps would give the weights that it started from, half of them.
+    assert short.averaged == pytest.approx(recipe.averaged**10)
+    assert recipe.scaled(1) == recipe
 
 
 def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(library: Library, tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def scores(variant: Variant, network: EmbeddedNetwork, folder: Path) -> list[str
 @click.option("--only", default="", help="These variants, with commas.")
 def main(folder: Path, scale: float, only: str) -> None:
     """Train and score every variant; a row each."""
-    first = Recipe().scaled(scale).cycles[0]
+    recipe = Recipe().scaled(scale)
+    first = recipe.cycles[0]
     stages = first.stages
     # Pictures of the first stage alone, as many as of both.
     pictures = sum(stage.steps * stage.batch for stage in stages)
@@ -118,7 +119,8 @@ def main(folder: Path, scale: float, only: str) -> None:
     for name, variant in variants(small).items():
         if only and name not in only.split(","):
             continue
-        network = trained(variant, Recipe((replace(first, stages=variant.stages or stages),)), folder, name)
+        alike = replace(recipe, cycles=(replace(first, stages=variant.stages or stages),))
+        network = trained(variant, alike, folder, name)
         rows.append([name, *scores(variant, network, folder)])
         click.echo(rows[-1], err=True)
     columns = [f"{maker}: {measure_}" for maker in MAKERS for measure_ in MEASURES]

@@ -92,13 +92,13 @@ class Recipe:
         raise ValueError(f"the recipe has no step {step} after its last")
 
     def scaled(self, scale: float) -> Recipe:
-        """With that many times the steps, at least one in each stage."""
+        """With that many times the steps, at least one in each stage, and the running mean over as large a share."""
 
         def scaled_stage(stage: Stage) -> Stage:
             return replace(stage, steps=max(1, round(stage.steps * scale)))
 
         cycles = (replace(cycle, stages=tuple(map(scaled_stage, cycle.stages))) for cycle in self.cycles)
-        return replace(self, cycles=tuple(cycles))
+        return replace(self, cycles=tuple(cycles), averaged=self.averaged ** (1 / scale))
 
 
 class ComposedPictures(Dataset[tuple[Tensor, Tensor]]):
