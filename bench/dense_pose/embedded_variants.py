@@ -106,8 +106,8 @@ def scores(variant: Variant, network: EmbeddedNetwork, folder: Path) -> list[str
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--scale", default=0.1, show_default=True, help="Of the steps of the released weights' first cycle.")
-@click.option("--only", default="", help="These variants, with commas.")
-def main(folder: Path, scale: float, only: str) -> None:
+@click.option("--only", type=click.Choice(list(variants(()))), multiple=True, help="This variant; may be repeated.")
+def main(folder: Path, scale: float, only: tuple[str, ...]) -> None:
     """Train and score every variant; a row each."""
     recipe = Recipe().scaled(scale)
     first = recipe.cycles[0]
@@ -117,7 +117,7 @@ def main(folder: Path, scale: float, only: str) -> None:
     small = (replace(stages[0], steps=pictures // stages[0].batch),)
     rows = []
     for name, variant in variants(small).items():
-        if only and name not in only.split(","):
+        if only and name not in only:
             continue
         alike = replace(recipe, cycles=(replace(first, stages=variant.stages or stages),))
         network = trained(variant, alike, folder, name)
