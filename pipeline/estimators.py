@@ -21,7 +21,7 @@ AUTO_RULE = (
 )
 """What :func:`resolve_estimator` does with ``auto``, for people."""
 
-_OF_DENSEPOSE = ("weights", "mode", "short_edge", "precision", "compiled", "no_fallback")
+_OF_DENSEPOSE = ("weights", "mode", "short_edge", "compiled", "no_fallback")
 """What only DensePose has; the first is a file for the embedded network, too."""
 
 
@@ -95,6 +95,7 @@ def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tu
 
 
 def _open_embedded(request: StoreRequest, device: str) -> Estimator:
+    from densereid.pipeline.console import print_status
     from densereid.preprocess.estimators.embedded import open_embedded
 
     refused = [name for name in _asked_of_densepose(request) if name != "WEIGHTS"]
@@ -104,7 +105,8 @@ def _open_embedded(request: StoreRequest, device: str) -> Estimator:
             "leave that out, or use ESTIMATOR=densepose",
         )
     own_file = request.weights != defaults().weights
-    return open_embedded(device, Path(request.weights).expanduser() if own_file else None)
+    weights = Path(request.weights).expanduser() if own_file else None
+    return open_embedded(device, weights, precision=request.precision, notify=print_status)
 
 
 def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:

@@ -9,11 +9,13 @@ import pytest
 from helpers import failed, run
 
 from densereid.data_catalog.datasets.lookup import find_dataset
+from densereid.data_catalog.datasets.records import ImageRecord
+from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, read_metadata, read_weights
 from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.composition import Library
+from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.making import (
     HELD_OUT_SEED,
     MAKERS,
@@ -21,6 +23,8 @@ from densereid.preprocess.embedded_training.making import (
     measure_agreement,
 )
 from densereid.preprocess.embedded_training.solids import solid_layers
+from densereid.preprocess.estimators.embedded import open_embedded
+from densereid.preprocess.images import Crop
 
 FOREGROUND, MASK = 0.85, 0.65
 """Lower bounds of the agreement on the synthetic dataset."""
@@ -44,6 +48,21 @@ def test_on_rendered_people_never_trained_on_it_agrees_with_the_exact_maps() -> 
     assert found.foreground_iou > 0.7
     assert found.mask_iou > 0.5
     assert found.uv_distance < 0.1
+
+
+def test_in_half_of_the_bits_it_finds_the_same_parts() -> None:
+    rng = np.random.default_rng((HELD_OUT_SEED, 10**6))
+    people = list(solid_layers(rng, 4, 192, 120))
+    library = Library(people, np.stack([draw_background(rng, 192, 120) for _ in range(2)]))
+    pictures = [compose(library, np.random.default_rng(index), (128, 64)) for index in range(4)]
+    crops = [Crop(ImageRecord(f"{index}.jpg", 1, 1, Split.TRAIN), image) for index, (image, _) in enumerate(pictures)]
+    exact, half = (
+        open_embedded("cpu", precision=precision).estimate(crops, (128, 64)).iuv.numpy()
+        for precision in ("fp32", "bf16")
+    )
+    assert (exact[..., 0] > 0).mean() > 0.1
+    assert (exact[..., 0] == half[..., 0]).mean() > 0.985
+    assert not np.array_equal(exact, half)
 
 
 def test_from_rendered_photographs_to_scores(synthetic_root: Path, tmp_path: Path) -> None:

@@ -62,9 +62,7 @@ def test_auto_is_iuv_maps_then_densepose_at_hand_then_embedded(request_: StoreRe
     assert resolve_estimator(request_, with_maps) == ("iuv", f"IUV maps exist in {dataset.root}")
 
 
-@pytest.mark.parametrize(
-    "change", [{"weights": "R_101_FPN_s1x"}, {"mode": "detect"}, {"short_edge": 99}, {"precision": "bf16"}]
-)
+@pytest.mark.parametrize("change", [{"weights": "R_101_FPN_s1x"}, {"mode": "detect"}, {"short_edge": 99}])
 def test_auto_is_densepose_where_something_of_it_is_asked_for(
     request_: StoreRequest, dataset: Dataset, change: dict[str, object]
 ) -> None:
@@ -88,11 +86,22 @@ def test_a_store_keeps_the_estimator_that_made_it(request_: StoreRequest, datase
         make_store(replace(request_, estimator="iuv", iuv_root=maps, iuv_order="vui"))
 
 
+def test_an_arithmetic_is_of_any_network_and_stands_in_the_store(request_: StoreRequest, dataset: Dataset) -> None:
+    faster = replace(request_, precision="bf16")
+    assert resolve_estimator(faster, dataset)[0] == "embedded"
+    store, _ = make_store(faster)
+    assert store.attributes["estimator"]["precision"] == "bf16"
+    with pytest.raises(UserError, match="created with different settings"):
+        make_store(request_)
+
+
 def test_what_is_densepose_s_alone_is_refused(request_: StoreRequest, dataset: Dataset) -> None:
     asked = replace(request_, estimator="embedded", mode="detect", short_edge=99)
     with pytest.raises(UserError, match="ESTIMATOR=embedded has no MODE and no SHORT_EDGE: it takes every crop whole"):
         choose_estimator(asked, dataset, "cpu")
     with pytest.raises(UserError, match=r"the weights .*other.safetensors cannot be used: .*No such file"):
         choose_estimator(replace(request_, estimator="embedded", weights="other.safetensors"), dataset, "cpu")
+    with pytest.raises(UserError, match="PRECISION=fp16 was asked for on a CPU"):
+        choose_estimator(replace(request_, estimator="embedded", precision="fp16"), dataset, "cpu")
     with pytest.raises(UserError, match="unknown estimator 'dense'"):
         resolve_estimator(replace(request_, estimator="dense"), dataset)

@@ -44,7 +44,7 @@ def test_bf16_is_offered_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     assert [note.partition(":")[0] for note in told] == [
         "this processor has instructions for bf16", "this processor has no instructions for bf16",
     ]  # fmt: skip
-    assert "PRECISION=bf16 is nearly twice as fast" in told[0]
+    assert "PRECISION=bf16 is up to twice as fast" in told[0]
     check_precision("cuda:0", "fp16")
     tell_precision("cuda:0", "fp16", told.append)
     assert len(told) == 2

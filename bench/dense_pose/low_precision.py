@@ -81,7 +81,7 @@ def by_onnxruntime(path: Path) -> Network:
 
 
 def variants(network: EmbeddedNetwork, calibration: list[np.ndarray], folder: Path) -> Iterator[tuple[str, Network]]:
-    yield "fp32, torch (as it runs)", fused(network).to(memory_format=torch.channels_last)
+    yield "fp32, torch", fused(network).to(memory_format=torch.channels_last)
     yield "bf16, torch", in_bf16(network)
     exact, static, dynamic = (folder / f"{name}.onnx" for name in ("exact", "static", "dynamic"))
     example = entered(calibration[0]).contiguous()

@@ -97,7 +97,9 @@ short_edge = _option(
 short_edges = _option(
     "short-edges", "Short edges to compare with 800, with commas.", type=SHORT_EDGES, default="128,192,256,384,512"
 )
-precision = _option("precision", "Arithmetic of DensePose.", usual=True, type=click.Choice(["fp32", "bf16", "fp16"]))
+precision = _option(
+    "precision", "Arithmetic of the dense pose network.", usual=True, type=click.Choice(["fp32", "bf16", "fp16"])
+)
 no_fallback = _option(
     "no-fallback",
     "With --mode detect: an image without a detection has no person in it, instead of being taken whole.",

@@ -36,7 +36,7 @@ def tell_precision(device: str, precision: Precision, notify: Callable[[str], No
     if precision == "bf16" and not has_bf16:
         notify("this processor has no instructions for bf16: PRECISION=fp32 is likely to be faster")
     if precision == "fp32" and has_bf16:
-        notify("this processor has instructions for bf16: PRECISION=bf16 is nearly twice as fast (docs/estimators.md)")
+        notify("this processor has instructions for bf16: PRECISION=bf16 is up to twice as fast (docs/estimators.md)")
 
 
 def processor_has_bf16() -> bool:

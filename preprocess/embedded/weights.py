@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 
 from densereid.data_catalog.errors import UserError, first_line
 from densereid.data_catalog.files.atomic import replacing
+from densereid.preprocess.densepose.precision import Precision, type_of
 from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -72,9 +73,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def load_embedded(path: Path, sha256: str, device: str) -> EmbeddedNetwork:
-    """The fused network on a device; the last one asked for is kept."""
-    return fused(read_weights(path, sha256)).to(memory_format=torch.channels_last).to(device)
+def load_embedded(path: Path, sha256: str, device: str, precision: Precision) -> EmbeddedNetwork:
+    """The fused network on a device, in an arithmetic; the last one asked for is kept."""
+    return fused(read_weights(path, sha256)).to(type_of(precision)).to(memory_format=torch.channels_last).to(device)
 
 
 def digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import torch
 
 from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.precision import Precision, check_precision, tell_precision
 from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
@@ -33,16 +35,25 @@ _limits: dict[Size, int] = {}
 class EmbeddedEstimator:
     """Dense pose of whole crops by the embedded network; a crop's score is the mean foreground probability on the body.
 
+    Each crop is seen from both sides (:mod:`densereid.preprocess.embedded.both_sides`).
+
     The network was trained on rendered people alone: see docs/embedded.md for what it gets right and wrong.
     """
 
     weights: Weights
     device: str
+    precision: Precision = "fp32"
     name: str = "embedded"
 
     def settings(self) -> dict[str, Any]:
-        """What changes the result: the weights and the size of the network's input."""
-        return {"weights_sha256": self.weights.sha256, "short_edge": SHORT_EDGE}
+        """What changes the result: the weights, the size of the network's input, and how its scores are used."""
+        return {
+            "weights_sha256": self.weights.sha256,
+            "short_edge": SHORT_EDGE,
+            "precision": self.precision,
+            "mirrored": True,
+            "background_adjustment": BACKGROUND_ADJUSTMENT,
+        }
 
     def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
         """Nothing: the network sees the image alone."""
@@ -53,7 +64,7 @@ class EmbeddedEstimator:
 
         On a CPU a result depends neither on the number of threads nor on the other crops (see ``run_in_batches``).
         """
-        network = load_embedded(self.weights.path, self.weights.sha256, self.device)
+        network = load_embedded(self.weights.path, self.weights.sha256, self.device, self.precision)
         result = Charts(
             iuv=torch.zeros(len(crops), *size, 3, dtype=torch.uint8, device=self.device),
             score=np.zeros(len(crops), np.float32),
@@ -83,15 +94,24 @@ def charts_of(
     network: EmbeddedNetwork, images: Sequence[np.ndarray], entered: Size, size: Size, device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """IUV (N, *size, 3) uint8 and score (N,) float32 of images (H, W, 3) uint8 that enter the network at one size."""
-    batch = resized_batch(images, entered, device).permute(0, 3, 1, 2).float()
-    return decode_charts(network(batch.contiguous(memory_format=torch.channels_last)), size)
+    batch = resized_batch(images, entered, device).permute(0, 3, 1, 2)
+    return decode_charts(scores_of_both_sides(network, batch), size)
 
 
-def open_embedded(device: str, weights: Path | None = None) -> EmbeddedEstimator:
+def open_embedded(
+    device: str,
+    weights: Path | None = None,
+    *,
+    precision: Precision = "fp32",
+    notify: Callable[[str], None] = lambda _: None,
+) -> EmbeddedEstimator:
     """The estimator with the package's own weights, or with a file that ``make embedded-weights`` wrote elsewhere.
 
-    Raises UserError where the file is not there, is damaged, or is not the one that was released.
+    ``notify`` is told what else the processor could do. Raises UserError where the file is not there, is damaged, or is
+    not the one that was released, and for fp16 on a CPU.
     """
+    check_precision(device, precision)
     path, sha256 = (WEIGHTS, SHA256) if weights is None else (weights.resolve(), digest(weights))
-    load_embedded(path, sha256, device)
-    return EmbeddedEstimator(Weights(path, sha256), device)
+    load_embedded(path, sha256, device, precision)
+    tell_precision(device, precision, notify)
+    return EmbeddedEstimator(Weights(path, sha256), device, precision)

@@ -12,6 +12,7 @@ from bench.gpu_questions.questions.densepose import SIZE, repeated
 from bench.gpu_questions.questions.rendered import rendered_dataset
 from bench.gpu_questions.questions.timing import forget, gigabytes, seconds_each
 from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.embedded.both_sides import scores_of_both_sides
 from densereid.preprocess.embedded.weights import load_embedded
 from densereid.preprocess.estimators.embedded import EmbeddedEstimator, input_size, open_embedded
 
@@ -27,15 +28,17 @@ def answer(context: Context, answer: Answer) -> None:
 def _rates(context: Context, answer: Answer, estimator: EmbeddedEstimator) -> None:
     """Crops and IUV maps stay on the device."""
     entered = input_size(128, 64)
-    title = f"The embedded network and its decoding, fp32, crops at {entered[0]}x{entered[1]}"
+    title = f"The embedded network from both sides, and its decoding, fp32, crops at {entered[0]}x{entered[1]}"
     add = answer.table(title, ("batch", "images/s", "ms a batch", "peak memory, GB"))
-    network = load_embedded(estimator.weights.path, estimator.weights.sha256, context.device)
+    network = load_embedded(estimator.weights.path, estimator.weights.sha256, context.device, "fp32")
     for batch in context.scale.batches:
         forget(context.device)
         pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, *entered), np.uint8)
         images = torch.from_numpy(pixels).to(context.device).float().contiguous(memory_format=torch.channels_last)
         seconds = seconds_each(
-            lambda images=images: decode_charts(network(images), SIZE), context.device, context.scale.least_seconds
+            lambda images=images: decode_charts(scores_of_both_sides(network, images), SIZE),
+            context.device,
+            context.scale.least_seconds,
         )
         answer.figure(f"embedded.network.batch{batch}.rate", batch / seconds, "images/s")
         add(batch, f"{batch / seconds:.4g}", f"{1e3 * seconds:.2f}", gigabytes(context.device))
