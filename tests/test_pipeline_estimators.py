@@ -101,7 +101,7 @@ def test_what_is_densepose_s_alone_is_refused(request_: StoreRequest, dataset: D
         choose_estimator(asked, dataset, "cpu")
     with pytest.raises(UserError, match=r"the weights .*other.safetensors cannot be used: .*No such file"):
         choose_estimator(replace(request_, estimator="embedded", weights="other.safetensors"), dataset, "cpu")
-    with pytest.raises(UserError, match="PRECISION=fp16 was asked for on a CPU"):
+    with pytest.raises(UserError, match="ESTIMATOR=embedded has no PRECISION=fp16"):
         choose_estimator(replace(request_, estimator="embedded", precision="fp16"), dataset, "cpu")
     with pytest.raises(UserError, match="unknown estimator 'dense'"):
         resolve_estimator(replace(request_, estimator="dense"), dataset)

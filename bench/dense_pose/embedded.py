@@ -16,14 +16,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from PIL import Image
 
 from bench.report import print_markdown_table
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
+from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.parts import PART_TO_LABEL
+from densereid.data_catalog.store.schema import Split
 from densereid.pipeline.reports.contact_sheet import captioned, grid, iuv_colours, overlay
-from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
+from densereid.preprocess.densepose.precision import Precision
+from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import WEIGHTS, read_weights
 from densereid.preprocess.embedded_training.composition import compose
 from densereid.preprocess.embedded_training.making import (
@@ -36,7 +38,7 @@ from densereid.preprocess.embedded_training.making import (
     held_out,
     measure_agreement,
 )
-from densereid.preprocess.estimators.embedded import charts_of, input_size
+from densereid.preprocess.estimators.embedded import open_embedded
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.images import Crop, read_image
 from densereid.preprocess.semantics.agreement import Agreement, agreement
@@ -82,16 +84,21 @@ def drawn(network: EmbeddedNetwork, panels: Panels) -> Image.Image:
     )
 
 
-def crops_per_second(network: EmbeddedNetwork, batch: int = 32) -> float:
-    """From crops of 256x128 to IUV of that size, the best of ten batches."""
-    network = fused(network).to(memory_format=torch.channels_last)
-    images = list(np.random.default_rng(0).integers(0, 256, (batch, *SIZE, 3), np.uint8))
+def crops_per_second(weights: Path, precision: Precision, number: int = 64) -> float:
+    """From crops of 256x128 to IUV of that size, as `preprocess` asks for them; the best of five batches."""
+    estimator = open_embedded("cpu", None if weights == WEIGHTS else weights, precision=precision)
+    pixels = np.random.default_rng(0).integers(0, 256, (number, *SIZE, 3), np.uint8)
+    crops = [Crop(ImageRecord(f"{index}.png", 1, 1, Split.TRAIN), each) for index, each in enumerate(pixels)]
     best = float("inf")
-    for _ in range(10):
+    for _ in range(5):
         start = time.perf_counter()
-        charts_of(network, images, input_size(*SIZE), SIZE, "cpu")
+        estimator.estimate(crops, SIZE)
         best = min(best, time.perf_counter() - start)
-    return batch / best
+    return number / best
+
+
+def _rates(weights: Path) -> list[str]:
+    return [f"{crops_per_second(weights, precision):.0f} crops/s in {precision}" for precision in ("fp32", "bf16")]
 
 
 @click.command()
@@ -120,7 +127,7 @@ def main(
         if each[2] is not None:
             rows.append(row(each[0], 1, agreement(estimated(network, each[1]), each[2])))
     print_markdown_table(
-        f"`python -m bench.dense_pose.embedded`: {crops_per_second(network):.0f} crops/s",
+        f"`python -m bench.dense_pose.embedded`: {', '.join(_rates(weights))}",
         ["pictures", "number", *MEASURES], rows, ["torch"],
     )  # fmt: skip
     if sheet is not None:

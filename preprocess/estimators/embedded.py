@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.decode import decode_charts
-from densereid.preprocess.densepose.precision import Precision, check_precision, tell_precision
+from densereid.preprocess.densepose.precision import Precision, tell_precision
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
@@ -108,9 +109,13 @@ def open_embedded(
     """The estimator with the package's own weights, or with a file that ``make embedded-weights`` wrote elsewhere.
 
     ``notify`` is told what else the processor could do. Raises UserError where the file is not there, is damaged, or is
-    not the one that was released, and for fp16 on a CPU.
+    not the one that was released, and for fp16.
     """
-    check_precision(device, precision)
+    if precision == "fp16":
+        raise UserError(
+            "ESTIMATOR=embedded has no PRECISION=fp16: its network was scored in fp32 and in bf16 alone",
+            "use PRECISION=bf16 on a GPU and on a CPU with instructions for it, or fp32",
+        )
     path, sha256 = (WEIGHTS, SHA256) if weights is None else (weights.resolve(), digest(weights))
     load_embedded(path, sha256, device, precision)
     tell_precision(device, precision, notify)
