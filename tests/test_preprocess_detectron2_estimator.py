@@ -209,8 +209,7 @@ def test_auto_takes_iuv_maps_then_detectron2_and_else_lists_the_choices(
     chosen, why = choose_estimator(request_for(crops, **given), without, "cuda:3")
     assert (chosen, why) == (
         "the estimator",
-        "there are no IUV maps, WEIGHTS and MODE and SHORT_EDGE and PRECISION and NO_FALLBACK asked for, "
-        "and Detectron2 is installed",
+        "there are no IUV maps, WEIGHTS and MODE and SHORT_EDGE and NO_FALLBACK asked for, and Detectron2 is installed",
     )
     given["fallback"] = not given.pop("no_fallback")
     assert asked.items() >= {**given, "device": "cuda:3"}.items()

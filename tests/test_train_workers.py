@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import active_children, parent_process
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.train.config.train_config import load_config
 from densereid.train.data import loading, workers
 from densereid.train.data.workers import ReadAhead, choose_workers, lost_worker, shared_memory_free
+from densereid.train.engine import loop
 from densereid.train.engine.checkpoint import load_checkpoint
 from densereid.train.engine.events import Event, StepsDone
 from densereid.train.engine.loop import fit
@@ -116,6 +118,30 @@ def test_a_worker_that_gives_nothing_is_not_waited_for(
     slow = _SlowInWorkers(store.arrays, store.geometry)
     message = _message_of_a_lost_worker(tmp_path / "run", slow, lambda event: None)
     assert re.search(r"was lost: DataLoader timed out after 0\.2 seconds; .* are free in /dev/shm", message)
+
+
+def test_a_signal_that_comes_while_the_sentence_is_made_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's connection is closed first, and torch tells by a signal a moment later."""
+
+    def tell(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    def signalled(error: Exception) -> UserError | None:
+        os.kill(os.getpid(), signal.SIGCHLD)
+        return lost_worker(error)
+
+    monkeypatch.setattr(loop, "lost_worker", signalled)
+    run: Any = None
+    before = signal.signal(signal.SIGCHLD, tell)
+    try:
+        with pytest.raises(RuntimeError, match="mat1 and mat2"), loop._in_words(run):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        assert signal.getsignal(signal.SIGCHLD) is tell, "an error of another kind leaves torch's signal as it was"
+        with pytest.raises(UserError, match=r"reads batches ahead was lost: .*reset by peer"), loop._in_words(run):
+            raise ConnectionResetError(104, "Connection reset by peer")
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_another_error_stays_what_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,9 @@ import re
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich import filesize
@@ -91,10 +93,13 @@ def lost_worker(error: Exception) -> UserError | None:
     )
 
 
-def hear_no_more_of_workers() -> None:
+def hear_no_more_of_workers() -> Callable[[], object]:
     """Let torch tell of a killed worker no second time: it does so by a signal, in whatever is under way by then.
 
-    For the rest of the process; a DataLoader that is made later notices a lost worker by :data:`PATIENCE`.
+    For the rest of the process, unless what is returned is called. A DataLoader that is made later notices a lost
+    worker by :data:`PATIENCE`.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return partial(signal.signal, signal.SIGCHLD, heard)

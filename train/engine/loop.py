@@ -106,9 +106,10 @@ def _in_words(run: Run) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
+        hear_again = hear_no_more_of_workers()  # before anything else: the signal may come while the sentence is made
         if explained := out_of_memory(run, error) if is_out_of_memory(error) else lost_worker(error):
-            hear_no_more_of_workers()
             raise explained from error
+        hear_again()
         raise
 
 
