@@ -55,12 +55,20 @@ def test_mirrored_scores_are_turned_back_as_by_loops(seed: int) -> None:
 
 
 def test_the_maps_of_a_mirrored_body_are_turned_back_to_the_bodys() -> None:
-    """The rule of the store's own flips: a part in the map stands where its counterpart stood, and so do U and V."""
+    """Decoded, a part stands where its counterpart stood, and its U and V are the counterpart's, or turned."""
     body = _scores(3, images=1, size=(8, 4))
+    u, v = body.u.sigmoid(), body.v.sigmoid()  # none is cut off at 0 or 1
+    body = ChartScores(body.coarse, body.fine, u, v)
     iuv, _ = decode_charts(body, (16, 8))
-    mirrored, _ = decode_charts(turned_back(body), (16, 8))
-    part = iuv[..., 0].flip(2).long()
-    assert torch.equal(mirrored[..., 0].long(), torch.from_numpy(MIRROR_PART.astype(np.int64))[part])
+    found, _ = decode_charts(turned_back(body), (16, 8))
+    there = iuv.flip(2).long()
+    part = torch.from_numpy(MIRROR_PART.astype(np.int64))[there[..., 0]]
+    assert torch.equal(found[..., 0].long(), part)
+    for channel, turning in ((1, MIRROR_TURNS_U), (2, MIRROR_TURNS_V)):
+        turns = torch.isin(part, torch.tensor(turning))
+        assert bool(turns.any())
+        expected = torch.where(turns, 255 - there[..., channel], there[..., channel]) * (part > 0)
+        assert int((found[..., channel].long() - expected).abs().max()) <= 1  # rounding to bytes
 
 
 @pytest.fixture(scope="module")

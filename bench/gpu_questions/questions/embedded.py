@@ -34,7 +34,7 @@ def _rates(context: Context, answer: Answer, estimator: EmbeddedEstimator) -> No
     for batch in context.scale.batches:
         forget(context.device)
         pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, *entered), np.uint8)
-        images = torch.from_numpy(pixels).to(context.device).float().contiguous(memory_format=torch.channels_last)
+        images = torch.from_numpy(pixels).to(context.device)
         seconds = seconds_each(
             lambda images=images: decode_charts(scores_of_both_sides(network, images), SIZE),
             context.device,
