@@ -102,7 +102,11 @@ def test_a_cpu_computes_every_crop_alone_on_one_thread(threads: int) -> None:
     groups = {(8, 4): [5, 3], (8, 6): [8], (4, 4): [1, 7, 2]}
 
     try:
-        batches = list(run_in_batches(compute, groups, device="cpu", limits={}))
+        batches, taken_with = [], []
+        for batch in run_in_batches(compute, groups, device="cpu", limits={}):
+            batches.append(batch)
+            taken_with.append(torch.get_num_threads())
+        assert taken_with == [1] * len(batches)  # more would spin between the results
         assert torch.get_num_threads() == threads
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == threads  # also of threads begun later
