@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from densereid.preprocess.densepose.decode import ChartScores
 
 UV_WEIGHT = 4.0
-"""Of U and V, whose errors are a twentieth where those of the labels are a fifth."""
+"""Of U and V at first, whose errors are a twentieth where those of the labels are a fifth."""
 
 
-def chart_losses(scores: ChartScores, iuv: Tensor) -> dict[str, Tensor]:
+def chart_losses(scores: ChartScores, iuv: Tensor, uv_weight: float = UV_WEIGHT) -> dict[str, Tensor]:
     """Cross entropy of coarse and fine, smooth L1 of U and V on each pixel's own part; their weighted sum is ``total``.
 
     ``iuv``: uint8 (N, H, W, 3) in the order I, U, V, at any size: the nearest pixels are taken.
@@ -30,7 +30,7 @@ def chart_losses(scores: ChartScores, iuv: Tensor) -> dict[str, Tensor]:
         own = predicted.float().gather(1, part[:, None])[:, 0]
         difference = F.smooth_l1_loss(own, true, beta=0.05, reduction="none")
         errors.append((difference * body).sum() / body.sum().clamp(min=1))
-    total = coarse + fine + UV_WEIGHT * (errors[0] + errors[1])
+    total = coarse + fine + uv_weight * (errors[0] + errors[1])
     return {"coarse": coarse, "fine": fine, "u": errors[0], "v": errors[1], "total": total}
 
 

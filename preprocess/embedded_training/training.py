@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded_training.composition import HARSH, Conditions, Library, compose
-from densereid.preprocess.embedded_training.losses import chart_losses
+from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 
 Size = tuple[int, int]
 
@@ -32,10 +32,15 @@ class Stage:
     batch: int
     size: Size
     conditions: Conditions = HARSH
+    uv_weight: float = UV_WEIGHT
+    """Of the losses of U and V beside those of the labels."""
 
 
 CLOTH = Conditions(harsh_camera=0.8, plain_cloth=0.35, alike=0.3)
 """As harsh, but for a fifth of the cameras, and with the cloth that photographs have."""
+
+HALF_BY_DAY = replace(CLOTH, harsh_camera=0.5)
+"""Most crops of a dataset are taken by day."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Recipe:
         Cycle((Stage(2000, 64, (128, 64)), Stage(1300, 32, (192, 96))), 3e-3),
         Cycle((Stage(2600, 32, (192, 96)),), 1.5e-3),
         Cycle((Stage(4500, 32, (192, 96), CLOTH),), 1.5e-3),
+        Cycle((Stage(2600, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),), 1e-3),
     )
     weight_decay: float = 0.02
     averaged: float = 0.998
@@ -131,10 +137,10 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
     parts: dict[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer}
     step = _restore(checkpoint, parts, recipe)
-    for images, iuv in _batches(library, recipe, step, workers):
+    for stage, images, iuv in _batches(library, recipe, step, workers):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step)
-        losses = _step(network, optimizer, images.to(device), iuv.to(device))
+        losses = _step(network, optimizer, images.to(device), iuv.to(device), stage.uv_weight)
         mean.update_parameters(network)
         step += 1
         if step % REPORT_EVERY == 0:
@@ -146,12 +152,14 @@ def train(
     return result.eval()
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, iuv: Tensor) -> dict[str, float]:
+def _step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, iuv: Tensor, uv_weight: float
+) -> dict[str, float]:
     network.train()
     pixels = images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16):
         scores = network(pixels)
-    losses = chart_losses(scores, iuv)
+    losses = chart_losses(scores, iuv, uv_weight)
     optimizer.zero_grad(set_to_none=True)
     losses["total"].backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -159,7 +167,7 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
-def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Iterator[tuple[Stage, Tensor, Tensor]]:
     """The batches from ``step`` on; a picture's number says what it shows, whatever was done before."""
     first, drawn = 0, 0
     for stage in recipe.stages:
@@ -168,7 +176,8 @@ def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Itera
         first, drawn = first + stage.steps, drawn + stage.steps * stage.batch
         if count:
             pictures = ComposedPictures(library, stage, recipe.seed, start, count)
-            yield from DataLoader(pictures, stage.batch, num_workers=workers, prefetch_factor=4 if workers else None)
+            loader = DataLoader(pictures, stage.batch, num_workers=workers, prefetch_factor=4 if workers else None)
+            yield from ((stage, images, iuv) for images, iuv in loader)
 
 
 def _save(path: Path, parts: dict[str, Any], recipe: Recipe, step: int) -> None:
