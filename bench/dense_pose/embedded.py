@@ -2,9 +2,10 @@
 
     python -m bench.dense_pose.embedded --folder runs/embedded-weights-solids-anny --sheet sheet.jpg
 
-scores it against exact IUV of both body makers (rendered into the folder unless they are there); ``--images FOLDER``
-with ``--iuv FOLDER`` scores it against maps that exist, image by image. ``--images`` alone only draws. Needs anny for
-the second maker (`pip install '.[embedded-training]'`).
+scores it against exact IUV of both body makers (rendered into the folder unless they are there), with ``--seed 3`` of
+people that were not looked at while the recipe was made; ``--images FOLDER`` with ``--iuv FOLDER`` scores it against
+maps that exist, image by image. ``--images`` alone only draws. Needs anny for the second maker
+(`pip install '.[embedded-training]'`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from densereid.preprocess.embedded_training.making import (
     MAKERS,
     SCORED_CONDITIONS,
     SIZE,
+    TRAIN_SEED,
     estimated,
     held_out,
     measure_agreement,
@@ -53,11 +55,20 @@ def row(name: str, count: int, found: Agreement) -> list[str]:
     return [name, str(count), *(f"{value:.3f}" for value in astuple(found))]
 
 
-def rendered(folder: Path, maker: str, count: int) -> Iterator[Panels]:
-    library = held_out(folder, maker)
+def rendered(folder: Path, maker: str, count: int, seed: int) -> Iterator[Panels]:
+    library = held_out(folder, maker, seed)
     for index in range(count):
-        image, iuv = compose(library, np.random.default_rng((HELD_OUT_SEED, index)), SIZE)
+        image, iuv = compose(library, np.random.default_rng((seed, index)), SIZE)
         yield f"{maker} {index}", image, iuv
+
+
+def rendered_rows(network: EmbeddedNetwork, folder: Path, maker: str, seed: int) -> list[list[str]]:
+    library, count = held_out(folder, maker, seed), HELD_OUT_PICTURES
+    found = {
+        name: measure_agreement(network, library, conditions, size=SIZE, count=count, seed=seed)
+        for name, conditions in SCORED_CONDITIONS.items()
+    }
+    return [row(f"{maker}, {name}, never trained on", count, each) for name, each in found.items()]
 
 
 def photographed(dataset: Dataset) -> Iterator[Panels]:
@@ -105,23 +116,23 @@ def _rates(weights: Path) -> list[str]:
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), default=WEIGHTS, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Of make embedded-weights.")
 @click.option("--makers", default=",".join(MAKERS), show_default=True)
+@click.option("--seed", type=click.IntRange(min=TRAIN_SEED + 1), default=HELD_OUT_SEED, show_default=True)
 @click.option("--images", type=click.Path(path_type=Path, exists=True), help="Real crops.")
 @click.option("--iuv", type=click.Path(path_type=Path, exists=True), help="Their IUV maps.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="A picture of some of them, .jpg or .png.")
 @click.option("--pictures", default=12, show_default=True, help="Rendered ones of each maker in the sheet.")
 @click.option("--columns", default=3, show_default=True)
 def main(
-    weights: Path, folder: Path | None, makers: str, images: Path | None, iuv: Path | None, sheet: Path | None,
-    pictures: int, columns: int,
+    weights: Path, folder: Path | None, makers: str, seed: int, images: Path | None, iuv: Path | None,
+    sheet: Path | None, pictures: int, columns: int,
 ) -> None:  # fmt: skip
     """Print the agreement, and draw a sheet."""
     network, rows = read_weights(weights), []
     cells: list[Image.Image] = []
-    for maker in makers.split(",") if folder is not None else []:
-        for name, conditions in SCORED_CONDITIONS.items():
-            found = measure_agreement(network, held_out(folder, maker), conditions, size=SIZE, count=HELD_OUT_PICTURES)
-            rows.append(row(f"{maker}, {name}, never trained on", HELD_OUT_PICTURES, found))
-        cells += [drawn(network, each) for each in rendered(folder, maker, pictures)]
+    if folder is not None:
+        for maker in makers.split(","):
+            rows += rendered_rows(network, folder, maker, seed)
+            cells += [drawn(network, each) for each in rendered(folder, maker, pictures, seed)]
     for each in photographed(find_dataset("folder", images, iuv_root=iuv)) if images is not None else []:
         cells.append(drawn(network, each))
         if each[2] is not None:

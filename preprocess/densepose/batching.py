@@ -109,8 +109,8 @@ def run_alone(
     """``compute`` of each position by itself, on one thread; as many at a time as torch has threads.
 
     So a result depends neither on the number of threads nor on what else is in the batch: sums are rounded in another
-    order by every division of the work. On a CPU a batch is no faster than its crops one by one. The caller's thread has
-    one, too, until all results are taken.
+    order by every division of the work. On a CPU a batch is no faster than its crops one by one. The caller has one
+    thread, too, until all results are taken.
     """
     threads = torch.get_num_threads()
     # The caller's thread, too, which takes the results: torch's other threads would spin after each of its operations.

@@ -108,19 +108,25 @@ def _facts(making: Making, scores: Mapping[str, Agreement]) -> dict[str, Any]:
     }
 
 
-def held_out(folder: Path, maker: str) -> Library:
+def held_out(folder: Path, maker: str, seed: int = HELD_OUT_SEED) -> Library:
     """A maker's people and streets that no training sees; rendered into the folder unless they are there."""
     for shard in range(HELD_OUT_SHARDS):
-        render_layers(folder / maker, MAKERS[maker], HELD_OUT_SEED, shard)
-    render_backgrounds(folder / _BACKGROUNDS, HELD_OUT_SEED, 0)
-    return read_library(folder, [maker], HELD_OUT_SEED, HELD_OUT_SHARDS, 1)
+        render_layers(folder / maker, MAKERS[maker], seed, shard)
+    render_backgrounds(folder / _BACKGROUNDS, seed, 0)
+    return read_library(folder, [maker], seed, HELD_OUT_SHARDS, 1)
 
 
 def measure_agreement(
-    network: EmbeddedNetwork, library: Library, conditions: Conditions = HARSH, *, size: tuple[int, int], count: int
+    network: EmbeddedNetwork,
+    library: Library,
+    conditions: Conditions = HARSH,
+    *,
+    size: tuple[int, int],
+    count: int,
+    seed: int = HELD_OUT_SEED,
 ) -> Agreement:
     """The network's agreement with the exact IUV of ``count`` composed pictures, as the estimator runs it."""
-    rngs = [np.random.default_rng((HELD_OUT_SEED, index)) for index in range(count)]
+    rngs = [np.random.default_rng((seed, index)) for index in range(count)]
     pictures = [compose(library, rng, size, conditions) for rng in rngs]
     found = np.stack([estimated(network, image) for image, _ in pictures])
     return agreement(found, np.stack([iuv for _, iuv in pictures]))

@@ -73,6 +73,7 @@ class Recipe:
         Cycle((Stage(2600, 32, (192, 96)),), 1.5e-3),
         Cycle((Stage(4500, 32, (192, 96), CLOTH),), 1.5e-3),
         Cycle((Stage(2600, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),), 1e-3),
+        Cycle((Stage(1200, 32, (192, 96), HALF_BY_DAY, uv_weight=16.0),), 5e-4),
     )
     weight_decay: float = 0.02
     averaged: float = 0.998
