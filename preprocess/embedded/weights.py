@@ -23,7 +23,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "8c14520685f3a5e82194c94921fb7bfb4b798dfa64254444483b3df05a8a7a86"
+SHA256 = "8277d041ad9dcb1650e204294bc42ab3c7c6826da77c2b0806c0d5d56a3e04e1"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
