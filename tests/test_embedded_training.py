@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -177,6 +178,17 @@ def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
     # Or a training of a few hundred steps would give the weights that it started from, half of them.
     assert short.averaged == pytest.approx(recipe.averaged**10)
     assert recipe.scaled(1) == recipe
+
+
+def test_a_stage_weighs_u_and_v_as_it_says(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 1)
+    stages = tuple(Stage(1, 2, (32, 32), uv_weight=weight) for weight in (4.0, 16.0))
+    said: list[str] = []
+    train(library, Recipe((Cycle(stages, 1e-3),)), tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
+    for weight, text in zip((4.0, 16.0), said, strict=True):
+        losses = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d+)", text)}
+        expected = losses["coarse"] + losses["fine"] + weight * (losses["u"] + losses["v"])
+        assert losses["total"] == pytest.approx(expected, abs=0.003)  # of four decimals
 
 
 def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(library: Library, tmp_path: Path) -> None:

@@ -110,10 +110,9 @@ def run_alone(
 
     So a result depends neither on the number of threads nor on what else is in the batch: sums are rounded in another
     order by every division of the work. On a CPU a batch is no faster than its crops one by one. The caller has one
-    thread, too, until all results are taken.
+    thread, too, until all results are taken: more would spin after each of its operations.
     """
     threads = torch.get_num_threads()
-    # The caller's thread, too, which takes the results: torch's other threads would spin after each of its operations.
     torch.set_num_threads(1)
     jobs = [(index, size) for size, indices in groups.items() for index in indices]
 
