@@ -17,6 +17,9 @@ from densereid.data_catalog.store.store import FORMATS
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.pipeline.invocation import Invocation, set_running
+from densereid.preprocess.embedded_training.backgrounds import draw_background
+from densereid.preprocess.embedded_training.composition import Library
+from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store
 from densereid.preprocess.writing.plan import Plan, PreprocessConfig
@@ -55,6 +58,13 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SyntheticConfig(train_identities=8, test_identities=4, images_per_identity=6, distractors=3, junk=2)
     write_dataset(root / "synthetic", config)
     return root
+
+
+@pytest.fixture(scope="session")
+def layer_library() -> Library:
+    """Six people and three backgrounds of 96x60, from which training pictures of the embedded network are composed."""
+    rng = np.random.default_rng(0)
+    return Library(list(solid_layers(rng, 6, 96, 60)), np.stack([draw_background(rng, 96, 60) for _ in range(3)]))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,119 +16,15 @@ import torch
 
 from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.decode import ChartScores
+from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
 from densereid.preprocess.embedded_training import layer_store, making
-from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.cloth import GARMENTS, draw_alike, draw_plain
-from densereid.preprocess.embedded_training.composition import HARSH, KIND, Library, Window, compose
+from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 from densereid.preprocess.embedded_training.making import Making, make_weights
-from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 from densereid.preprocess.embedded_training.solids import solid_layers
-from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, train
-
-SIZE = (64, 32)
-
-
-@pytest.fixture(scope="module")
-def library() -> Library:
-    rng = np.random.default_rng(0)
-    return Library(list(solid_layers(rng, 6, 96, 60)), np.stack([draw_background(rng, 96, 60) for _ in range(3)]))
-
-
-def test_a_layer_is_a_person_with_all_that_is_worn(library: Library) -> None:
-    for layer in library.people:
-        assert layer.image.shape == layer.iuv.shape == (96, 60, 3)
-        assert (layer.iuv[..., 0] > 0)[~layer.alpha].sum() == 0
-        assert not layer.image[~layer.alpha].any()
-        assert 0.5 < layer.alpha.any(axis=1).mean() <= 1.0 or layer.alpha.any(axis=0).mean() > 0.8
-    assert {part for layer in library.people for part in np.unique(layer.iuv[..., 0])} == set(range(25))
-
-
-def test_the_same_generator_state_gives_the_same_picture(library: Library) -> None:
-    for seed in range(8):
-        one, other = (compose(library, np.random.default_rng(seed), SIZE) for _ in range(2))
-        assert np.array_equal(one[0], other[0])
-        assert np.array_equal(one[1], other[1])
-        assert one[0].shape == one[1].shape == (*SIZE, 3)
-        assert one[1][..., 0].max() <= 24
-        assert not one[1][one[1][..., 0] == 0].any()
-
-
-def test_a_picture_is_the_layer_over_the_background_where_nothing_else_happens(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = "densereid.preprocess.embedded_training.composition"
-    monkeypatch.setattr(f"{module}.photographed", lambda picture, _: picture)
-    monkeypatch.setattr(f"{module}.detector_box", lambda person, _, size, __: Window(0, 0, 60, 96, 0.0, (96, 60)))
-    flat = Library(library.people, np.full((1, 96, 60, 3), 77, np.uint8))
-    seen = 0
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        image, iuv = compose(flat, rng, (96, 60))
-        person = library.people[int(np.random.default_rng(seed).integers(6))]
-        steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-        smeared = np.stack([np.roll(person.alpha, step, (0, 1)) for step in steps])
-        outside, inside = ~smeared.any(axis=0), smeared.all(axis=0)
-        if (image == 77)[outside].all() and (iuv == person.iuv)[inside].all():  # nobody beside, nothing in front
-            seen += 1
-            assert np.abs(image.astype(int) - person.image)[inside].mean() < 12
-            assert not iuv[outside].any()
-    assert seen > 2
-
-
-def test_conditions_change_what_they_name_and_nothing_else(library: Library) -> None:
-    for seed in range(12):
-        harsh, plain = (
-            compose(library, np.random.default_rng(seed), SIZE, conditions)
-            for conditions in (HARSH, replace(HARSH, plain_cloth=1.0, alike=1.0))
-        )
-        assert np.array_equal(harsh[1], plain[1])  # the same body in the same place
-        assert not np.array_equal(harsh[0], plain[0])
-    alone = replace(KIND, behind=0.0, obstacle=0.0)
-    bodies = [compose(library, np.random.default_rng(seed), SIZE, alone)[1][..., 0] > 0 for seed in range(40)]
-    assert np.mean([body.any(axis=1).mean() for body in bodies]) > 0.75  # from head to feet
-
-
-def test_plain_cloth_keeps_its_mean_and_loses_contrast(library: Library) -> None:
-    for person in library.people:
-        plain = draw_plain(person, np.random.default_rng(3))
-        worn = np.isin(person.iuv[..., 0], sum(GARMENTS, ()))
-        assert np.array_equal(plain.image[~worn], person.image[~worn])
-        for parts in GARMENTS:
-            pixels = np.isin(person.iuv[..., 0], parts)
-            before, after = person.image[pixels].astype(float), plain.image[pixels].astype(float)
-            assert np.allclose(before.mean(axis=0), after.mean(axis=0), atol=0.5)
-            assert (after.std(axis=0) <= 0.6 * before.std(axis=0) + 0.5).all()
-
-
-def test_a_background_alike_is_near_the_colour_of_a_garment(library: Library) -> None:
-    background = np.random.default_rng(0).integers(100, 140, (64, 32, 3)).astype(np.uint8)
-    person = library.people[0]
-    for seed in range(10):
-        mean = draw_alike(background, person, np.random.default_rng(seed)).mean(axis=(0, 1))
-        garments = [person.image[np.isin(person.iuv[..., 0], parts)].mean(axis=0) for parts in GARMENTS[:2]]
-        assert min(np.abs(mean - garment).max() for garment in garments) < 40  # the noise deviates by 10
-
-
-def test_a_window_takes_pixel_centres_to_pixel_centres() -> None:
-    window = Window(10.0, 20.0, 30.0, 80.0, 0.3, (40, 15))
-    a, b, c, d, e, f = window.affine()
-    for row, column in ((0, 0), (39, 14), (7, 3)):
-        x, y = (column + 0.5 - 7.5) * 2.0, (row + 0.5 - 20.0) * 2.0
-        turned = np.cos(0.3) * x - np.sin(0.3) * y, np.sin(0.3) * x + np.cos(0.3) * y
-        found = a * (column + 0.5) + b * (row + 0.5) + c, d * (column + 0.5) + e * (row + 0.5) + f
-        assert np.allclose(found, (25.0 + turned[0], 60.0 + turned[1]))
-
-
-def test_photographs_keep_size_and_type() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (64, 32, 3)).astype(np.uint8)
-    for seed in range(30):
-        for camera in (photographed, photographed_by_day):
-            taken = camera(picture, np.random.default_rng(seed))
-            assert taken.shape == picture.shape
-            assert taken.dtype == np.uint8
+from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, _step, train
 
 
 def test_losses_against_a_loop_over_pixels() -> None:
@@ -158,7 +56,39 @@ def test_a_picture_without_a_person_costs_no_nan() -> None:
     assert torch.isfinite(chart_losses(scores, torch.zeros(1, 8, 8, 3, dtype=torch.uint8))["total"])
 
 
-RECIPE = Recipe((Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 2, (32, 32)),), 1e-3)), seed=5)
+RECIPE = Recipe((Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 4, (32, 32)),), 1e-3)), seed=5)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_step_of_replicas_against_one_share_after_the_other(layer_library: Library, number: int) -> None:
+    torch.manual_seed(0)
+    network = EmbeddedNetwork(widths=(4, 4, 4, 4, 4), depths=(1, 1, 1, 1), pyramid=4, head=4)
+    pictures = [compose(layer_library, np.random.default_rng(index), (64, 64)) for index in range(6)]
+    images, iuv = (torch.from_numpy(np.stack(each)) for each in zip(*pictures, strict=True))
+    slow = deepcopy(network).train()
+    before = deepcopy(network)
+    for image, truth in zip(images.chunk(number), iuv.chunk(number), strict=True):
+        share = deepcopy(before).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = share(image.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last))
+        chart_losses(scores, truth, 8.0)["total"].backward()
+        for own, found in zip(slow.parameters(), share.parameters(), strict=True):
+            assert found.grad is not None
+            own.grad = found.grad / number + (torch.zeros_like(own) if own.grad is None else own.grad)
+        for (name, running), now in zip(slow.named_buffers(), share.buffers(), strict=True):
+            if name.endswith(("running_mean", "running_var")):
+                running += (now - dict(before.named_buffers())[name]) / number
+    torch.nn.utils.clip_grad_norm_(slow.parameters(), 5.0)
+    torch.optim.SGD(slow.parameters(), 0.1).step()
+
+    networks = [network, *(deepcopy(network) for _ in range(1, number))]
+    with ThreadPoolExecutor(number) as threads:
+        _step(networks, torch.optim.SGD(network.parameters(), 0.1), images, iuv, 8.0, threads)
+    for name, value in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(value, slow.state_dict()[name], rtol=1e-4, atol=1e-6)
+        for copied in networks[1:]:
+            assert torch.equal(value, copied.state_dict()[name]), name
 
 
 def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
@@ -180,28 +110,30 @@ def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
     assert recipe.scaled(1) == recipe
 
 
-def test_a_stage_weighs_u_and_v_as_it_says(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_weighs_u_and_v_as_it_says(
+    layer_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 1)
-    stages = tuple(Stage(1, 2, (32, 32), uv_weight=weight) for weight in (4.0, 16.0))
+    stages = tuple(Stage(1, 4, (32, 32), uv_weight=weight) for weight in (4.0, 16.0))
     said: list[str] = []
-    train(library, Recipe((Cycle(stages, 1e-3),)), tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
+    train(layer_library, Recipe((Cycle(stages, 1e-3),)), tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
     for weight, text in zip((4.0, 16.0), said, strict=True):
         losses = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d+)", text)}
         expected = losses["coarse"] + losses["fine"] + weight * (losses["u"] + losses["v"])
         assert losses["total"] == pytest.approx(expected, abs=0.003)  # of four decimals
 
 
-def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(library: Library, tmp_path: Path) -> None:
+def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(layer_library: Library, tmp_path: Path) -> None:
     def stopped(text: str) -> None:
         raise KeyboardInterrupt
 
-    whole = train(library, RECIPE, tmp_path / "whole.pt", device="cpu", workers=0, report=lambda _: None)
+    whole = train(layer_library, RECIPE, tmp_path / "whole.pt", device="cpu", workers=0, report=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("densereid.preprocess.embedded_training.training.SAVE_EVERY", 1)
         patch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 3)
         with pytest.raises(KeyboardInterrupt):
-            train(library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=stopped)
-    resumed = train(library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=lambda _: None)
+            train(layer_library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=stopped)
+    resumed = train(layer_library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=lambda _: None)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

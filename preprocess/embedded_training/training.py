@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import cos, pi
 from pathlib import Path
@@ -78,6 +81,8 @@ class Recipe:
     weight_decay: float = 0.02
     averaged: float = 0.998
     """Share of the old in the running mean of the weights, which is what is kept."""
+    replicas: int = 2
+    """Of the network, each of which sees its share of every batch and normalises with its statistics."""
     seed: int = 0
 
     @property
@@ -138,32 +143,65 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
     parts: dict[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer}
     step = _restore(checkpoint, parts, recipe)
-    for stage, images, iuv in _batches(library, recipe, step, workers):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        losses = _step(network, optimizer, images.to(device), iuv.to(device), stage.uv_weight)
-        mean.update_parameters(network)
-        step += 1
-        if step % REPORT_EVERY == 0:
-            report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
-        if step % SAVE_EVERY == 0 or step == recipe.steps:
-            _save(checkpoint, parts, recipe, step)
+    networks = [network, *(deepcopy(network) for _ in range(1, recipe.replicas))]
+    with _threads(len(networks)) as threads:
+        for stage, images, iuv in _batches(library, recipe, step, workers):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate(step)
+            losses = _step(networks, optimizer, images.to(device), iuv.to(device), stage.uv_weight, threads)
+            mean.update_parameters(network)
+            step += 1
+            if step % REPORT_EVERY == 0:
+                report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+            if step % SAVE_EVERY == 0 or step == recipe.steps:
+                _save(checkpoint, parts, recipe, step)
     # A cast, for bench/dense_pose/embedded_variants.py puts a function in the place of the class.
     return cast("EmbeddedNetwork", mean.module).eval()
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[Executor]:
+    """One thread for each replica, with its share of torch's: their convolutions are too small to be divided well."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, number // count),)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(number)
+
+
 def _step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, iuv: Tensor, uv_weight: float
+    networks: Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    iuv: Tensor,
+    uv_weight: float,
+    threads: Executor,
 ) -> dict[str, float]:
+    """One step of the first network, whose copies the others are; the means of their losses."""
+    number = len(networks)
+    weights = [uv_weight] * number
+    shares = list(threads.map(_backward, networks, images.chunk(number), iuv.chunk(number), weights))
+    for gradients in zip(*([each.grad for each in network.parameters()] for network in networks), strict=True):
+        gradients[0].copy_(torch.stack(gradients).mean(dim=0))
+    for values in zip(*(network.buffers() for network in networks), strict=True):
+        values[0].copy_(torch.stack(values).double().mean(dim=0))
+    nn.utils.clip_grad_norm_(networks[0].parameters(), 5.0)
+    optimizer.step()
+    for network in networks[1:]:
+        network.load_state_dict(networks[0].state_dict())
+    return {name: float(np.mean([share[name] for share in shares])) for name in shares[0]}
+
+
+def _backward(network: nn.Module, images: Tensor, iuv: Tensor, uv_weight: float) -> dict[str, float]:
     network.train()
     pixels = images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16):
         scores = network(pixels)
     losses = chart_losses(scores, iuv, uv_weight)
-    optimizer.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     losses["total"].backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
