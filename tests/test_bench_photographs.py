@@ -34,14 +34,14 @@ def test_a_crop_is_about_the_person_without_the_bag(folder: Path) -> None:
     assert image.shape == (256, 128, 3)
     regions = list(bench.REGIONS)
     assert set(np.unique(region)) <= {*map(regions.index, ("hair", "tops", "background")), len(regions)}
-    person = region < regions.index("background")
+    person = region < bench.BACKGROUND
     assert 0.85 < person.any(axis=1).mean() <= 1.0
     assert 0.85 < person.any(axis=0).mean() <= 1.0
     assert (region == regions.index("hair")).sum() / person.sum() == pytest.approx(0.2, abs=0.02)
 
 
 def test_scores_leave_out_what_is_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    region = np.full((10, 10), list(bench.REGIONS).index("background"))
+    region = np.full((10, 10), bench.BACKGROUND)
     region[:6, :5] = list(bench.REGIONS).index("tops")
     region[:2, :5] = list(bench.REGIONS).index("hair")
     region[:, 9] = len(bench.REGIONS)

@@ -29,8 +29,6 @@ from densereid.preprocess.images import read_image
 EVERY = 4
 """Photographs that follow one another are often of the same person."""
 
-BACKGROUND, IGNORED = "background", "ignored"
-
 REGIONS = {
     "hair": ("hair",),
     "skin": ("skin",),
@@ -44,9 +42,12 @@ REGIONS = {
         *("boots", "clogs", "flats", "heels", "loafers", "pumps"),
         *("sandals", "shoes", "sneakers", "socks", "wedges"),
     ),
-    BACKGROUND: ("null",),
+    "background": ("null",),
 }
 """Names of the dataset. All others, as bags and hats, are ignored: an IUV map may have them or not."""
+
+BACKGROUND = list(REGIONS).index("background")
+"""The last: the regions before it are a person."""
 
 Photograph = tuple[np.ndarray, np.ndarray]
 """A crop (H, W, 3) uint8 RGB, and the region of each pixel (H, W): a position in REGIONS, or its length if ignored."""
@@ -69,7 +70,7 @@ def photographs(folder: Path, first: int, count: int) -> Iterator[Photograph]:
 
 
 def cropped(image: np.ndarray, region: np.ndarray, rng: np.random.Generator) -> Photograph:
-    person = region < list(REGIONS).index(BACKGROUND)
+    person = region < BACKGROUND
     ends = []
     for axis, extent in enumerate(person.shape):
         filled = np.flatnonzero(person.sum(axis=1 - axis) > 2)
@@ -87,7 +88,7 @@ def scores(network: EmbeddedNetwork, given: list[Photograph]) -> list[float]:
     overlaps, called, seen = [], np.zeros(len(REGIONS)), np.zeros(len(REGIONS))
     for image, region in given:
         found = estimated(network, image)[..., 0] > 0
-        judged, person = region < len(REGIONS), region < list(REGIONS).index(BACKGROUND)
+        judged, person = region < len(REGIONS), region < BACKGROUND
         overlaps.append((found & person).sum() / ((found | person) & judged).sum())
         seen += np.bincount(region[judged], minlength=len(REGIONS))
         called += np.bincount(region[judged & found], minlength=len(REGIONS))
@@ -100,10 +101,10 @@ def scores(network: EmbeddedNetwork, given: list[Photograph]) -> list[float]:
 @click.option("--adjustment", type=float, multiple=True, default=[both_sides.BACKGROUND_ADJUSTMENT])
 @click.option("--first", type=click.IntRange(1, EVERY), default=1, show_default=True, help="Photograph; then each 4th.")
 @click.option("--count", type=click.IntRange(1, 250), default=120, show_default=True)
-def main(
-    folder: Path, weights: tuple[Path, ...], adjustment: tuple[float, ...], first: int, count: int
-) -> None:  # fmt: skip
+def main(folder: Path, weights: tuple[Path, ...], adjustment: tuple[float, ...], first: int, count: int) -> None:
     """Print what share of real people is found, for some weights and some adjustments of the background's logits."""
+    if not (folder / "label_list.mat").is_file():
+        raise click.UsageError(f"{folder} has no label_list.mat: give a clone of bearpaw/clothing-co-parsing")
     given, rows = list(photographs(folder, first, count)), []
     for path in weights:
         network = fused(read_weights(path))
