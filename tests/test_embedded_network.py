@@ -14,6 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, STRENGTH, follow_image
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork, fused
 from densereid.preprocess.embedded.weights import digest, read_metadata, read_weights, write_weights
@@ -124,7 +125,7 @@ def test_a_batch_is_its_crops_one_by_one_through_the_one_decoder(weights: Path) 
             pixels = torch.from_numpy(resize_image(crop.pixels, input_size(*crop.size)).copy())
             with torch.inference_mode():
                 images = pixels.permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last)
-                iuv, score = decode_charts(scores_of_both_sides(network, images), (64, 32))
+                iuv, score = decode_charts(follow_image(scores_of_both_sides(network, images), images), (64, 32))
             assert torch.equal(charts.iuv[index], iuv[0])
             assert charts.score[index] == score[0]
     finally:
@@ -139,7 +140,13 @@ def test_no_crops_are_no_charts(weights: Path) -> None:
 
 def test_settings_name_the_weights_and_not_the_device(weights: Path) -> None:
     estimator = open_embedded("cpu", weights)
-    used = {"short_edge": 96, "precision": "fp32", "mirrored": True, "background_adjustment": BACKGROUND_ADJUSTMENT}
-    assert estimator.settings() == {"weights_sha256": digest(weights), **used}
+    assert estimator.settings() == {
+        "weights_sha256": digest(weights),
+        "short_edge": 96,
+        "precision": "fp32",
+        "mirrored": True,
+        "background_adjustment": BACKGROUND_ADJUSTMENT,
+        "bilateral_filter": [STRENGTH, NEAR, ALIKE],
+    }
     assert EmbeddedEstimator(Weights(weights, "x"), "cuda:0").settings()["weights_sha256"] == "x"
     assert estimator.inputs("0.jpg").files == ()

