@@ -68,6 +68,23 @@ def test_conditions_change_what_they_name_and_nothing_else(layer_library: Librar
     assert np.mean([body.any(axis=1).mean() for body in bodies]) > 0.75  # from head to feet
 
 
+def test_somebody_who_carries_little_takes_the_place_of_one_who_carries_much(layer_library: Library) -> None:
+    """And pictures of those who carry little stay as they are."""
+    light, heavy = (replace(KIND, laden=share, behind=0.0, obstacle=0.0) for share in (0.0, 1.0))
+    plain = layer_library.people[0]
+    body = plain.iuv[..., 0] > 0
+    bag = replace(plain, iuv=np.where((np.cumsum(body).reshape(body.shape) > body.sum() // 2)[..., None], plain.iuv, 0))
+    unladen = replace(plain, alpha=body)
+    both = Library([bag, unladen], layer_library.backgrounds)
+    for seed in range(20):
+        is_bag = np.random.default_rng(seed).integers(2) == 0
+        found, kept = (compose(both, np.random.default_rng(seed), SIZE, each)[1] for each in (light, heavy))
+        assert np.array_equal(found, kept) != is_bag
+    alone = Library([bag], layer_library.backgrounds)  # whom nobody can replace
+    first, second = (compose(alone, np.random.default_rng(0), SIZE, each)[1] for each in (light, heavy))
+    assert np.array_equal(first, second)
+
+
 def test_plain_cloth_keeps_its_mean_and_loses_contrast(layer_library: Library) -> None:
     for person in layer_library.people:
         plain = draw_plain(person, np.random.default_rng(3))

@@ -12,6 +12,11 @@ from densereid.preprocess.embedded_training.cloth import draw_alike, draw_plain
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 
+_MUCH = 0.05
+"""Of a person's outline; two fifths of the people of both body makers carry more."""
+
+_TRIES = 8
+
 
 @dataclass(frozen=True)
 class Library:
@@ -38,6 +43,8 @@ class Conditions:
     """A garment of nearly one colour."""
     alike: float = 0.0
     """A background of nearly a garment's colour."""
+    laden: float = 1.0
+    """Of those who carry much, the share that is kept; somebody else takes the place of the others."""
 
 
 HARSH = Conditions()
@@ -73,10 +80,10 @@ def compose(
     library: Library, rng: np.random.Generator, size: tuple[int, int], conditions: Conditions = HARSH
 ) -> tuple[np.ndarray, np.ndarray]:
     """A crop and its exact IUV, both (height, width, 3) uint8; IUV is 0 wherever something hides the person."""
-    person = library.people[int(rng.integers(len(library.people)))]
+    cloth, others = rng.spawn(2)  # of their own, so that a share changes nothing else in a picture
+    person = _person(library, rng, others, conditions.laden)
     window = detector_box(person, rng, size, conditions)
     image = _background(library, rng, size)
-    cloth = rng.spawn(1)[0]  # of its own, so that a share changes nothing else in a picture
     if cloth.random() < conditions.plain_cloth:
         person = draw_plain(person, cloth)
     if cloth.random() < conditions.alike:
@@ -111,6 +118,19 @@ def detector_box(
         y += shift if rng.random() < 0.35 else -shift
         height, width = height * share, width * rng.uniform(share, 1.0)
     return Window(x - width / 2, y - height / 2, width, height, float(rng.normal(0.0, 0.06)), size)
+
+
+def _person(library: Library, rng: np.random.Generator, others: np.random.Generator, laden: float) -> PersonLayer:
+    person = _other(library, rng)
+    if others.random() < laden:
+        return person
+    drawn = (_other(library, others) for _ in range(_TRIES))
+    return next((each for each in (person, *drawn) if _carried(each) < _MUCH), person)
+
+
+def _carried(person: PersonLayer) -> float:
+    """The share of an outline that is no body: bags and the like."""
+    return float((person.alpha & (person.iuv[..., 0] == 0)).sum() / person.alpha.sum())
 
 
 def _other(library: Library, rng: np.random.Generator) -> PersonLayer:
