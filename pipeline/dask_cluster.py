@@ -24,6 +24,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 
 _CONNECT_SECONDS = 20
 _RETRIES = 2
@@ -100,8 +101,8 @@ def shard_executor(
             raise UserError(
                 f"the Dask scheduler at {scheduler} has no workers", f"start some: dask worker {scheduler} --nthreads 2"
             )
-        on_gpus = f" on {min(count, len(gpus))} GPUs" if gpus and scheduler is None else ""
-        yield client.get_executor(retries=_RETRIES), f"{count} Dask workers{on_gpus}"
+        on_gpus = f" on {plural(min(count, len(gpus)), 'GPU')}" if gpus and scheduler is None else ""
+        yield client.get_executor(retries=_RETRIES), f"{plural(count, 'Dask worker')}{on_gpus}"
 
 
 @contextmanager

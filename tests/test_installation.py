@@ -144,7 +144,7 @@ def test_the_installed_package_works_beside_a_users_own_files(
     words = ("preprocess", "--data-root", synthetic_root, "--size", "64x32", "--shard-rows", 64, "--workers", 1)
     made = installed(site, users_folder, *program, *words)
     assert made.returncode == 0, made.stderr
-    assert "2 shards, computed by 1 Dask workers" in made.stderr
+    assert "2 shards, computed by 1 Dask worker" in made.stderr
     assert open_store(users_folder / made.stdout.strip()).geometry.num_samples == 77
     photographs = ("preprocess", "--dataset", "folder", "--data-root", synthetic_root / "synthetic" / "query")
     listed, described, preprocessed = ("catalog", "list"), ("describe", "magnifiernet-v1-small"), (

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from densereid.data_catalog.errors import UserError
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import Store
 from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps, in_words
 from densereid.pipeline.commands.inspect import inspect_store
@@ -67,7 +68,7 @@ def _conclude(config: TrainConfig, store: Store, result: FitResult, *, sheet: Pa
     untrained = untrained_scores(config, store, num_identities=identities, seed=seed, device="cpu")
     if result.scores is None:
         raise UserError(f"the demo has no scores: {result.problem}", "Delete its folder and start it anew.")
-    rows = {"untrained": untrained, f"{result.epochs} epochs": result.scores}
+    rows = {"untrained": untrained, plural(result.epochs, "epoch"): result.scores}
     print_table(scores_table(f"{_MODEL} on identities never seen in training (%)", rows))
     page = report_runs([result.run_folder], store_path=store.path, device="cpu")
     print_status(f"the demo took {time.monotonic() - started:.0f} s")

@@ -11,6 +11,7 @@ import numpy as np
 
 from densereid.data_catalog.files.paths import folder_bytes
 from densereid.data_catalog.parts import MASK_LABELS
+from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.schema import Split, Status
 from densereid.pipeline.reports.contact_sheet import choose_rows, dsap_sheet
 from densereid.pipeline.reports.pages.pictures import camera_text, image_url, mask_legend, mask_url, person_text
@@ -60,7 +61,8 @@ def _facts(found: StoreFindings) -> dict[str, str]:
         f"collision {store.attributes.get('collision')}",
         "estimator": str(estimator.pop("name", "unknown")),
         **{f"its {name.replace('_', ' ')}": str(value) for name, value in estimator.items()},
-        "format": f"{store.format}, version {store.version}; {geometry.num_shards} shards of {geometry.shard_rows}",
+        "format": f"{store.format}, version {store.version}; "
+        f"{plural(geometry.num_shards, 'shard')} of {geometry.shard_rows}",
         "on disk": f"{folder_bytes(store.path) / 1e6:,.1f} MB",
         "path": str(store.path),
     }
