@@ -241,7 +241,7 @@ def start(code: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path, workers: str) -> None:
     variables = {
         "DATASET": "synthetic",

@@ -40,13 +40,13 @@ def expected(stores: dict[str, Path], format: str) -> dict[str, str]:
 
 
 @contextmanager
-def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
-    """A scheduler and two workers as a user starts them, in processes of their own."""
+def scheduler_with_a_worker(folder: Path) -> Iterator[str]:
+    """A scheduler and a worker as a user starts them, in processes of their own."""
     file = folder / "scheduler.json"
     options = ["--scheduler-file", str(file)]
     commands = [
         ["scheduler", *options, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
-        ["worker", *options, "--nworkers", "2", "--nthreads", "2", "--no-dashboard", "--local-directory", str(folder)],
+        ["worker", *options, "--nworkers", "1", "--nthreads", "2", "--no-dashboard", "--local-directory", str(folder)],
     ]
     processes = [
         subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=folder, stderr=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
     ]
     try:
         with Client(scheduler_file=str(file), timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(1, timeout=60)
             address = client.scheduler.address
         yield address
     finally:
@@ -64,10 +64,10 @@ def scheduler_with_two_workers(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def separate_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", f"{HERE.parent}:{HERE}")
-        with scheduler_with_two_workers(tmp_path_factory.mktemp("scheduler")) as address:
+        with scheduler_with_a_worker(tmp_path_factory.mktemp("scheduler")) as address:
             yield address
 
 
@@ -100,7 +100,7 @@ def test_local_workers_make_the_same_store(
 
 @pytest.mark.parametrize("format", ["zarr", "hdf5"])
 def test_a_separate_scheduler_makes_the_same_store(
-    two_workers: str,
+    separate_scheduler: str,
     synthetic_root: Path,
     tmp_path: Path,
     stores: dict[str, Path],
@@ -108,8 +108,8 @@ def test_a_separate_scheduler_makes_the_same_store(
     format: str,
 ) -> None:
     plan = make_plan(synthetic_root, tmp_path / "store")
-    with shard_executor(workers=0, scheduler=two_workers) as (executor, where):
-        assert where == "2 Dask workers"
+    with shard_executor(workers=0, scheduler=separate_scheduler) as (executor, where):
+        assert where == "1 Dask worker"
         fill_store(plan, prepare(plan, format=format), executor=executor)
     assert contents(tmp_path / "store") == expected(stores, format)
 

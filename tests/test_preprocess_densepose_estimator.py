@@ -117,11 +117,11 @@ def test_bytes_depend_neither_on_the_threads_nor_on_the_other_crops(checkpoint: 
     assert results[0].iuv[..., 0].any()
 
 
-def test_one_process_and_two_workers_make_the_same_store(checkpoint: Path, folder: Path) -> None:
+def test_this_process_and_a_worker_make_the_same_store(checkpoint: Path, folder: Path) -> None:
     before = torch.get_num_threads()
     stores = {}
     try:
-        for workers, threads in ((0, 3), (2, 1)):
+        for workers, threads in ((0, 3), (1, 1)):
             torch.set_num_threads(threads)
             place = folder.parent / f"stores-{workers}-{threads}"
             request = request_for(
@@ -132,7 +132,7 @@ def test_one_process_and_two_workers_make_the_same_store(checkpoint: Path, folde
             stores[workers, threads] = contents(store.path)
     finally:
         torch.set_num_threads(before)
-    assert stores[0, 3] == stores[2, 1]
+    assert stores[0, 3] == stores[1, 1]
     attributes = open_store(request.path()).attributes["estimator"]
     assert attributes["name"] == "densepose"
     assert attributes["config"] == "densepose_rcnn_R_50_FPN_s1x_width16"
