@@ -23,7 +23,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "8277d041ad9dcb1650e204294bc42ab3c7c6826da77c2b0806c0d5d56a3e04e1"
+SHA256 = "0609132e3b3d6be2b738821e5f4934d49ba3d02d251685be2f0ee83820716645"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
