@@ -99,11 +99,12 @@ export-masks: $(VENV) ## The masks of a store as files for other code: make expo
 schema: $(VENV) ## The store's schema as a table
 	@$(.run) schema
 
+# Where Python may keep no compiled files, each of the 100 processes that tests start would compile the project again.
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-faults: $(VENV) ## The attacks: kills, damage, full disks, mutated and hostile files, double starts; half an hour
-	@FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
+	@PYTHONDONTWRITEBYTECODE= FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
 
 docs: $(VENV) ## The pages of docs/ as a site in build/site
 	@$(VENV)/bin/python docs/site/generated.py

@@ -44,6 +44,14 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test takes the power away, and 50 files in a store are 50 times a few milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_command_is_running() -> Iterator[None]:
     """What one test ran in this process is not what the next one's messages repeat."""

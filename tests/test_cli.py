@@ -247,11 +247,11 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, synthetic_root: Path, wo
         "DATASET": "synthetic",
         "DATA_ROOT": str(synthetic_root),
         "STORE_ROOT": str(tmp_path),
-        "SIZE": "1024x512",
+        "SIZE": "768x384",
         "WORKERS": workers,
     }
     process = start(["-m", "pipeline", "preprocess", "--shard-rows", "32"], variables)
-    begun = tmp_path / "synthetic-1024x512.zarr" / "provenance.json"  # written when workers are there
+    begun = tmp_path / "synthetic-768x384.zarr" / "provenance.json"  # written when workers are there
     deadline = time.monotonic() + 120
     while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.05)

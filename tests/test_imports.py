@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Set
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,17 +45,18 @@ def sources(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-def imported_by(path: Path) -> set[str]:
+@cache
+def imported_by(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
-    return names
+    return frozenset(names)
 
 
-def parts_of(names: set[str]) -> set[str]:
+def parts_of(names: Set[str]) -> set[str]:
     # torch.utils.tensorboard is tensorboard by another name
     strangers = {name for name in names if not name.startswith("densereid.")}
     return {part for name in strangers for part in name.split(".")[:3]}

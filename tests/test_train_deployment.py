@@ -55,21 +55,23 @@ sys.modules["densereid"] = None  # an import of it would fail
 import numpy, torch
 from safetensors.torch import load_file
 torch.set_num_threads(1)
-for batch in (1, 3):
-    image = torch.from_numpy(numpy.load("images.npy")[:batch])
-    with torch.inference_mode():
-        program = torch.export.load("net.pt2").module()
-        numpy.save(f"torch-export-{batch}.npy", program(image).numpy())
-        graph = torch.export.load("net.pt2").module()
-        for values in graph.state_dict().values():
-            values.zero_()  # from now on the graph alone
-        assert not torch.allclose(graph(image), program(image), atol=1e-2)
-        graph.load_state_dict(load_file("net.safetensors"))
-        numpy.save(f"safetensors-{batch}.npy", graph(image).numpy())
-    if "onnx" in sys.argv:
-        import onnxruntime
-        session = onnxruntime.InferenceSession("net.onnx")
-        numpy.save(f"onnx-{batch}.npy", session.run(None, {"image": image.numpy()})[0])
+images = [torch.from_numpy(numpy.load("images.npy")[:batch]) for batch in (1, 3)]
+with torch.inference_mode():
+    program = torch.export.load("net.pt2").module()
+    exported = [program(image) for image in images]
+    for values in program.state_dict().values():
+        values.zero_()  # from now on the graph alone
+    assert not torch.allclose(program(images[1]), exported[1], atol=1e-2)
+    program.load_state_dict(load_file("net.safetensors"))
+    filled = [program(image) for image in images]
+found = {"torch-export": exported, "safetensors": filled}
+if "onnx" in sys.argv:
+    import onnxruntime
+    session = onnxruntime.InferenceSession("net.onnx")
+    found["onnx"] = [torch.from_numpy(session.run(None, {"image": image.numpy()})[0]) for image in images]
+for name, embeddings in found.items():
+    for embedding in embeddings:
+        numpy.save(f"{name}-{len(embedding)}.npy", embedding.numpy())
 """
 
 
