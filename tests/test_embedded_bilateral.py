@@ -55,18 +55,22 @@ def _change_by_loops(scores: ChartScores, image: Tensor) -> Tensor:
     return change.view(rows, columns)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_krahenbuhl_equation_3_one_step_of_mean_field_as_by_loops(seed: int) -> None:
-    scores = _scores(seed, 2, (24, 12))
-    images = 120 + 10 * torch.rand(2, 3, 48, 24, generator=torch.Generator().manual_seed(seed))
-    found = follow_image(scores, images)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("colours", [(120, 10), (0, 255)])
+def test_krahenbuhl_equation_3_one_step_of_mean_field_as_by_loops(colours: tuple[int, int], device: str) -> None:
+    if device != "cpu" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    darkest, span = colours
+    scores = _scores(0, 2, (24, 12))
+    images = darkest + span * torch.rand(2, 3, 48, 24, generator=torch.Generator().manual_seed(1))
+    found = follow_image(ChartScores(*(each.to(device) for each in scores.all())), images.to(device))
     for index in range(2):
         change = _change_by_loops(scores[index : index + 1], images[index])
-        for before, after in ((scores.coarse, found.coarse), (scores.fine, found.fine)):
-            torch.testing.assert_close(before[index, 0] - after[index, 0], change, atol=1e-4, rtol=1e-4)
+        for before, after in ((scores.coarse, found.coarse.cpu()), (scores.fine, found.fine.cpu())):
+            torch.testing.assert_close(before[index, 0] - after[index, 0], change, atol=1e-3, rtol=1e-3)
             assert torch.equal(before[index, 1:], after[index, 1:])
-    assert found.u is scores.u
-    assert found.v is scores.v
+    assert torch.equal(found.u.cpu(), scores.u)
+    assert torch.equal(found.v.cpu(), scores.v)
 
 
 def test_a_hole_in_a_plain_shirt_is_filled_and_an_object_of_another_colour_is_not() -> None:
