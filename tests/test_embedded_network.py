@@ -14,7 +14,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.weights import Weights
-from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, STRENGTH, follow_image
+from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, SPACING, STRENGTH, follow_image
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork, fused
 from densereid.preprocess.embedded.weights import digest, read_metadata, read_weights, write_weights
@@ -146,7 +146,7 @@ def test_settings_name_the_weights_and_not_the_device(weights: Path) -> None:
         "precision": "fp32",
         "mirrored": True,
         "background_adjustment": BACKGROUND_ADJUSTMENT,
-        "bilateral_filter": [STRENGTH, NEAR, ALIKE],
+        "bilateral_filter": [STRENGTH, NEAR, ALIKE, SPACING],
     }
     assert EmbeddedEstimator(Weights(weights, "x"), "cuda:0").settings()["weights_sha256"] == "x"
     assert estimator.inputs("0.jpg").files == ()

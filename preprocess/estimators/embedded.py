@@ -15,7 +15,7 @@ from densereid.preprocess.densepose.batching import Size, run_in_batches
 from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.precision import Precision, tell_precision
 from densereid.preprocess.densepose.weights import Weights
-from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, STRENGTH, follow_image
+from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, SPACING, STRENGTH, follow_image
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
@@ -56,7 +56,7 @@ class EmbeddedEstimator:
             "precision": self.precision,
             "mirrored": True,
             "background_adjustment": BACKGROUND_ADJUSTMENT,
-            "bilateral_filter": [STRENGTH, NEAR, ALIKE],
+            "bilateral_filter": [STRENGTH, NEAR, ALIKE, SPACING],
         }
 
     def inputs(self, image: str) -> EstimatorInputs:  # noqa: ARG002 - the same for every image
