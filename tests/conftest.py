@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,9 +55,10 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_command_is_running() -> Iterator[None]:
-    """What one test ran in this process is not what the next one's messages repeat."""
+    """What one test ran in this process is neither what the next one's messages repeat nor who may speak."""
     yield
     set_running(Invocation())
+    logging.getLogger("densereid").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
