@@ -99,14 +99,16 @@ export-masks: $(VENV) ## The masks of a store as files for other code: make expo
 schema: $(VENV) ## The store's schema as a table
 	@$(.run) schema
 
+# Where Python may keep no compiled files, each process that a test starts would compile the project again.
+test test-faults: export PYTHONDONTWRITEBYTECODE =
+
 # Three processes on two cores: one in six seconds a test waits for something. Files in their own order, because the
-# longest have few tests and would be begun last. Where Python may keep no compiled files, each of the 100 processes
-# that tests start would compile the project again.
+# longest have few tests and would be begun last.
 test: $(VENV) ## All tests (CPU; GPU tests skip where there is none)
-	@PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(VENV) ## The attacks: kills, damage, full disks, mutated and hostile files, double starts; half an hour
-	@PYTHONDONTWRITEBYTECODE= FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
+	@FAULTS=1 FAULTS_JSON=build/faults.json $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/faults
 
 docs: $(VENV) ## The pages of docs/ as a site in build/site
 	@$(VENV)/bin/python docs/site/generated.py
