@@ -24,6 +24,7 @@ from densereid.preprocess.embedded_training.anny.charts import (
     region_places,
 )
 from densereid.preprocess.embedded_training.anny.layers import anny_layers
+from densereid.preprocess.embedded_training.anny.mesh_fields import smooth_normals
 from densereid.preprocess.embedded_training.anny.mesh_raster import rasterise
 from densereid.preprocess.embedded_training.anny.poses import (
     everyday_pose,
@@ -32,7 +33,6 @@ from densereid.preprocess.embedded_training.anny.poses import (
     part_turn,
     skinned,
 )
-from densereid.preprocess.embedded_training.mesh_fields import smooth_normals
 
 needs_anny = pytest.mark.skipif(find_spec("anny") is None, reason="needs anny: the group embedded-training")
 

@@ -13,7 +13,7 @@ from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 
 _MUCH = 0.05
-"""Of a person's outline; two fifths of the people of both body makers carry more."""
+"""Of the upper half of a person's outline."""
 
 _TRIES = 8
 
@@ -44,7 +44,7 @@ class Conditions:
     alike: float = 0.0
     """A background of nearly a garment's colour."""
     laden: float = 1.0
-    """Of those who carry much, the share that is kept; somebody else takes the place of the others."""
+    """Of those who carry much at the upper half of the body, the share kept; somebody else takes the others' place."""
 
 
 HARSH = Conditions()
@@ -104,10 +104,10 @@ def detector_box(
     person: PersonLayer, rng: np.random.Generator, size: tuple[int, int], conditions: Conditions = HARSH
 ) -> Window:
     """A box about the person: mostly snug, at times too loose, too tight, off the middle or of a part of the body."""
-    rows, columns = person.alpha.shape
-    height = rows / rng.uniform(0.82, 1.02)
-    width = min(max(columns / rng.uniform(0.75, 1.05), 0.3 * height), 0.75 * height)
-    x, y = columns / 2 + rng.normal(0.0, 0.04) * width, rows / 2 + rng.normal(0.0, 0.02) * height
+    x0, y0, x1, y1 = person.body_box()
+    height = (y1 - y0) / rng.uniform(0.82, 1.02)
+    width = min(max((x1 - x0) / rng.uniform(0.75, 1.05), 0.3 * height), 0.75 * height)
+    x, y = (x0 + x1) / 2 + rng.normal(0.0, 0.04) * width, (y0 + y1) / 2 + rng.normal(0.0, 0.02) * height
     kind = rng.random()
     if kind < conditions.loose_box:
         height, width = height * rng.uniform(1.0, 1.4), width * rng.uniform(1.0, 1.8)
@@ -129,8 +129,11 @@ def _person(library: Library, rng: np.random.Generator, others: np.random.Genera
 
 
 def _carried(person: PersonLayer) -> float:
-    """The share of an outline that is no body: bags and the like."""
-    return float((person.alpha & (person.iuv[..., 0] == 0)).sum() / person.alpha.sum())
+    """The share of the body's upper half that is hidden by what is no body: bags, mostly; a seat is below."""
+    x0, y0, x1, y1 = person.body_box()
+    upper = slice(y0, (y0 + y1 + 1) // 2), slice(x0, x1)
+    outline = person.alpha[upper]
+    return float((outline & (person.iuv[upper][..., 0] == 0)).sum() / outline.sum())
 
 
 def _other(library: Library, rng: np.random.Generator) -> PersonLayer:

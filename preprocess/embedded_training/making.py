@@ -55,7 +55,7 @@ class Making:
     makers: tuple[str, ...] = tuple(MAKERS)
     scored: tuple[str, ...] = tuple(MAKERS)
     """Body makers whose people are scored: one that was not trained on shows what is lost on people nobody rendered."""
-    shards: int = 24
+    shards: int = 20
     """Of 500 layers, for each maker."""
     background_shards: int = 8
     recipe: Recipe = field(default_factory=Recipe)

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from densereid.data_catalog.synthetic.appearance import Appearance, draw_appearance
-from densereid.data_catalog.synthetic.body import bag_solids, body_solids
-from densereid.data_catalog.synthetic.charts import TEXTURE_SIZE
+from densereid.data_catalog.synthetic.body import Bone, Build, Solid, bag_solids, body_solids, ellipsoid, limb
+from densereid.data_catalog.synthetic.charts import TEXTURE_SIZE, Surface
 from densereid.data_catalog.synthetic.raycast import Camera, Skin, outline_boxes, see, view_rotation
-from densereid.data_catalog.synthetic.skeleton import Pose, SidePose, walking_pose
+from densereid.data_catalog.synthetic.skeleton import HIP_HEIGHT, Frame, Pose, SidePose, bone_frames, walking_pose
 from densereid.preprocess.embedded_training.cloth import GARMENTS
 from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.seats import Block, Landmarks, draw_colours, draw_seat
 
 
 def solid_layers(rng: np.random.Generator, count: int, height: int, width: int) -> Iterator[PersonLayer]:
@@ -29,6 +30,7 @@ def _layer(rng: np.random.Generator, height: int, width: int) -> PersonLayer:
     rotation = view_rotation(yaw, float(pitch))
     boxes = outline_boxes(solids, Camera(rotation, (1.0, 1.0), (0.0, 0.0)))
     (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    solids += _seat_solids(appearance.build, pose, rng)
     scale = 0.92 * min(height / (y1 - y0), width / (x1 - x0))
     origin = (width / 2 - scale * (x0 + x1) / 2, height / 2 - scale * (y0 + y1) / 2)
     skin = see(solids, Camera(rotation, (scale, scale), origin), height, width)
@@ -39,6 +41,30 @@ def _layer(rng: np.random.Generator, height: int, width: int) -> PersonLayer:
     layer.alpha[skin.rows, skin.columns] = True
     layer.iuv[skin.rows, skin.columns] = skin.iuv
     return layer
+
+
+def _seat_solids(build: Build, pose: Pose, rng: np.random.Generator) -> list[Solid]:
+    """What the person sits on; empty for who stands."""
+    frames = bone_frames(pose, shoulder_width=build.shoulder_width, hip_width=build.hip_width)
+    sides = ("left", "right")
+    hands = np.stack([frames[f"{side} hand"].point(0.0, 0.07, 0.0) for side in sides])
+    feet = np.stack([frames[f"{side} foot"].origin for side in sides])
+    blocks = draw_seat(pose, Landmarks(np.array([0.0, HIP_HEIGHT, 0.0]), hands, feet), rng)
+    colours = {finish: tuple(colour.astype(int).tolist()) for finish, colour in draw_colours(rng).items()}
+    return [solid for block in blocks for solid in _block_solids(block, colours[block.finish])]
+
+
+def _block_solids(block: Block, colour: tuple[int, int, int]) -> list[Solid]:
+    """An ellipsoid, or an elliptic cylinder along the longest axis with flat ends."""
+    order = [axis for axis in range(3) if axis != np.argmax(block.half)]
+    order.insert(1, int(np.argmax(block.half)))
+    across, along, deep = (block.half[axis] for axis in order)
+    bone = Bone(Frame(block.centre, block.axes[order]), Surface.OBJECT, False, (0.0, 1.0), colour)
+    if block.roundness > 0.75:
+        return [ellipsoid(bone, (0.0, 0.0, 0.0), (across, along, deep))]
+    across, deep = 1.15 * across, 1.15 * deep
+    ends = [ellipsoid(bone, (0.0, end, 0.0), (across, 0.1 * along, deep)) for end in (-along, along)]
+    return [limb(bone, (-along, along), (across,) * 3, depth=deep / across), *ends]
 
 
 def _appearance(rng: np.random.Generator) -> Appearance:
@@ -111,11 +137,18 @@ def any_pose(rng: np.random.Generator) -> Pose:
     pose = walking_pose(rng)
     if rng.random() < 0.65:
         return pose
-    seated = rng.random() < 0.3
+    seated = rng.random() < 0.35
+    left, right = _side(rng, seated), _side(rng, seated)
+    if seated and rng.random() < 0.5:  # holds a handlebar
+        shoulder, elbow, wide = rng.uniform(0.7, 1.2), rng.uniform(0.1, 0.6), rng.uniform(0.1, 0.35)
+        left, right = (
+            replace(side, shoulder=shoulder, elbow=elbow, shoulder_abduction=wide, shoulder_turn=0.0)
+            for side in (left, right)
+        )
     return replace(
         pose,
-        left=_side(rng, seated),
-        right=_side(rng, seated),
+        left=left,
+        right=right,
         lean_forward=rng.normal(0.1, 0.2),
         lean_side=rng.normal(0.0, 0.1),
         twist=rng.normal(0.0, 0.15),
@@ -129,7 +162,7 @@ def _side(rng: np.random.Generator, seated: bool) -> SidePose:
     raised = rng.random() < 0.2
     return SidePose(
         hip=hip,
-        hip_abduction=abs(rng.normal(0.05, 0.12)),
+        hip_abduction=abs(rng.normal(0.15, 0.15) if seated else rng.normal(0.05, 0.12)),
         knee=rng.uniform(0.6, 1.7) if seated else abs(rng.normal(0.1, 0.35)),
         ankle=rng.normal(0.0, 0.15),
         shoulder=rng.uniform(0.8, 2.8) if raised else rng.normal(0.1, 0.4),

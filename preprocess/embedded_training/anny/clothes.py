@@ -13,11 +13,11 @@ from densereid.data_catalog.synthetic.charts import Surface
 from densereid.data_catalog.synthetic.skeleton import Frame
 from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody, anny_anatomy
 from densereid.preprocess.embedded_training.anny.charts import Regions, chart_bones, region_places
-from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
+from densereid.preprocess.embedded_training.anny.mesh_fields import smooth_noise, smooth_normals
 
 
 class Material(IntEnum):
-    """What a face is made of: SKIN takes the painters' colours at its place in the chart, the others one colour."""
+    """What a face is made of: SKIN is painted by its place in the chart, the others plain. From SEAT on, a Finish."""
 
     SKIN = 0
     TOP = 1
@@ -25,6 +25,7 @@ class Material(IntEnum):
     HAIR = 3
     BAG = 4
     STRAP = 5
+    SEAT = 6
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from densereid.data_catalog.synthetic.appearance import Clothes, Colour, Pattern
 from densereid.data_catalog.synthetic.body import Hair
 from densereid.data_catalog.synthetic.charts import Surface
 from densereid.preprocess.embedded_training.anny.clothes import Material, Outfit
-from densereid.preprocess.embedded_training.mesh_fields import smooth_noise
+from densereid.preprocess.embedded_training.anny.mesh_fields import smooth_noise
+from densereid.preprocess.embedded_training.seats import draw_colours
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def paint_points(points: SkinPoints, outfit: Outfit, rng: np.random.Generator) -
     flat = {Material.TOP: clothes.top, Material.BOTTOM: clothes.bottom, Material.HAIR: clothes.hair}
     for material, colour in (flat | {Material.BAG: bag, Material.STRAP: bag * 0.7}).items():
         colours[points.material == material] = colour
+    for finish, paint in draw_colours(rng).items():
+        colours[points.material == Material.SEAT + finish] = paint
     top = (garment[:, 0] > 0.5) & (points.material == Material.SKIN) | (points.material == Material.TOP)
     bottom = (garment[:, 1] > 0.5) & (points.material == Material.SKIN) | (points.material == Material.BOTTOM)
     _details(colours, points, top, bottom, rng)

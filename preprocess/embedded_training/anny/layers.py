@@ -25,11 +25,19 @@ from densereid.preprocess.embedded_training.anny.clothes import (
     dress,
 )
 from densereid.preprocess.embedded_training.anny.colours import SkinPoints, paint_points
+from densereid.preprocess.embedded_training.anny.mesh_fields import smooth_noise, smooth_normals
 from densereid.preprocess.embedded_training.anny.mesh_raster import rasterise
-from densereid.preprocess.embedded_training.anny.objects import Load, draw_load, load_mesh, on_strap
+from densereid.preprocess.embedded_training.anny.objects import (
+    Load,
+    draw_load,
+    landmarks,
+    load_mesh,
+    on_strap,
+    seat_mesh,
+)
 from densereid.preprocess.embedded_training.anny.poses import everyday_pose, group_matrices, group_turns, skinned
 from densereid.preprocess.embedded_training.layers import PersonLayer
-from densereid.preprocess.embedded_training.mesh_fields import smooth_noise, smooth_normals
+from densereid.preprocess.embedded_training.seats import draw_seat
 
 _VIEWS = 5
 """Views of one posed body, each in new colours and light: the body model costs more than a picture."""
@@ -41,20 +49,20 @@ _SUB = 2
 
 @dataclass(frozen=True)
 class PosedPerson:
-    """A dressed person in a pose, with the load, as triangles."""
+    """A dressed person in a pose, with the load and the seat, as triangles."""
 
     body: RestBody
     regions: Regions
     outfit: Outfit
     load: Load
     dressed: DressedBody
-    """With the load at its end, in region 0."""
+    """With the load and the seat at its end, in region 0."""
     posed: np.ndarray
     """(V, 3) float64: the vertices in the pose."""
     normals: np.ndarray
     """(V, 3)."""
     people: int
-    """How many of the vertices are the person's own; the load's follow."""
+    """How many of the vertices are the person's own; those of load and seat follow."""
 
 
 def anny_layers(rng: np.random.Generator, count: int, height: int = 256, width: int = 160) -> Iterator[PersonLayer]:
@@ -73,20 +81,30 @@ def draw_person(rng: np.random.Generator) -> PosedPerson:
     body, outfit, load = draw_rest_body(rng), draw_outfit(rng), draw_load(rng)
     dressed, regions = dress(body, outfit, rng)
     curls = (rng.uniform(0.0, 1.3), rng.uniform(0.0, 1.3))
-    matrices = group_matrices(body, group_turns(everyday_pose(rng), regions, curls))
+    pose = everyday_pose(rng)
+    matrices = group_matrices(body, group_turns(pose, regions, curls))
     posed = skinned(dressed.vertices, dressed.weights, matrices)
     people = len(posed)
     points, faces = load_mesh(load, body, matrices)
+    dressed, posed = _joined(dressed, posed, points, faces, np.full(len(faces), Material.BAG))
+    points, faces, finishes = seat_mesh(draw_seat(pose, landmarks(body, matrices), rng))
+    dressed, posed = _joined(dressed, posed, points, faces, Material.SEAT + finishes)
+    return PosedPerson(body, regions, outfit, load, dressed, posed, smooth_normals(posed, dressed.faces), people)
+
+
+def _joined(
+    dressed: DressedBody, posed: np.ndarray, points: np.ndarray, faces: np.ndarray, material: np.ndarray
+) -> tuple[DressedBody, np.ndarray]:
+    """The person with a mesh that is no body, in region 0, and the vertices of both in the pose."""
     nothing = np.zeros_like(dressed.region_weights, shape=(len(points), dressed.region_weights.shape[1]))
-    dressed = replace(
+    joined = replace(
         dressed,
         beneath=np.concatenate([dressed.beneath, points]),
         region_weights=np.concatenate([dressed.region_weights, nothing]),
-        faces=np.concatenate([dressed.faces, faces + people]),
-        material=np.concatenate([dressed.material, np.full(len(faces), Material.BAG)]),
+        faces=np.concatenate([dressed.faces, faces + len(posed)]),
+        material=np.concatenate([dressed.material, material]),
     )
-    posed = np.concatenate([posed, points])
-    return PosedPerson(body, regions, outfit, load, dressed, posed, smooth_normals(posed, dressed.faces), people)
+    return joined, np.concatenate([posed, points])
 
 
 def render_person(person: PosedPerson, rng: np.random.Generator, height: int, width: int) -> PersonLayer:

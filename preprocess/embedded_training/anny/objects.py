@@ -1,13 +1,15 @@
-"""What people carry: backpacks, shoulder bags, handbags, suitcases and phones, which are no body part."""
+"""Meshes of what is no body part: backpacks, shoulder bags, handbags, suitcases, phones, and what people sit on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from densereid.preprocess.embedded_training.anny.body import BONE_GROUPS, RestBody
+from densereid.preprocess.embedded_training.seats import Block, Landmarks
 
 
 class Carried(StrEnum):
@@ -89,6 +91,33 @@ def load_mesh(load: Load, body: RestBody, matrices: np.ndarray) -> tuple[np.ndar
         return points + tip - [0.0, load.size[1] + 0.02, 0.0], faces
     ground = tip * (1.0, 0.0, 1.0) + [load.sign * 0.04, load.size[1] + 0.015, -0.03]
     return points + ground, faces
+
+
+def landmarks(body: RestBody, matrices: np.ndarray) -> Landmarks:
+    """Where a posed person meets a seat."""
+
+    def posed(joint: str, group: str) -> np.ndarray:
+        return _moved(body.joints[joint][None], group, matrices)[0]
+
+    hips = (posed("left upper leg", "pelvis") + posed("right upper leg", "pelvis")) / 2
+    hands, feet = (
+        np.stack([posed(f"{side} {joint}", f"{side} {group}") for side in ("left", "right")])
+        for joint, group in (("fingers", "hand"), ("foot", "foot"))
+    )
+    return Landmarks(hips, hands, feet)
+
+
+def seat_mesh(blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices (V, 3), faces (F, 3) and the Finish of each face (F,)."""
+    points, faces, finishes = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)]
+    number = 0
+    for block in blocks:
+        own, corners = _block(np.array(block.half), block.roundness, around=12, levels=8)
+        points.append(own @ block.axes + block.centre)
+        faces.append(corners + number)
+        finishes.append(np.full(len(corners), block.finish))
+        number += len(own)
+    return np.concatenate(points), np.concatenate(faces), np.concatenate(finishes)
 
 
 def _moved(points: np.ndarray, group: str, matrices: np.ndarray) -> np.ndarray:

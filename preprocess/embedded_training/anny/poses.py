@@ -99,7 +99,7 @@ def everyday_pose(rng: np.random.Generator) -> Pose:
     """A random pose: a walk half of the time, else standing, seated, riding, crouching or leaning, arms at anything."""
     if rng.random() < 0.45:
         return walking_pose(rng)
-    stance = _STANCES[rng.choice(len(_STANCES), p=[0.5, 0.1, 0.12, 0.12, 0.16])]
+    stance = _STANCES[rng.choice(len(_STANCES), p=[0.44, 0.12, 0.2, 0.1, 0.14])]
     pose = stance(rng)
     if stance is _riding and rng.random() < 0.8:
         return pose
@@ -174,7 +174,11 @@ def _riding(rng: np.random.Generator) -> Pose:
     legs = [_side(rng, 0.85 + 0.4 * np.sin(p), 1.1 + 0.45 * np.sin(p + 0.5)) for p in (phase, phase + np.pi)]
     lean = rng.uniform(0.1, 0.7)
     reach, elbow = rng.uniform(0.7, 1.2), rng.uniform(0.1, 0.6)
-    legs = [replace(leg, shoulder=reach, elbow=elbow, shoulder_abduction=0.15) for leg in legs]
+    apart, wide = rng.uniform(0.0, 0.4), rng.uniform(0.1, 0.35)
+    legs = [
+        replace(leg, hip_abduction=leg.hip_abduction + apart, shoulder=reach, elbow=elbow, shoulder_abduction=wide)
+        for leg in legs
+    ]
     return _posed(legs[0], legs[1], rng, lean)
 
 
