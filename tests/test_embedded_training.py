@@ -18,7 +18,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
-from densereid.preprocess.embedded_training import layer_store, making
+from densereid.preprocess.embedded_training import layer_store, making, training
 from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
@@ -93,7 +93,8 @@ def test_a_step_of_replicas_against_one_share_after_the_other(layer_library: Lib
 
 def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
     recipe = Recipe(
-        (Cycle((Stage(30, 1, (32, 32)), Stage(10, 1, (32, 32))), 2.0), Cycle((Stage(20, 1, (32, 32)),), 1.0))
+        (Cycle((Stage(30, 1, (32, 32)), Stage(10, 1, (32, 32))), 2.0), Cycle((Stage(20, 1, (32, 32)),), 1.0)),
+        branches=1,
     )
     rates = [recipe.rate(step) for step in range(recipe.steps)]
     assert rates[:3] == [1.0, 2.0, 2.0]
@@ -110,27 +111,69 @@ def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
     assert recipe.scaled(1) == recipe
 
 
+def test_each_branch_has_the_rates_of_the_last_cycle() -> None:
+    recipe = Recipe((Cycle((Stage(5, 1, (32, 32)),), 2.0), Cycle((Stage(4, 1, (32, 32)),), 1.0)), branches=3)
+    assert (recipe.fork, recipe.steps, len(recipe.stages)) == (5, 17, 4)
+    rates = [recipe.rate(step) for step in range(17)]
+    assert rates[5:9] == rates[9:13] == rates[13:]
+    with pytest.raises(ValueError, match="no step"):
+        recipe.rate(17)
+    assert recipe.scaled(0.5).branches == 3
+
+
+def test_branches_against_trainings_of_one_each_from_the_same_checkpoint(
+    layer_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference: one checkpoint at the fork, a training after it on the pictures of each branch, a mean."""
+    cycles = (Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 4, (32, 32)),), 1e-3))
+    found = train(
+        layer_library, Recipe(cycles, branches=3), tmp_path / "a.pt", device="cpu", workers=0, report=lambda _: None
+    )
+    fork = tmp_path / "fork.pt"
+    train(layer_library, Recipe(cycles[:1], branches=1), fork, device="cpu", workers=0, report=lambda _: None)
+    alone, ends = Recipe(cycles, branches=1), []
+    pictures = training.ComposedPictures
+    for branch in range(3):
+
+        def numbered(library: Library, stage: Stage, seed: int, first: int, count: int, branch: int = branch) -> object:
+            return pictures(library, stage, seed, first + branch * 8, count)
+
+        monkeypatch.setattr(training, "ComposedPictures", numbered)
+        state = torch.load(fork, weights_only=True)
+        path = tmp_path / f"{branch}.pt"
+        torch.save({**state, "recipe": repr(alone)}, path)
+        ends.append(train(layer_library, alone, path, device="cpu", workers=0, report=lambda _: None).state_dict())
+    for name, value in found.state_dict().items():
+        expected = sum(end[name].double() for end in ends) / 3
+        torch.testing.assert_close(value, expected.to(value.dtype), atol=1e-6, rtol=1e-6)
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
 def test_a_stage_weighs_u_and_v_as_it_says(
     layer_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 1)
     stages = tuple(Stage(1, 4, (32, 32), uv_weight=weight) for weight in (4.0, 16.0))
     said: list[str] = []
-    train(layer_library, Recipe((Cycle(stages, 1e-3),)), tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
+    recipe = Recipe((Cycle(stages, 1e-3),), branches=1)
+    train(layer_library, recipe, tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
     for weight, text in zip((4.0, 16.0), said, strict=True):
         losses = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d+)", text)}
         expected = losses["coarse"] + losses["fine"] + weight * (losses["u"] + losses["v"])
         assert losses["total"] == pytest.approx(expected, abs=0.003)  # of four decimals
 
 
-def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(layer_library: Library, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [3, 4, 5, 6], ids=["fork", "first branch", "between", "second branch"])
+def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(
+    layer_library: Library, tmp_path: Path, steps: int
+) -> None:
     def stopped(text: str) -> None:
         raise KeyboardInterrupt
 
     whole = train(layer_library, RECIPE, tmp_path / "whole.pt", device="cpu", workers=0, report=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("densereid.preprocess.embedded_training.training.SAVE_EVERY", 1)
-        patch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 3)
+        patch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", steps)
         with pytest.raises(KeyboardInterrupt):
             train(layer_library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=stopped)
     resumed = train(layer_library, RECIPE, tmp_path / "cut.pt", device="cpu", workers=0, report=lambda _: None)

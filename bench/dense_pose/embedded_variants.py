@@ -119,7 +119,7 @@ def main(folder: Path, scale: float, only: tuple[str, ...]) -> None:
     for name, variant in variants(small).items():
         if only and name not in only:
             continue
-        alike = replace(recipe, cycles=(replace(first, stages=variant.stages or stages),))
+        alike = replace(recipe, cycles=(replace(first, stages=variant.stages or stages),), branches=1)
         network = trained(variant, alike, folder, name)
         rows.append([name, *scores(variant, network, folder)])
         click.echo(rows[-1], err=True)

@@ -80,8 +80,11 @@ class Recipe:
         Cycle((Stage(2600, 32, (192, 96)),), 1.5e-3),
         Cycle((Stage(4500, 32, (192, 96), CLOTH),), 1.5e-3),
         Cycle((Stage(2600, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),), 1e-3),
-        Cycle((Stage(2400, 32, (192, 96), LIGHT, uv_weight=16.0),), 1e-3),
+        Cycle((Stage(1300, 32, (192, 96), LIGHT, uv_weight=16.0),), 1e-3),
     )
+    branches: int = 2
+    """How often the last cycle is trained from where the one before it ended, each time on other pictures; the mean of
+    the weights is kept (Wortsman et al., Model soups, ICML 2022)."""
     weight_decay: float = 0.02
     averaged: float = 0.998
     """Share of the old in the running mean of the weights, which is what is kept."""
@@ -90,18 +93,28 @@ class Recipe:
     seed: int = 0
 
     @property
+    def trained(self) -> tuple[Cycle, ...]:
+        """All cycles, the last one as often as it is trained."""
+        return self.cycles + self.cycles[-1:] * (self.branches - 1)
+
+    @property
+    def fork(self) -> int:
+        """The step at which the first branch begins."""
+        return sum(cycle.steps for cycle in self.cycles[:-1])
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """Of all cycles."""
-        return tuple(stage for cycle in self.cycles for stage in cycle.stages)
+        return tuple(stage for cycle in self.trained for stage in cycle.stages)
 
     @property
     def steps(self) -> int:
         """Of all cycles."""
-        return sum(cycle.steps for cycle in self.cycles)
+        return sum(cycle.steps for cycle in self.trained)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step from 0 on."""
-        for cycle in self.cycles:
+        for cycle in self.trained:
             if step < cycle.steps:
                 return cycle.rate(step)
             step -= cycle.steps
@@ -137,6 +150,8 @@ def train(
 ) -> EmbeddedNetwork:
     """The network with the running mean of its weights; continues from ``checkpoint`` where that is there.
 
+    Beside the checkpoint lie the state at the fork, and the mean of each finished branch.
+
     Raises UserError where the checkpoint is of another recipe.
     """
     torch.manual_seed(recipe.seed)
@@ -150,6 +165,7 @@ def train(
     networks = [network, *(deepcopy(network) for _ in range(1, recipe.replicas))]
     with _threads(len(networks)) as threads:
         for stage, images, iuv in _batches(library, recipe, step, workers):
+            _begin_branch(recipe, step, parts, networks[1:], checkpoint)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(step)
             losses = _step(networks, optimizer, images.to(device), iuv.to(device), stage.uv_weight, threads)
@@ -159,8 +175,37 @@ def train(
                 report(f"step {step}/{recipe.steps}: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 _save(checkpoint, parts, recipe, step)
+    _average_branches(recipe, mean.module, checkpoint)
     # A cast, for bench/dense_pose/embedded_variants.py puts a function in the place of the class.
     return cast("EmbeddedNetwork", mean.module).eval()
+
+
+def _begin_branch(
+    recipe: Recipe, step: int, parts: dict[str, Any], copies: Sequence[nn.Module], checkpoint: Path
+) -> None:
+    """Where a branch begins, keep the state, or keep the branch before it and go back to that state."""
+    branch, within = divmod(step - recipe.fork, recipe.cycles[-1].steps)
+    if recipe.branches == 1 or branch < 0 or within:
+        return
+    start = checkpoint.with_suffix(".fork")
+    if branch == 0:
+        _write(start, {name: part.state_dict() for name, part in parts.items()})
+        return
+    _write(checkpoint.with_suffix(f".branch{branch}"), parts["mean"].module.state_dict())
+    state = _read(start)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    for copied in copies:
+        copied.load_state_dict(state["network"])
+
+
+def _average_branches(recipe: Recipe, network: nn.Module, checkpoint: Path) -> None:
+    """Give the network of the last branch the mean of all, statistics of the normalisations among them, in place."""
+    others = [_read(checkpoint.with_suffix(f".branch{number}")) for number in range(1, recipe.branches)]
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            each = torch.stack([value, *(other[name].to(value.device) for other in others)])
+            value.copy_(each.double().mean(dim=0))
 
 
 @contextmanager
@@ -223,17 +268,24 @@ def _batches(library: Library, recipe: Recipe, step: int, workers: int) -> Itera
 
 
 def _save(path: Path, parts: dict[str, Any], recipe: Recipe, step: int) -> None:
+    _write(path, {"step": step, "recipe": repr(recipe), **{name: part.state_dict() for name, part in parts.items()}})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".new")
-    torch.save(
-        {"step": step, "recipe": repr(recipe), **{name: part.state_dict() for name, part in parts.items()}}, temporary
-    )
+    torch.save(content, temporary)
     temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
 
 
 def _restore(path: Path, parts: dict[str, Any], recipe: Recipe) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _read(path)
     if state["recipe"] != repr(recipe):
         raise UserError(f"{path} was begun with {state['recipe']}, this is {recipe}", "move its folder away")
     for name, part in parts.items():
