@@ -23,7 +23,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "0609132e3b3d6be2b738821e5f4934d49ba3d02d251685be2f0ee83820716645"
+SHA256 = "b38ea270e8601519f952f08ce88ff0b862d20568c692fda1b47ec4077acdc43a"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
