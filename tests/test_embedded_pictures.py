@@ -70,7 +70,7 @@ def test_conditions_change_what_they_name_and_nothing_else(layer_library: Librar
 
 def test_somebody_who_carries_little_takes_the_place_of_one_who_carries_much(layer_library: Library) -> None:
     """And pictures of those who carry little stay as they are."""
-    light, heavy = (replace(KIND, laden=share, behind=0.0, obstacle=0.0) for share in (0.0, 1.0))
+    light, heavy = (replace(KIND, laden=share, seated=1.0, behind=0.0, obstacle=0.0) for share in (0.0, 1.0))
     plain = layer_library.people[0]
     body = plain.iuv[..., 0] > 0
     hidden = np.cumsum(body).reshape(body.shape) < body.sum() // 4  # by a rucksack
@@ -84,6 +84,21 @@ def test_somebody_who_carries_little_takes_the_place_of_one_who_carries_much(lay
     alone = Library([bag], layer_library.backgrounds)  # whom nobody can replace
     first, second = (compose(alone, np.random.default_rng(0), SIZE, each)[1] for each in (light, heavy))
     assert np.array_equal(first, second)
+
+
+def test_somebody_who_stands_takes_the_place_of_one_who_sits(layer_library: Library) -> None:
+    """And pictures of those who stand stay as they are."""
+    standing, all_of_them = (replace(KIND, seated=share, behind=0.0, obstacle=0.0) for share in (0.0, 1.0))
+    plain = layer_library.people[0]
+    body = plain.iuv[..., 0] > 0
+    upright = replace(plain, alpha=body)
+    low = np.arange(len(body))[:, None] > len(body) // 2
+    sitting = replace(plain, alpha=body | low, iuv=np.where((body & ~low)[..., None], plain.iuv, 0))
+    both = Library([sitting, upright], layer_library.backgrounds)
+    for seed in range(20):
+        sits = np.random.default_rng(seed).integers(2) == 0
+        found, kept = (compose(both, np.random.default_rng(seed), SIZE, each)[1] for each in (standing, all_of_them))
+        assert np.array_equal(found, kept) != sits
 
 
 def test_plain_cloth_keeps_its_mean_and_loses_contrast(layer_library: Library) -> None:

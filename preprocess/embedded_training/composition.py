@@ -12,8 +12,9 @@ from densereid.preprocess.embedded_training.cloth import draw_alike, draw_plain
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
 
-_MUCH = 0.05
-"""Of the upper half of a person's outline."""
+_LADEN, _SEATED = 0.05, 0.15
+"""Shares of the upper half of an outline that bags hide, and of the lower half that is no body, from which a person
+carries much, or sits on something."""
 
 _TRIES = 8
 
@@ -45,12 +46,14 @@ class Conditions:
     """A background of nearly a garment's colour."""
     laden: float = 1.0
     """Of those who carry much at the upper half of the body, the share kept; somebody else takes the others' place."""
+    seated: float = 1.0
+    """Of those of whom a seat or a vehicle hides much, the share kept."""
 
 
 HARSH = Conditions()
 """Crops that surveillance cameras and detectors get wrong."""
 
-KIND = Conditions(in_front=0.0, obstacle=0.05, loose_box=0.1, cut_box=0.05, harsh_camera=0.0)
+KIND = Conditions(in_front=0.0, obstacle=0.05, loose_box=0.1, cut_box=0.05, harsh_camera=0.0, seated=0.25)
 """Crops as a dataset is mostly made of: a whole person in a snug box, by day."""
 
 
@@ -81,7 +84,7 @@ def compose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A crop and its exact IUV, both (height, width, 3) uint8; IUV is 0 wherever something hides the person."""
     cloth, others = rng.spawn(2)  # of their own, so that a share changes nothing else in a picture
-    person = _person(library, rng, others, conditions.laden)
+    person = _person(library, rng, others, conditions)
     window = detector_box(person, rng, size, conditions)
     image = _background(library, rng, size)
     if cloth.random() < conditions.plain_cloth:
@@ -120,20 +123,36 @@ def detector_box(
     return Window(x - width / 2, y - height / 2, width, height, float(rng.normal(0.0, 0.06)), size)
 
 
-def _person(library: Library, rng: np.random.Generator, others: np.random.Generator, laden: float) -> PersonLayer:
+def _person(
+    library: Library, rng: np.random.Generator, others: np.random.Generator, conditions: Conditions
+) -> PersonLayer:
     person = _other(library, rng)
-    if others.random() < laden:
+    unladen = others.random() >= conditions.laden
+    standing = conditions.seated < 1.0 and others.random() >= conditions.seated
+    if not unladen and not standing:
         return person
     drawn = (_other(library, others) for _ in range(_TRIES))
-    return next((each for each in (person, *drawn) if _carried(each) < _MUCH), person)
+    fitting = (
+        each for each in (person, *drawn) if not (unladen and _is_laden(each)) and not (standing and _is_seated(each))
+    )
+    return next(fitting, person)
 
 
-def _carried(person: PersonLayer) -> float:
-    """The share of the body's upper half that is hidden by what is no body: bags, mostly; a seat is below."""
+def _is_laden(person: PersonLayer) -> bool:
+    """Whether what is no body hides much of the upper half of the body's box: bags, mostly; a seat is below."""
     x0, y0, x1, y1 = person.body_box()
-    upper = slice(y0, (y0 + y1 + 1) // 2), slice(x0, x1)
-    outline = person.alpha[upper]
-    return float((outline & (person.iuv[upper][..., 0] == 0)).sum() / outline.sum())
+    return _share_of_objects(person, slice(y0, (y0 + y1 + 1) // 2), slice(x0, x1)) >= _LADEN
+
+
+def _is_seated(person: PersonLayer) -> bool:
+    """Whether much of what is seen below the middle of the body's box, beside it as well, is no body."""
+    _, y0, _, y1 = person.body_box()
+    return _share_of_objects(person, slice((y0 + y1) // 2, None), slice(None)) >= _SEATED
+
+
+def _share_of_objects(person: PersonLayer, rows: slice, columns: slice) -> float:
+    outline = person.alpha[rows, columns]
+    return float((outline & (person.iuv[rows, columns, 0] == 0)).sum() / max(1, outline.sum()))
 
 
 def _other(library: Library, rng: np.random.Generator) -> PersonLayer:
