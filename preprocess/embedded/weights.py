@@ -23,7 +23,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "b38ea270e8601519f952f08ce88ff0b862d20568c692fda1b47ec4077acdc43a"
+SHA256 = "974cfd655aac11ac9260e6a4cdf5a082a0e73e236ca510a163d8ac245e8cf274"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
