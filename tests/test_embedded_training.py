@@ -163,14 +163,20 @@ def test_a_stage_weighs_u_and_v_as_it_says(
         assert losses["total"] == pytest.approx(expected, abs=0.003)  # of four decimals
 
 
+@pytest.fixture(scope="module")
+def whole(layer_library: Library, tmp_path_factory: pytest.TempPathFactory) -> EmbeddedNetwork:
+    """Trained without an interruption."""
+    path = tmp_path_factory.mktemp("whole") / "checkpoint.pt"
+    return train(layer_library, RECIPE, path, device="cpu", workers=0, report=lambda _: None)
+
+
 @pytest.mark.parametrize("steps", [3, 4, 5, 6], ids=["fork", "first branch", "between", "second branch"])
 def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(
-    layer_library: Library, tmp_path: Path, steps: int
+    layer_library: Library, whole: EmbeddedNetwork, tmp_path: Path, steps: int
 ) -> None:
     def stopped(text: str) -> None:
         raise KeyboardInterrupt
 
-    whole = train(layer_library, RECIPE, tmp_path / "whole.pt", device="cpu", workers=0, report=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("densereid.preprocess.embedded_training.training.SAVE_EVERY", 1)
         patch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", steps)
