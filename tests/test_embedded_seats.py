@@ -46,9 +46,10 @@ def test_who_sits_has_something_beneath_the_hips_that_stands_on_the_ground() -> 
         assert any(0.02 < landmarks.hips[1] - top < 0.13 for top in tops)
         lowest = min(corners(block)[:, 1].min() for block in blocks)
         assert lowest > landmarks.ground - 0.12
+        assert len(blocks) == 1 or lowest < landmarks.ground + 0.02  # a bench may be a board
         assert all(np.allclose(block.axes @ block.axes.T, np.eye(3)) for block in blocks)
     assert 0.05 < np.mean([number == 0 for number in kinds]) < 0.2
-    assert {1} < set(kinds)
+    assert 1 in kinds  # a bench
     assert max(kinds) > 30  # a bicycle
 
 
@@ -84,14 +85,16 @@ def test_both_makers_draw_a_block_at_the_same_place(roundness: float) -> None:
 
 def test_a_seat_hides_the_body_and_has_no_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     wall = Block(np.array([0.0, 0.25, 0.0]), (3.0, 0.25, 3.0), Finish.DARK, 0.9)
-    bare = list(solid_layers(np.random.default_rng(4), 6, 96, 60))
-    monkeypatch.setattr(solids, "draw_seat", lambda *_: [wall])
-    for layer, before in zip(solid_layers(np.random.default_rng(4), 6, 96, 60), bare, strict=False):
-        hidden = layer.alpha & (layer.iuv[..., 0] == 0)
-        assert hidden.sum() > before.alpha.sum() * 0.2
-        assert not layer.iuv[hidden].any()
-        assert layer.image[hidden].any()
-        break  # the generator's state differs afterwards
+    for seed in range(4):
+        monkeypatch.setattr(solids, "draw_seat", lambda *_: [])
+        bare = next(solid_layers(np.random.default_rng(seed), 1, 96, 60))
+        monkeypatch.setattr(solids, "draw_seat", lambda *_: [wall])
+        seated = next(solid_layers(np.random.default_rng(seed), 1, 96, 60))
+        body, still = bare.iuv[..., 0] > 0, seated.iuv[..., 0] > 0
+        assert 0.2 < (body & ~still).sum() / body.sum() < 0.8
+        assert np.array_equal(seated.iuv, np.where(still[..., None], bare.iuv, 0))
+        assert (seated.alpha >= bare.alpha).all()
+        assert seated.image[body & ~still].any()
 
 
 def a_layer(iuv: np.ndarray, alpha: np.ndarray) -> PersonLayer:

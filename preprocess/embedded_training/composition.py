@@ -128,6 +128,7 @@ def _person(
 ) -> PersonLayer:
     person = _other(library, rng)
     unladen = others.random() >= conditions.laden
+    # Nothing is drawn where all are kept: the pictures stay those that the released weights were trained on.
     standing = conditions.seated < 1.0 and others.random() >= conditions.seated
     if not unladen and not standing:
         return person
