@@ -18,8 +18,8 @@ from densereid.data_catalog.store.store import FORMATS
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
 from densereid.pipeline.invocation import Invocation, set_running
-from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.composition import Library
+from densereid.preprocess.embedded_training.pictures.backgrounds import draw_background
+from densereid.preprocess.embedded_training.pictures.composition import Library
 from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.writing.fill import write_store

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from densereid.preprocess.embedded_training.cloth import GARMENTS, draw_alike, draw_plain
-from densereid.preprocess.embedded_training.composition import HARSH, KIND, Library, Window, compose
-from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
+from densereid.preprocess.embedded_training.pictures.cloth import GARMENTS, draw_alike, draw_plain
+from densereid.preprocess.embedded_training.pictures.composition import HARSH, KIND, Library, Window, compose
+from densereid.preprocess.embedded_training.pictures.photograph import photographed, photographed_by_day
 
 SIZE = (64, 32)
 
@@ -36,7 +36,7 @@ def test_the_same_generator_state_gives_the_same_picture(layer_library: Library)
 def test_a_picture_is_the_layer_over_the_background_where_nothing_else_happens(
     layer_library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "densereid.preprocess.embedded_training.composition"
+    module = "densereid.preprocess.embedded_training.pictures.composition"
     monkeypatch.setattr(f"{module}.photographed", lambda picture, _: picture)
     monkeypatch.setattr(f"{module}.detector_box", lambda person, _, size, __: Window(0, 0, 60, 96, 0.0, (96, 60)))
     flat = Library(layer_library.people, np.full((1, 96, 60, 3), 77, np.uint8))

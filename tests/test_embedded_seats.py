@@ -12,8 +12,8 @@ from densereid.data_catalog.synthetic.skeleton import Pose, SidePose
 from densereid.preprocess.embedded_training import solids
 from densereid.preprocess.embedded_training.anny.mesh_raster import rasterise
 from densereid.preprocess.embedded_training.anny.objects import seat_mesh
-from densereid.preprocess.embedded_training.composition import KIND, detector_box
 from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.pictures.composition import KIND, detector_box
 from densereid.preprocess.embedded_training.seats import Block, Finish, Landmarks, draw_seat
 from densereid.preprocess.embedded_training.solids import solid_layers
 

@@ -19,10 +19,10 @@ from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
 from densereid.preprocess.embedded_training import layer_store, making, training
-from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 from densereid.preprocess.embedded_training.making import Making, make_weights
+from densereid.preprocess.embedded_training.pictures.composition import Library, compose
 from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, _step, train
 

@@ -14,14 +14,14 @@ from densereid.data_catalog.store.schema import Split
 from densereid.data_catalog.store.store import open_store
 from densereid.pipeline.commands.dense_pose.exact_maps import compare_with_maps
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, read_metadata, read_weights
-from densereid.preprocess.embedded_training.backgrounds import draw_background
-from densereid.preprocess.embedded_training.composition import Library, compose
 from densereid.preprocess.embedded_training.making import (
     HELD_OUT_SEED,
     MAKERS,
     SCORED_CONDITIONS,
     measure_agreement,
 )
+from densereid.preprocess.embedded_training.pictures.backgrounds import draw_background
+from densereid.preprocess.embedded_training.pictures.composition import Library, compose
 from densereid.preprocess.embedded_training.solids import solid_layers
 from densereid.preprocess.estimators.embedded import open_embedded
 from densereid.preprocess.images import Crop

@@ -28,7 +28,6 @@ from densereid.pipeline.reports.contact_sheet import captioned, grid, iuv_colour
 from densereid.preprocess.densepose.precision import Precision
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import WEIGHTS, read_weights
-from densereid.preprocess.embedded_training.composition import compose
 from densereid.preprocess.embedded_training.making import (
     HELD_OUT_PICTURES,
     HELD_OUT_SEED,
@@ -40,6 +39,7 @@ from densereid.preprocess.embedded_training.making import (
     held_out,
     measure_agreement,
 )
+from densereid.preprocess.embedded_training.pictures.composition import compose
 from densereid.preprocess.estimators.embedded import open_embedded
 from densereid.preprocess.estimators.iuv import open_iuv
 from densereid.preprocess.images import Crop, read_image

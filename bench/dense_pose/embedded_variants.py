@@ -2,8 +2,8 @@
 
     python -m bench.dense_pose.embedded_variants --folder runs/embedded-weights-solids-anny
 
-reads what `make embedded-weights` rendered there. The scores are of one seed and a tenth of the first cycle of the
-released weights, so that only large differences say anything.
+reads what `make embedded-weights` rendered there. The scores are of one seed and a tenth of the steps of two cores, so
+that only large differences say anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import numpy as np
 from bench.dense_pose.embedded import MEASURES
 from bench.report import print_markdown_table
 from densereid.preprocess.embedded.network import EmbeddedNetwork
-from densereid.preprocess.embedded_training import composition
 from densereid.preprocess.embedded_training.making import (
     HELD_OUT_PICTURES,
     MAKERS,
@@ -33,7 +32,9 @@ from densereid.preprocess.embedded_training.making import (
     measure_agreement,
     read_library,
 )
-from densereid.preprocess.embedded_training.training import Recipe, Stage, train
+from densereid.preprocess.embedded_training.pictures import composition
+from densereid.preprocess.embedded_training.recipe import Recipe, Stage
+from densereid.preprocess.embedded_training.training import train
 
 Patches = Sequence[Any]
 """Of unittest.mock."""
@@ -67,16 +68,16 @@ class Variant:
 
 def variants(small: tuple[Stage, ...]) -> dict[str, Variant]:
     edge = [_patch("estimators.embedded.SHORT_EDGE", 64)]
-    photographed = [_patch("embedded_training.composition.photographed", lambda picture, rng: picture)]  # noqa: ARG005
+    photographed = [_patch("embedded_training.pictures.composition.photographed", lambda picture, rng: picture)]  # noqa: ARG005
     nobody = [
-        _patch("embedded_training.composition._put", _put_the_person),
-        _patch("embedded_training.composition._obstruct", lambda *_: None),
+        _patch("embedded_training.pictures.composition._put", _put_the_person),
+        _patch("embedded_training.pictures.composition._obstruct", lambda *_: None),
     ]
     return {
         "as released": Variant(),
         "solids alone": Variant(makers=("solids",)),
         "anny alone": Variant(makers=("anny",)),
-        "a 24th of the people": Variant(shards=1),
+        "a 20th of the people": Variant(shards=1),
         "half the channels": Variant(training=[_patch("embedded_training.training.EmbeddedNetwork", _NARROW)]),
         "pictures as rendered, no camera": Variant(training=photographed),
         "nobody else, no obstacle": Variant(training=nobody),
@@ -105,22 +106,20 @@ def scores(variant: Variant, network: EmbeddedNetwork, folder: Path) -> list[str
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--scale", default=0.1, show_default=True, help="Of the steps of the released weights' first cycle.")
+@click.option("--scale", default=0.1, show_default=True, help="Of the steps of a training on two cores.")
 @click.option("--only", type=click.Choice(list(variants(()))), multiple=True, help="This variant; may be repeated.")
 def main(folder: Path, scale: float, only: tuple[str, ...]) -> None:
     """Train and score every variant; a row each."""
     recipe = Recipe().scaled(scale)
-    first = recipe.cycles[0]
-    stages = first.stages
-    # Pictures of the first stage alone, as many as of both.
+    stages = recipe.stages
+    # Pictures of the first stage alone, as many as of all.
     pictures = sum(stage.steps * stage.batch for stage in stages)
     small = (replace(stages[0], steps=pictures // stages[0].batch),)
     rows = []
     for name, variant in variants(small).items():
         if only and name not in only:
             continue
-        alike = replace(recipe, cycles=(replace(first, stages=variant.stages or stages),), branches=1)
-        network = trained(variant, alike, folder, name)
+        network = trained(variant, replace(recipe, stages=variant.stages or stages), folder, name)
         rows.append([name, *scores(variant, network, folder)])
         click.echo(rows[-1], err=True)
     columns = [f"{maker}: {measure_}" for maker in MAKERS for measure_ in MEASURES]

@@ -23,8 +23,8 @@ from bench.report import fastest, print_markdown_table
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
 from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 from densereid.preprocess.embedded.weights import WEIGHTS, read_weights
-from densereid.preprocess.embedded_training.composition import compose
 from densereid.preprocess.embedded_training.making import HELD_OUT_SEED, MAKERS, SIZE, held_out
+from densereid.preprocess.embedded_training.pictures.composition import compose
 from densereid.preprocess.estimators.embedded import input_size
 from densereid.preprocess.images import resize_image
 from densereid.preprocess.semantics.agreement import agreement

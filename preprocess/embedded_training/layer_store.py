@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from densereid.data_catalog.files.atomic import replacing
-from densereid.preprocess.embedded_training.backgrounds import draw_background
 from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.pictures.backgrounds import draw_background
 
 SIZE = (256, 160)
 """Height and width of a layer: room for arms that reach out."""
@@ -60,11 +61,14 @@ def read_backgrounds(folder: Path, seed: int, shards: int) -> np.ndarray:
 
 def read_layers(folder: Path, seed: int, shards: int) -> list[PersonLayer]:
     """The layers of the first shards of a seed, each cut to the box that it fills."""
-    layers = []
-    for shard in range(shards):
-        with np.load(_file(folder, seed, shard)) as part:
-            layers += [_cut(*rows) for rows in zip(*(part[name] for name in _ARRAYS), strict=True)]
-    return layers
+    with ThreadPoolExecutor() as threads:  # decompression holds no lock
+        parts = threads.map(_read_shard, (_file(folder, seed, shard) for shard in range(shards)))
+        return [layer for part in parts for layer in part]
+
+
+def _read_shard(path: Path) -> list[PersonLayer]:
+    with np.load(path) as part:
+        return [_cut(*rows) for rows in zip(*(part[name] for name in _ARRAYS), strict=True)]
 
 
 def _cut(image: np.ndarray, alpha: np.ndarray, iuv: np.ndarray) -> PersonLayer:

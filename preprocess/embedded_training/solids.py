@@ -12,8 +12,8 @@ from densereid.data_catalog.synthetic.body import Bone, Build, Solid, bag_solids
 from densereid.data_catalog.synthetic.charts import TEXTURE_SIZE, Surface
 from densereid.data_catalog.synthetic.raycast import Camera, Skin, outline_boxes, see, view_rotation
 from densereid.data_catalog.synthetic.skeleton import HIP_HEIGHT, Frame, Pose, SidePose, bone_frames, walking_pose
-from densereid.preprocess.embedded_training.cloth import GARMENTS
 from densereid.preprocess.embedded_training.layers import PersonLayer
+from densereid.preprocess.embedded_training.pictures.cloth import GARMENTS
 from densereid.preprocess.embedded_training.seats import Block, Landmarks, draw_colours, draw_seat
 
 

@@ -12,7 +12,7 @@ from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.settings import resolve_device
 from densereid.preprocess.embedded.weights import WEIGHTS
 from densereid.preprocess.embedded_training.making import Making, make_weights
-from densereid.preprocess.embedded_training.training import Recipe
+from densereid.preprocess.embedded_training.recipe import GPU_RECIPE, Recipe
 from densereid.preprocess.semantics.agreement import Agreement
 from densereid.preprocess.writing.provenance import commit, device_name, versions
 
@@ -29,7 +29,7 @@ def remake_weights(run_root: Path, *, device: str, workers: int, makers: tuple[s
         makers,
         shards=max(1, round(Making.shards * scale)),
         background_shards=max(1, round(Making.background_shards * scale)),
-        recipe=Recipe().scaled(scale),
+        recipe=(Recipe() if chosen == "cpu" else GPU_RECIPE).scaled(scale),
         device=chosen,
         workers=workers or len(os.sched_getaffinity(0)),
         facts={"commit": commit(), "versions": versions(), "device": device_name(chosen), "scale": scale},

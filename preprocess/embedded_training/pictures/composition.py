@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from densereid.preprocess.embedded_training.cloth import draw_alike, draw_plain
 from densereid.preprocess.embedded_training.layers import PersonLayer
-from densereid.preprocess.embedded_training.photograph import photographed, photographed_by_day
+from densereid.preprocess.embedded_training.pictures.cloth import draw_alike, draw_plain
+from densereid.preprocess.embedded_training.pictures.photograph import photographed, photographed_by_day
 
 _LADEN, _SEATED = 0.05, 0.15
 """Shares of the upper half of an outline that bags hide, and of the lower half that is no body, from which a person

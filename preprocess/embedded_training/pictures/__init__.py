@@ -1,0 +1,1 @@
+"""Training pictures: people, backgrounds, cloth and cameras put together."""
