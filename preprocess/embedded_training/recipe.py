@@ -38,9 +38,9 @@ class Recipe:
     """All that the weights follow from, beside the library of layers."""
 
     stages: tuple[Stage, ...] = (
-        Stage(3000, 64, (128, 64), CLOTH),
-        Stage(6000, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),
-        Stage(3000, 32, (192, 96), LIGHT, uv_weight=16.0),
+        Stage(4500, 32, (128, 64), CLOTH),
+        Stage(2200, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),
+        Stage(1500, 32, (192, 96), LIGHT, uv_weight=16.0),
     )
     peak: float = 6e-3
     """Highest learning rate, after a twentieth of all steps; then a half cosine down to 0."""

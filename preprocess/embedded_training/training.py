@@ -57,10 +57,12 @@ def train(
 
 
 def _optimizers(network: nn.Module, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
+    """Muon in as many parts as there are replicas, each in a thread of its own, and AdamW."""
     convolutions = [each for each in network.parameters() if each.ndim > 1]
     others = [each for each in network.parameters() if each.ndim == 1]
+    shares = [convolutions[first :: recipe.replicas] for first in range(recipe.replicas)]
     return {
-        "muon": Muon(convolutions, weight_decay=recipe.weight_decay),
+        **{f"muon {number}": Muon(share, weight_decay=recipe.weight_decay) for number, share in enumerate(shares)},
         "adam": torch.optim.AdamW(others, weight_decay=recipe.weight_decay, fused=True),
     }
 
@@ -92,8 +94,7 @@ def _step(
     if number > 1:
         _gather(networks)
     nn.utils.clip_grad_norm_(networks[0].parameters(), 5.0)
-    for optimizer in optimizers:
-        optimizer.step()
+    list(threads.map(lambda optimizer: optimizer.step(), optimizers))
     for network in networks[1:]:
         network.load_state_dict(networks[0].state_dict())
     return {name: torch.stack([share[name] for share in shares]).mean() for name in shares[0]}
