@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
-from densereid.preprocess.embedded_training.feeding import HELD, ComposedPictures, batches, mirrored
+from densereid.preprocess.embedded_training import feeding
+from densereid.preprocess.embedded_training.feeding import ComposedPictures, batches, mirrored
 from densereid.preprocess.embedded_training.pictures.composition import Library
 from densereid.preprocess.embedded_training.recipe import Recipe, Stage
 
@@ -28,11 +30,12 @@ def test_mirror_images_against_a_loop_over_pixels() -> None:
 
 
 def test_every_picture_is_shown_as_often_as_the_recipe_says_and_half_of_the_time_mirrored(
-    layer_library: Library,
+    layer_library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feeding, "HELD", 6)
     stage, uses = Stage(60, 8, (32, 32)), 3
     recipe = Recipe((stage,), uses=uses, seed=1)
-    composed = ComposedPictures(layer_library, stage, 1, 0, (HELD + 20) * 8)
+    composed = ComposedPictures(layer_library, stage, 1, 0, (6 + 20) * 8)
     names: dict[bytes, tuple[int, bool]] = {}
     for index in range(len(composed)):
         pair = tuple(each[None] for each in composed[index])
@@ -45,11 +48,14 @@ def test_every_picture_is_shown_as_often_as_the_recipe_says_and_half_of_the_time
     assert len(shown) == 480
     assert 0.4 < np.mean([turned for _, turned in shown]) < 0.6
     count = Counter(index for index, _ in shown)
-    whole = [count[index] for index in range(HELD * 8, 20 * 8)]  # at hand for as long as any
+    whole = [count[index] for index in range(6 * 8, 20 * 8)]  # at hand for as long as any
     assert abs(np.mean(whole) - uses) < 0.8
 
 
-def test_batches_from_any_step_on_are_those_of_a_whole_training(layer_library: Library) -> None:
+def test_batches_from_any_step_on_are_those_of_a_whole_training(
+    layer_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "HELD", 3)
     recipe = Recipe((Stage(5, 2, (32, 32)), Stage(7, 4, (32, 32), uv_weight=9.0)), uses=3, seed=2)
     whole = list(batches(layer_library, recipe, 0, 0, "cpu"))
     assert [stage.uv_weight for stage, _, _ in whole] == [4.0] * 5 + [9.0] * 7

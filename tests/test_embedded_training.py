@@ -18,13 +18,14 @@ from densereid.data_catalog.errors import UserError
 from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 from densereid.preprocess.embedded.weights import read_metadata, read_weights
-from densereid.preprocess.embedded_training import layer_store, making, training
+from densereid.preprocess.embedded_training import layer_store, making
 from densereid.preprocess.embedded_training.layers import PersonLayer
 from densereid.preprocess.embedded_training.losses import UV_WEIGHT, chart_losses
 from densereid.preprocess.embedded_training.making import Making, make_weights
 from densereid.preprocess.embedded_training.pictures.composition import Library, compose
+from densereid.preprocess.embedded_training.recipe import GPU_RECIPE, Recipe, Stage
 from densereid.preprocess.embedded_training.solids import solid_layers
-from densereid.preprocess.embedded_training.training import Cycle, Recipe, Stage, _step, train
+from densereid.preprocess.embedded_training.training import _step, train
 
 
 def test_losses_against_a_loop_over_pixels() -> None:
@@ -56,7 +57,7 @@ def test_a_picture_without_a_person_costs_no_nan() -> None:
     assert torch.isfinite(chart_losses(scores, torch.zeros(1, 8, 8, 3, dtype=torch.uint8))["total"])
 
 
-RECIPE = Recipe((Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 4, (32, 32)),), 1e-3)), seed=5)
+RECIPE = Recipe((Stage(3, 2, (64, 32)), Stage(3, 4, (32, 32))), uses=2, seed=5)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -83,7 +84,7 @@ def test_a_step_of_replicas_against_one_share_after_the_other(layer_library: Lib
 
     networks = [network, *(deepcopy(network) for _ in range(1, number))]
     with ThreadPoolExecutor(number) as threads:
-        _step(networks, torch.optim.SGD(network.parameters(), 0.1), images, iuv, 8.0, threads)
+        _step(networks, [torch.optim.SGD(network.parameters(), 0.1)], images, iuv, 8.0, threads)
     for name, value in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(value, slow.state_dict()[name], rtol=1e-4, atol=1e-6)
@@ -91,62 +92,26 @@ def test_a_step_of_replicas_against_one_share_after_the_other(layer_library: Lib
             assert torch.equal(value, copied.state_dict()[name]), name
 
 
-def test_the_learning_rate_rises_and_falls_once_in_each_cycle() -> None:
-    recipe = Recipe(
-        (Cycle((Stage(30, 1, (32, 32)), Stage(10, 1, (32, 32))), 2.0), Cycle((Stage(20, 1, (32, 32)),), 1.0)),
-        branches=1,
-    )
+def test_the_learning_rate_rises_and_falls_once() -> None:
+    recipe = Recipe((Stage(30, 1, (32, 32)), Stage(10, 1, (32, 32))), peak=2.0)
     rates = [recipe.rate(step) for step in range(recipe.steps)]
     assert rates[:3] == [1.0, 2.0, 2.0]
-    assert all(one >= other for one, other in pairwise(rates[2:40]))
+    assert all(one >= other for one, other in pairwise(rates[2:]))
     assert rates[39] < 0.01
-    assert rates[40] == 1.0
-    assert rates[59] < 0.01
-    with pytest.raises(ValueError, match="no step"):
-        recipe.rate(60)
     short = recipe.scaled(0.1)
-    assert [stage.steps for stage in short.stages] == [3, 1, 2]
+    assert [stage.steps for stage in short.stages] == [3, 1]
     # Or a training of a few hundred steps would give the weights that it started from, half of them.
     assert short.averaged == pytest.approx(recipe.averaged**10)
     assert recipe.scaled(1) == recipe
 
 
-def test_each_branch_has_the_rates_of_the_last_cycle() -> None:
-    recipe = Recipe((Cycle((Stage(5, 1, (32, 32)),), 2.0), Cycle((Stage(4, 1, (32, 32)),), 1.0)), branches=3)
-    assert (recipe.fork, recipe.steps, len(recipe.stages)) == (5, 17, 4)
-    rates = [recipe.rate(step) for step in range(17)]
-    assert rates[5:9] == rates[9:13] == rates[13:]
-    with pytest.raises(ValueError, match="no step"):
-        recipe.rate(17)
-    assert recipe.scaled(0.5).branches == 3
+def test_a_gpu_is_shown_more_pictures_of_the_same_kinds() -> None:
+    def shown(recipe: Recipe) -> int:
+        return sum(stage.steps * stage.batch for stage in recipe.stages)
 
-
-def test_branches_against_trainings_of_one_each_from_the_same_checkpoint(
-    layer_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reference: one checkpoint at the fork, a training after it on the pictures of each branch, a mean."""
-    cycles = (Cycle((Stage(2, 2, (64, 32)),), 3e-3), Cycle((Stage(2, 4, (32, 32)),), 1e-3))
-    found = train(
-        layer_library, Recipe(cycles, branches=3), tmp_path / "a.pt", device="cpu", workers=0, report=lambda _: None
-    )
-    fork = tmp_path / "fork.pt"
-    train(layer_library, Recipe(cycles[:1], branches=1), fork, device="cpu", workers=0, report=lambda _: None)
-    alone, ends = Recipe(cycles, branches=1), []
-    pictures = training.ComposedPictures
-    for branch in range(3):
-
-        def numbered(library: Library, stage: Stage, seed: int, first: int, count: int, branch: int = branch) -> object:
-            return pictures(library, stage, seed, first + branch * 8, count)
-
-        monkeypatch.setattr(training, "ComposedPictures", numbered)
-        state = torch.load(fork, weights_only=True)
-        path = tmp_path / f"{branch}.pt"
-        torch.save({**state, "recipe": repr(alone)}, path)
-        ends.append(train(layer_library, alone, path, device="cpu", workers=0, report=lambda _: None).state_dict())
-    for name, value in found.state_dict().items():
-        expected = sum(end[name].double() for end in ends) / 3
-        torch.testing.assert_close(value, expected.to(value.dtype), atol=1e-6, rtol=1e-6)
-    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert shown(GPU_RECIPE) > 5 * shown(Recipe())
+    one, other = ([replace(stage, steps=1, batch=1) for stage in each.stages] for each in (Recipe(), GPU_RECIPE))
+    assert one == other
 
 
 def test_a_stage_weighs_u_and_v_as_it_says(
@@ -155,7 +120,7 @@ def test_a_stage_weighs_u_and_v_as_it_says(
     monkeypatch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 1)
     stages = tuple(Stage(1, 4, (32, 32), uv_weight=weight) for weight in (4.0, 16.0))
     said: list[str] = []
-    recipe = Recipe((Cycle(stages, 1e-3),), branches=1)
+    recipe = Recipe(stages, peak=1e-3)
     train(layer_library, recipe, tmp_path / "a.pt", device="cpu", workers=0, report=said.append)
     for weight, text in zip((4.0, 16.0), said, strict=True):
         losses = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d+)", text)}
@@ -170,7 +135,7 @@ def whole(layer_library: Library, tmp_path_factory: pytest.TempPathFactory) -> E
     return train(layer_library, RECIPE, path, device="cpu", workers=0, report=lambda _: None)
 
 
-@pytest.mark.parametrize("steps", [3, 4, 5, 6], ids=["fork", "first branch", "between", "second branch"])
+@pytest.mark.parametrize("steps", [2, 3, 4, 5])
 def test_an_interrupted_training_gives_the_weights_of_one_that_was_not(
     layer_library: Library, whole: EmbeddedNetwork, tmp_path: Path, steps: int
 ) -> None:

@@ -48,8 +48,8 @@ class Recipe:
     averaged: float = 0.998
     """Share of the old in the running mean of the weights, which is what is kept."""
     uses: int = 4
-    """How often a picture is shown in the mean, half of the time as its mirror image: composing one costs a third of a
-    step's share of it."""
+    """How often a picture is shown in the mean, half of the time as its mirror image: composing one takes a
+    third as long as learning from it."""
     replicas: int = 2
     """Of the network, each of which sees its share of every batch and normalises with its statistics."""
     seed: int = 0
