@@ -39,8 +39,8 @@ class Recipe:
 
     stages: tuple[Stage, ...] = (
         Stage(4500, 32, (128, 64), CLOTH),
-        Stage(2200, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),
-        Stage(1500, 32, (192, 96), LIGHT, uv_weight=16.0),
+        Stage(5500, 32, (192, 96), HALF_BY_DAY, uv_weight=8.0),
+        Stage(3000, 32, (192, 96), LIGHT, uv_weight=16.0),
     )
     peak: float = 6e-3
     """Highest learning rate, after a twentieth of all steps; then a half cosine down to 0."""
@@ -48,8 +48,8 @@ class Recipe:
     averaged: float = 0.998
     """Share of the old in the running mean of the weights, which is what is kept."""
     uses: int = 4
-    """How often a picture is shown in the mean, half of the time as its mirror image: composing one takes a
-    third as long as learning from it."""
+    """How often a picture is shown in the mean, half of the time as its mirror image: composing one takes a third as
+    long as learning from it."""
     replicas: int = 2
     """Of the network, each of which sees its share of every batch and normalises with its statistics."""
     seed: int = 0
