@@ -71,7 +71,7 @@ describe: $(VENV) ## What every setting means: make describe RUN_OR_MODEL=dsa-re
 export: $(VENV) ## A run's inference network for other code: make export RUN_FOLDER=runs/NAME FORMAT=onnx,safetensors
 	@$(.run) export
 
-embedded-weights: $(VENV) ## The weights of ESTIMATOR=embedded again, from rendered people: hours on a CPU, minutes on a GPU
+embedded-weights: $(VENV) ## Weights for ESTIMATOR=embedded, trained on rendered people: within three hours on two cores
 	@$(VENV)/bin/python -c 'import anny' 2>/dev/null || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded-training]'
 	@$(.run) embedded-weights
 

@@ -1,6 +1,6 @@
 """The embedded network's weights: a safetensors file in the package, half precision, known by its SHA-256.
 
-``make embedded-weights`` makes it; the recipe, the data and the scores stand in the file's metadata.
+``make embedded-weights`` makes such files; the recipe, the data and the scores stand in the file's metadata.
 """
 
 from __future__ import annotations

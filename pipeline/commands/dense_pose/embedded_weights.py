@@ -1,4 +1,4 @@
-"""`embedded-weights`: the embedded network trained again on rendered people, and what it scores on others."""
+"""`embedded-weights`: the embedded network trained on rendered people, and what it scores on others."""
 
 from __future__ import annotations
 
