@@ -223,3 +223,18 @@ def test_layers_come_back_cut_to_their_boxes(tmp_path: Path, monkeypatch: pytest
         assert np.array_equal(layer.image[box], read.image)
         assert np.array_equal(layer.iuv[box], read.iuv)
         assert np.array_equal(layer.alpha[box], read.alpha)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_the_first_steps_cost_what_they_do_on_a_cpu(
+    layer_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("densereid.preprocess.embedded_training.training.REPORT_EVERY", 1)
+    totals = {}
+    for device in ("cpu", "cuda"):
+        said: list[str] = []
+        recipe = replace(RECIPE, replicas=1)
+        train(layer_library, recipe, tmp_path / f"{device}.pt", device=device, workers=0, report=said.append)
+        totals[device] = [float(text.rpartition(" ")[2]) for text in said]
+    assert totals["cuda"] == pytest.approx(totals["cpu"], rel=0.05)
