@@ -81,4 +81,4 @@ GPU_RECIPE = Recipe(
     uses=8,
     replicas=1,
 )
-"""Seven times the pictures, in the minutes that a GPU takes for them."""
+"""Seven times the pictures, in batches that keep a GPU busy."""
