@@ -74,7 +74,7 @@ def variants(small: tuple[Stage, ...]) -> dict[str, Variant]:
         _patch("embedded_training.pictures.composition._obstruct", lambda *_: None),
     ]
     return {
-        "as released": Variant(),
+        "as it is": Variant(),
         "solids alone": Variant(makers=("solids",)),
         "anny alone": Variant(makers=("anny",)),
         "a 20th of the people": Variant(shards=1),

@@ -32,10 +32,11 @@ def scores_of_both_sides(network: EmbeddedNetwork, images: Tensor) -> ChartScore
 
 def turned_back(scores: ChartScores) -> ChartScores:
     """What the scores of mirror images say of the images: left and right parts changed, and some U or V turned."""
-    parts, turned_u, turned_v = _tables(scores.fine.device)
+    parts, turned_u, turned_v = mirror_tables(scores.fine.device)
     coarse, *charts = (each.flip(3) for each in scores.all())
     fine, u, v = (each.index_select(1, parts) for each in charts)
-    return ChartScores(coarse, fine, torch.where(turned_u, 1 - u, u), torch.where(turned_v, 1 - v, v))
+    u, v = (torch.where(turned[:, None, None], 1 - each, each) for each, turned in ((u, turned_u), (v, turned_v)))
+    return ChartScores(coarse, fine, u, v)
 
 
 def mean_of(first: ChartScores, second: ChartScores) -> ChartScores:
@@ -52,11 +53,11 @@ def adjusted(scores: ChartScores) -> ChartScores:
 
 
 @cache
-def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Each part's counterpart, int64 (25,), and which U and which V turn, bool (25, 1, 1); sent to a device once."""
+def mirror_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Each part's counterpart, int64 (25,), and which U and which V turn, bool (25,); sent to a device once."""
     with torch.inference_mode(False):
         parts = torch.from_numpy(MIRROR_PART.astype("int64")).to(device)
         number = torch.arange(len(MIRROR_PART))
-        turned = (torch.isin(number, torch.tensor(chosen)) for chosen in (MIRROR_TURNS_U, MIRROR_TURNS_V))
-        turned_u, turned_v = (each[:, None, None].to(device) for each in turned)
+        chosen = (torch.tensor(each) for each in (MIRROR_TURNS_U, MIRROR_TURNS_V))
+        turned_u, turned_v = (torch.isin(number, each).to(device) for each in chosen)
         return parts, turned_u, turned_v

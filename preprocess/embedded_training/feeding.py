@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
+from densereid.preprocess.embedded.both_sides import mirror_tables
 from densereid.preprocess.embedded_training.pictures.composition import Library, compose
 from densereid.preprocess.embedded_training.recipe import Recipe, Stage
 
@@ -78,15 +77,8 @@ def _drawn(images: Tensor, iuv: Tensor, number: int, seed: int, step: int) -> tu
 
 def mirrored(images: Tensor, iuv: Tensor) -> tuple[Tensor, Tensor]:
     """The mirror images of (N, H, W, 3) uint8 RGB and IUV: left and right parts changed, and some U or V turned."""
-    counterpart, turned_u, turned_v = _tables(iuv.device)
+    counterpart, turned_u, turned_v = mirror_tables(iuv.device)
     part, u, v = iuv.flip(2).unbind(3)
     part = counterpart[part.long()]
-    u, v = (torch.where(turned[part.long()], 255 - each, each) for each, turned in ((u, turned_u), (v, turned_v)))
-    return images.flip(2), torch.stack((part, u, v), dim=3)
-
-
-@cache
-def _tables(device: torch.device) -> tuple[Tensor, ...]:
-    number = np.arange(len(MIRROR_PART))
-    tables = (MIRROR_PART, np.isin(number, MIRROR_TURNS_U), np.isin(number, MIRROR_TURNS_V))
-    return tuple(torch.from_numpy(table.copy()).to(device) for table in tables)
+    u, v = (torch.where(turned[part], 255 - each, each) for each, turned in ((u, turned_u), (v, turned_v)))
+    return images.flip(2), torch.stack((part.to(iuv.dtype), u, v), dim=3)

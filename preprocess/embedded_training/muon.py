@@ -1,4 +1,4 @@
-"""Muon: convolutions move along the orthogonal matrix next to their momentum (Jordan, 2024, Muon).
+"""Muon: weights move along the orthogonal matrix next to their momentum (Jordan et al., 2024, Muon, for hidden layers).
 
 With the size of an AdamW step (Liu et al., 2025, arXiv 2502.16982), so that both share a learning rate. torch has it
 from 2.9 on, for matrices alone.
