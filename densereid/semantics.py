@@ -14,6 +14,7 @@ from densereid.data_catalog.store.schema import Geometry, Split, unpack_validity
 from densereid.images import Images, in_batches
 from densereid.pipeline.console import print_status
 from densereid.pipeline.settings import defaults, parse_size, resolve_device
+from densereid.preprocess.densepose.precision import resolve_precision
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.estimators.densepose import open_densepose
 from densereid.preprocess.estimators.embedded import open_embedded
@@ -80,7 +81,8 @@ def estimate_semantics(
 
 def _open(name: str, weights: str | Path | None, device: str) -> Estimator:
     if name == "embedded":
-        return open_embedded(device, None if weights is None else Path(weights).expanduser())
+        precision = resolve_precision(defaults().precision, name, device)
+        return open_embedded(device, None if weights is None else Path(weights).expanduser(), precision=precision)
     if name != "densepose":
         raise UserError(
             f"unknown estimator {name!r}",
@@ -89,8 +91,8 @@ def _open(name: str, weights: str | Path | None, device: str) -> Estimator:
     usual = defaults()
     return open_densepose(
         str(Path(weights).expanduser() if weights else usual.weights),
-        device=device, mode="crop", short_edge=usual.short_edge, precision=usual.precision, compiled=False,
-        notify=print_status,
+        device=device, mode="crop", short_edge=usual.short_edge,
+        precision=resolve_precision(usual.precision, name, device), compiled=False, notify=print_status,
     )  # fmt: skip
 
 

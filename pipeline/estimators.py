@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.settings import defaults
+from densereid.pipeline.settings import PRECISIONS, defaults
 
 if TYPE_CHECKING:  # torch takes seconds, and --help names the estimators without it
     from densereid.data_catalog.datasets.lookup import Dataset
     from densereid.pipeline.store_request import StoreRequest
+    from densereid.preprocess.densepose.precision import Precision
     from densereid.preprocess.estimators.base import Estimator
 
 ESTIMATORS = ("auto", "iuv", "densepose", "detectron2", "embedded")
@@ -20,6 +22,12 @@ AUTO_RULE = (
     "its weights are at hand or asked for (detectron2 where that is installed, else densepose), else embedded"
 )
 """What :func:`resolve_estimator` does with ``auto``, for people."""
+
+PRECISION_RULE = (
+    "auto = what made the store that is there, else bf16 for the embedded network on a CPU with instructions for it, "
+    "else fp32"
+)
+"""What :func:`choose_precision` does with ``auto``, for people."""
 
 _OF_DENSEPOSE = ("weights", "mode", "short_edge", "compiled", "no_fallback")
 """What only DensePose has; the first is a file for the embedded network, too."""
@@ -63,13 +71,17 @@ _WITHOUT_WEIGHTS = "Or take ESTIMATOR=embedded, the network that comes with Dens
 
 def _made_by(request: StoreRequest) -> str | None:
     """The estimator of the store at the request's path; None where there is none."""
+    name = _recorded(request).get("name")
+    return name if name in ESTIMATORS else None
+
+
+def _recorded(request: StoreRequest) -> Mapping[str, object]:
+    """The name and the settings of the estimator of the store at the request's path; empty where there is none."""
     from densereid.data_catalog.store.store import exists, open_store
 
     if not exists(request.path()):
-        return None
-    estimator = open_store(request.path(), incomplete=True).attributes.get("estimator", {})
-    name = estimator.get("name")
-    return name if name in ESTIMATORS else None
+        return {}
+    return open_store(request.path(), incomplete=True).attributes.get("estimator", {})
 
 
 def _asked_of_densepose(request: StoreRequest) -> list[str]:
@@ -94,6 +106,24 @@ def choose_estimator(request: StoreRequest, dataset: Dataset, device: str) -> tu
         raise UserError(error.problem, f"{error.remedy}\n{_WITHOUT_WEIGHTS}") from error
 
 
+def choose_precision(request: StoreRequest, estimator: str, device: str) -> Precision:
+    """The arithmetic of that network on that device: with ``auto`` what the store that is there was made in."""
+    from densereid.preprocess.densepose.precision import resolve_precision
+
+    recorded = _recorded(request)
+    if request.precision == "auto" and recorded.get("name") == estimator:
+        for precision in PRECISIONS:
+            if precision == recorded.get("precision"):
+                return precision
+    return resolve_precision(request.precision, estimator, device)
+
+
+def arithmetic_of(estimator: Estimator) -> str:
+    """The precision of a network as the end of a sentence about its device; nothing for what computes nothing."""
+    precision = estimator.settings().get("precision")
+    return f", {precision}" if precision else ""
+
+
 def _open_embedded(request: StoreRequest, device: str) -> Estimator:
     from densereid.pipeline.console import print_status
     from densereid.preprocess.estimators.embedded import open_embedded
@@ -106,7 +136,8 @@ def _open_embedded(request: StoreRequest, device: str) -> Estimator:
         )
     own_file = request.weights != defaults().weights
     weights = Path(request.weights).expanduser() if own_file else None
-    return open_embedded(device, weights, precision=request.precision, notify=print_status)
+    precision = choose_precision(request, "embedded", device)
+    return open_embedded(device, weights, precision=precision, notify=print_status)
 
 
 def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:
@@ -114,13 +145,14 @@ def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:
     from densereid.preprocess.estimators.densepose import open_densepose
     from densereid.preprocess.estimators.detectron2 import open_detectron2
 
+    precision = choose_precision(request, name, device)
     if name == "detectron2":
         return open_detectron2(
             request.weights,
             device=device,
             mode=request.mode,
             short_edge=request.short_edge,
-            precision=request.precision,
+            precision=precision,
             fallback=not request.no_fallback,
             notify=print_status,
         )
@@ -129,7 +161,7 @@ def _open_network(name: str, request: StoreRequest, device: str) -> Estimator:
         device=device,
         mode=request.mode,
         short_edge=request.short_edge,
-        precision=request.precision,
+        precision=precision,
         compiled=request.compiled,
         notify=print_status,
     )

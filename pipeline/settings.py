@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # torch takes seconds that --help does not need
 
 STORE_FORMATS = ("zarr", "hdf5")
 """The keys of :data:`densereid.data_catalog.store.store.FORMATS`, known without zarr and h5py."""
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+"""The values of :data:`densereid.preprocess.densepose.precision.Precision`, known without torch."""
 
 MASK_LAYOUTS = ("bpbreid", "label-png", "npy")
 """The keys of :data:`densereid.pipeline.commands.export_masks.LAYOUTS`, known without numpy."""
@@ -36,7 +39,7 @@ class Defaults:
     weights: str
     mode: Mode
     short_edge: int
-    precision: Precision
+    precision: Literal["auto"] | Precision
     store: str
     size: str
     dsap_size: int

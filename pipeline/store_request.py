@@ -50,7 +50,7 @@ class StoreRequest:
     weights: str = field(default_factory=lambda: defaults().weights)
     mode: Mode = field(default_factory=lambda: defaults().mode)
     short_edge: int = field(default_factory=lambda: defaults().short_edge)
-    precision: Precision = field(default_factory=lambda: defaults().precision)
+    precision: Literal["auto"] | Precision = field(default_factory=lambda: defaults().precision)
     no_fallback: bool = False
     compiled: bool = False
     ignore_space: bool = False

@@ -20,7 +20,7 @@ from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import COMPLETE_NAME, plan_images, write_dataset
 from densereid.pipeline.console import print_status
 from densereid.pipeline.dask_cluster import shard_executor
-from densereid.pipeline.estimators import choose_estimator
+from densereid.pipeline.estimators import arithmetic_of, choose_estimator
 from densereid.pipeline.invocation import next_command, this_command
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.settings import defaults, gpus_to_share, parse_size, resolve_device, size_text
@@ -54,7 +54,10 @@ def make_store(request: StoreRequest) -> tuple[Store, int]:
     print_status(f"{dataset.name}: {counted(dataset)} in {dataset.root}")
     for difference in count_differences(dataset):
         print_status(f"  note: {difference}")
-    print_status(f"estimator {estimator.name} ({why}); device {device} ({why_device}); store {plan.path}")
+    print_status(
+        f"estimator {estimator.name} ({why}); device {device} ({why_device}){arithmetic_of(estimator)}; "
+        f"store {plan.path}"
+    )
     store = write_store(plan, format=request.store, fill=partial(_fill, request), notify=print_status)
     return store, _report_failures(store)
 

@@ -13,6 +13,7 @@ from densereid.data_catalog.datasets.records import ImageRecord
 from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose.decode import decode_charts
+from densereid.preprocess.densepose.precision import Precision, type_of
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, SPACING, STRENGTH, follow_image
 from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
@@ -113,11 +114,12 @@ def _crops(*sizes: tuple[int, int]) -> list[Crop]:
     return [Crop(record, smooth_noise(index, sizes[index])) for index, record in enumerate(records)]
 
 
-def test_a_batch_is_its_crops_one_by_one_through_the_one_decoder(weights: Path) -> None:
-    estimator = open_embedded("cpu", weights)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_batch_is_its_crops_one_by_one_through_the_one_decoder(weights: Path, precision: Precision) -> None:
+    estimator = open_embedded("cpu", weights, precision=precision)
     crops = _crops((128, 64), (90, 41), (57, 160), (128, 64), (12, 9))
     charts = estimator.estimate(crops, (64, 32))
-    network = fused(read_weights(weights)).to(memory_format=torch.channels_last)
+    network = fused(read_weights(weights)).to(type_of(precision)).to(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

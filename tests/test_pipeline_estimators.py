@@ -11,7 +11,7 @@ from PIL import Image
 
 from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.errors import UserError
-from densereid.pipeline.estimators import choose_estimator, resolve_estimator
+from densereid.pipeline.estimators import choose_estimator, choose_precision, resolve_estimator
 from densereid.pipeline.settings import defaults
 from densereid.pipeline.store_request import StoreRequest
 from densereid.pipeline.stores import make_store
@@ -92,7 +92,38 @@ def test_an_arithmetic_is_of_any_network_and_stands_in_the_store(request_: Store
     store, _ = make_store(faster)
     assert store.attributes["estimator"]["precision"] == "bf16"
     with pytest.raises(UserError, match="created with different settings"):
-        make_store(request_)
+        make_store(replace(request_, precision="fp32"))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        ({"name": "embedded", "precision": "fp32"}, "fp32"),
+        ({"name": "densepose", "precision": "fp32"}, "bf16"),
+        ({"name": "embedded", "precision": ["fp32"]}, "bf16"),
+        ({"name": "embedded"}, "bf16"),
+        ({}, "bf16"),
+    ],
+)
+def test_auto_precision_is_that_of_a_store_of_the_same_network(
+    request_: StoreRequest, monkeypatch: pytest.MonkeyPatch, recorded: dict[str, object], expected: str
+) -> None:
+    monkeypatch.setattr("densereid.pipeline.estimators._recorded", lambda _: recorded)
+    monkeypatch.setattr("densereid.preprocess.densepose.precision.processor_has_bf16", lambda: True)
+    assert choose_precision(request_, "embedded", "cpu") == expected
+    assert choose_precision(replace(request_, precision="fp16"), "embedded", "cpu") == "fp16"
+
+
+def test_a_store_keeps_its_precision_on_another_processor(
+    request_: StoreRequest, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index, has_bf16 in enumerate((True, False)):
+        monkeypatch.setattr("densereid.preprocess.densepose.precision.processor_has_bf16", lambda has=has_bf16: has)
+        Image.fromarray(np.zeros((64, 32, 3), np.uint8)).save(dataset.root / f"another{index}.png")
+        store, failures = make_store(request_)
+        assert (failures, store.geometry.num_samples) == (0, 4 + index)
+        assert store.attributes["estimator"]["precision"] == "bf16"
+        assert "device cpu (asked for), bf16; store" in capsys.readouterr().err
 
 
 def test_what_is_densepose_s_alone_is_refused(request_: StoreRequest, dataset: Dataset) -> None:

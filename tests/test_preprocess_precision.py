@@ -14,7 +14,13 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.store.schema import Split
 from densereid.preprocess.densepose import precision as module
 from densereid.preprocess.densepose.network import load_densepose
-from densereid.preprocess.densepose.precision import check_finite, check_precision, processor_has_bf16, tell_precision
+from densereid.preprocess.densepose.precision import (
+    check_finite,
+    check_precision,
+    processor_has_bf16,
+    resolve_precision,
+    tell_precision,
+)  # fmt: skip
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.images import Crop
 
@@ -33,6 +39,22 @@ def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             notify=print,
         )  # fmt: skip
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("estimator", "device", "has_bf16", "expected"),
+    [
+        ("embedded", "cpu", True, "bf16"), ("embedded", "cpu", False, "fp32"), ("embedded", "cuda:1", True, "fp32"),
+        ("densepose", "cpu", True, "fp32"), ("detectron2", "cpu", True, "fp32"),
+    ],
+)  # fmt: skip
+def test_auto_is_bf16_for_our_own_weights_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, estimator: str, device: str, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(module, "processor_has_bf16", lambda: has_bf16)
+    assert resolve_precision("auto", estimator, device) == expected
+    for asked in ("fp32", "bf16", "fp16"):
+        assert resolve_precision(asked, estimator, device) == asked
 
 
 def test_bf16_is_offered_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

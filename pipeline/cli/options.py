@@ -21,8 +21,8 @@ from densereid.pipeline.cli.parameter_types import (
     LocalPath,
     numbers,
 )
-from densereid.pipeline.estimators import AUTO_RULE, ESTIMATORS
-from densereid.pipeline.settings import LARGEST_EDGE, STORE_FORMATS, defaults, parse_size
+from densereid.pipeline.estimators import AUTO_RULE, ESTIMATORS, PRECISION_RULE
+from densereid.pipeline.settings import LARGEST_EDGE, PRECISIONS, STORE_FORMATS, defaults, parse_size
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FOLDER = LocalPath(file_okay=False)
@@ -98,7 +98,10 @@ short_edges = _option(
     "short-edges", "Short edges to compare with 800, with commas.", type=SHORT_EDGES, default="128,192,256,384,512"
 )
 precision = _option(
-    "precision", "Arithmetic of the dense pose network.", usual=True, type=click.Choice(["fp32", "bf16", "fp16"])
+    "precision",
+    f"Arithmetic of the dense pose network; {PRECISION_RULE}.",
+    usual=True,
+    type=click.Choice(["auto", *PRECISIONS]),
 )
 no_fallback = _option(
     "no-fallback",

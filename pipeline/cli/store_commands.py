@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -81,7 +81,7 @@ def densepose_sizes_command(
     weights: str,
     short_edges: list[int],
     images: int,
-    precision: Precision,
+    precision: Literal["auto"] | Precision,
     device: str,
     run_root: Path,
 ) -> None:

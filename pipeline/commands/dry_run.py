@@ -11,7 +11,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.files.paths import free_bytes
 from densereid.data_catalog.plural import plural
 from densereid.data_catalog.store.store import exists, open_store
-from densereid.pipeline.estimators import choose_estimator, resolve_estimator
+from densereid.pipeline.estimators import arithmetic_of, choose_estimator, resolve_estimator
 from densereid.pipeline.invocation import next_command
 from densereid.pipeline.settings import resolve_device
 from densereid.pipeline.store_request import StoreRequest
@@ -56,7 +56,7 @@ def dry_run_report(request: StoreRequest) -> dict[str, str]:
         "store": f"{plan.path}: {written} of {plural(plan.geometry.num_shards, 'shard')} written",
         "to do": f"{plural(len(shards), 'shard')}, {plural(images, 'image')}"
         + (f" ({update.reason})" if update else ""),
-        "estimator": f"{_name_of(estimator, request, dataset)} ({why}); device {device}",
+        "estimator": f"{_name_of(estimator, request, dataset)} ({why}); device {device}{arithmetic_of(estimator)}",
     }
     return facts | (_cost(plan, images, request) if shards else {})
 

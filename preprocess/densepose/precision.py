@@ -12,6 +12,17 @@ from densereid.data_catalog.errors import UserError
 Precision = Literal["fp32", "fp16", "bf16"]
 
 
+def resolve_precision(asked: Literal["auto"] | Precision, estimator: str, device: str) -> Precision:
+    """What ``auto`` means: bf16 for the embedded network on a CPU with instructions for it, else fp32.
+
+    That network's weights were scored in bf16 (docs/embedded.md); what it does to other weights, nobody here knows.
+    """
+    if asked != "auto":
+        return asked
+    on_cpu = torch.device(device).type == "cpu"
+    return "bf16" if estimator == "embedded" and on_cpu and processor_has_bf16() else "fp32"
+
+
 def type_of(precision: Precision) -> torch.dtype:
     """torch's type of a network's arithmetic."""
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]

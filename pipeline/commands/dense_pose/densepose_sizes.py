@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
 from densereid.pipeline.settings import resolve_device
-from densereid.preprocess.densepose.precision import Precision
+from densereid.preprocess.densepose.precision import Precision, resolve_precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes, tries_bf16
 from densereid.preprocess.images import Crop, read_reduced
@@ -27,7 +28,7 @@ def compare_densepose_sizes(
     *,
     images: int,
     weights: str,
-    precision: Precision,
+    precision: Literal["auto"] | Precision,
     device: str,
     run_root: Path,
 ) -> Path:
@@ -36,18 +37,19 @@ def compare_densepose_sizes(
     ``size`` is the canonical (height, width) at which the IUV maps are compared.
     """
     chosen, why = resolve_device(device)
+    computed = resolve_precision(precision, "densepose", chosen)
     estimator = open_densepose(
         weights,
         device=chosen,
         mode="crop",
         short_edge=short_edges[0],
-        precision=precision,
+        precision=computed,
         compiled=False,
         notify=print_status,
     )
     crops = sample(dataset, images)
     title = (
-        f"{estimator.architecture.name}, {precision}, {plural(len(crops), 'image')} of {dataset.name}, {chosen} ({why})"
+        f"{estimator.architecture.name}, {computed}, {plural(len(crops), 'image')} of {dataset.name}, {chosen} ({why})"
     )
     print_status(title)
     results = _compared(estimator, crops, size, short_edges)
