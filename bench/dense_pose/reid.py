@@ -18,6 +18,7 @@ from densereid.data_catalog.datasets.lookup import Dataset, find_dataset
 from densereid.data_catalog.store.store import Store
 from densereid.data_catalog.synthetic.config import SyntheticConfig
 from densereid.data_catalog.synthetic.dataset import write_dataset
+from densereid.preprocess.densepose.precision import resolve_precision
 from densereid.preprocess.estimators.base import Estimator
 from densereid.preprocess.estimators.embedded import open_embedded
 from densereid.preprocess.estimators.iuv import open_iuv
@@ -55,7 +56,10 @@ def main(folder: Path, models: str, seeds: str, epochs: int | None) -> None:
     """Train every model on both kinds of store with every seed."""
     write_dataset(folder / "synthetic", SyntheticConfig())
     dataset = find_dataset("synthetic", folder)
-    estimators = {"exact": open_iuv(dataset), "embedded": open_embedded("cpu")}
+    estimators = {
+        "exact": open_iuv(dataset),
+        "embedded": open_embedded("cpu", precision=resolve_precision("auto", "embedded", "cpu")),
+    }
     rows = []
     for model in models.split(","):
         config = load_config(model, {} if epochs is None else {"epochs": epochs})

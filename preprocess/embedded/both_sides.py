@@ -17,7 +17,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork
 
 BACKGROUND_ADJUSTMENT = -2.0
 """Added to the background's logits: a network that has seen rendered people alone takes real ones for background too
-often. The lowest of the quarters at which the goals on rendered people hold (bench/RESULTS.md)."""
+often. The lowest of the quarters at which the goals hold on rendered people of two seeds (bench/RESULTS.md)."""
 
 
 def scores_of_both_sides(network: EmbeddedNetwork, images: Tensor) -> ChartScores:

@@ -23,7 +23,7 @@ from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
-SHA256 = "974cfd655aac11ac9260e6a4cdf5a082a0e73e236ca510a163d8ac245e8cf274"
+SHA256 = "6ce881cbd53b83c82f3773a401505db58cb07ba8c51375e9fb8818d12d5bea0a"
 """Of :data:`WEIGHTS`, as it is released."""
 
 _MADE_BY = "made_by"
