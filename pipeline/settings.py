@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -15,7 +15,7 @@ from densereid.data_catalog.errors import UserError
 from densereid.data_catalog.plural import plural
 
 if TYPE_CHECKING:  # torch takes seconds that --help does not need
-    from densereid.preprocess.densepose.precision import Precision
+    from densereid.preprocess.densepose.precision import AskedPrecision, Precision
     from densereid.preprocess.estimators.detectron2 import Mode
     from densereid.preprocess.semantics.derive import Collision
 
@@ -39,7 +39,7 @@ class Defaults:
     weights: str
     mode: Mode
     short_edge: int
-    precision: Literal["auto"] | Precision
+    precision: AskedPrecision
     store: str
     size: str
     dsap_size: int

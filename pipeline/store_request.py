@@ -15,7 +15,7 @@ from densereid.data_catalog.store.store import FORMATS
 from densereid.pipeline.settings import defaults, size_text
 
 if TYPE_CHECKING:  # torch takes seconds, and a path is asked for without it
-    from densereid.preprocess.densepose.precision import Precision
+    from densereid.preprocess.densepose.precision import AskedPrecision
     from densereid.preprocess.estimators.detectron2 import Mode
     from densereid.preprocess.estimators.iuv import ChannelOrder
     from densereid.preprocess.semantics.derive import Collision
@@ -50,7 +50,7 @@ class StoreRequest:
     weights: str = field(default_factory=lambda: defaults().weights)
     mode: Mode = field(default_factory=lambda: defaults().mode)
     short_edge: int = field(default_factory=lambda: defaults().short_edge)
-    precision: Literal["auto"] | Precision = field(default_factory=lambda: defaults().precision)
+    precision: AskedPrecision = field(default_factory=lambda: defaults().precision)
     no_fallback: bool = False
     compiled: bool = False
     ignore_space: bool = False

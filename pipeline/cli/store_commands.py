@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ from densereid.pipeline.settings import MASK_LAYOUTS
 if TYPE_CHECKING:
     from densereid.data_catalog.files.paths import AnyPath
     from densereid.pipeline.store_request import StoreRequest
-    from densereid.preprocess.densepose.precision import Precision
+    from densereid.preprocess.densepose.precision import AskedPrecision
 
 
 @command("preprocess")
@@ -81,7 +81,7 @@ def densepose_sizes_command(
     weights: str,
     short_edges: list[int],
     images: int,
-    precision: Literal["auto"] | Precision,
+    precision: AskedPrecision,
     device: str,
     run_root: Path,
 ) -> None:

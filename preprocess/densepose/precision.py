@@ -11,11 +11,14 @@ from densereid.data_catalog.errors import UserError
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
+AskedPrecision = Literal["auto"] | Precision
+"""What a user may ask for; :func:`resolve_precision` says what ``auto`` means."""
 
-def resolve_precision(asked: Literal["auto"] | Precision, estimator: str, device: str) -> Precision:
+
+def resolve_precision(asked: AskedPrecision, estimator: str, device: str) -> Precision:
     """What ``auto`` means: bf16 for the embedded network on a CPU with instructions for it, else fp32.
 
-    That network's weights were scored in bf16 (docs/embedded.md); what it does to other weights, nobody here knows.
+    That network's weights were scored in bf16 (docs/embedded.md); on other weights it was not measured.
     """
     if asked != "auto":
         return asked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from densereid.pipeline.console import print_status, print_table
 from densereid.pipeline.progress import ProgressReport
 from densereid.pipeline.reports.input_sizes_report import sizes_table, write_csv, write_plot
 from densereid.pipeline.settings import resolve_device
-from densereid.preprocess.densepose.precision import Precision, resolve_precision
+from densereid.preprocess.densepose.precision import AskedPrecision, resolve_precision
 from densereid.preprocess.estimators.densepose import DenseposeEstimator, open_densepose
 from densereid.preprocess.estimators.input_sizes import SizeResult, compare_sizes, tries_bf16
 from densereid.preprocess.images import Crop, read_reduced
@@ -28,7 +27,7 @@ def compare_densepose_sizes(
     *,
     images: int,
     weights: str,
-    precision: Literal["auto"] | Precision,
+    precision: AskedPrecision,
     device: str,
     run_root: Path,
 ) -> Path:
