@@ -85,7 +85,8 @@ def _decode_chunk(scores: ChartScores, size: tuple[int, int]) -> tuple[torch.Ten
 def _labels(scores: ChartScores, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Part of each pixel, int64 (N, height, width), and its probability of being foreground, float32."""
     coarse = _resample(scores.coarse, size)
-    labels = _resample(scores.fine, size).argmax(dim=1) * (coarse.argmax(dim=1) > 0)
+    # On a CPU torch finds a maximum along the channels with its place in half the time of the place alone.
+    labels = _resample(scores.fine, size).max(dim=1).indices * (coarse.max(dim=1).indices > 0)
     return labels, 1 - coarse.softmax(dim=1)[:, 0]
 
 
