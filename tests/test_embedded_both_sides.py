@@ -9,13 +9,7 @@ from torch import Tensor
 
 from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TURNS_V
 from densereid.preprocess.densepose.decode import ChartScores, decode_charts
-from densereid.preprocess.embedded.both_sides import (
-    BACKGROUND_ADJUSTMENT,
-    adjusted,
-    mean_of,
-    scores_of_both_sides,
-    turned_back,
-)
+from densereid.preprocess.embedded.both_sides import mean_of, scores_of_both_sides, turned_back
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 
 
@@ -82,12 +76,10 @@ def _images() -> Tensor:
 
 
 @torch.inference_mode()
-def test_both_sides_are_the_mean_of_two_passes_with_a_lower_background(network: EmbeddedNetwork) -> None:
+def test_both_sides_are_the_mean_of_two_passes(network: EmbeddedNetwork) -> None:
     images = _images()
     plain, mirrored = network(images), network(images.flip(3))
     expected = [(one + other) / 2 for one, other in zip(plain.all(), turned_back(mirrored).all(), strict=True)]
-    for logits in expected[:2]:
-        logits[:, 0] += BACKGROUND_ADJUSTMENT
     _equal(scores_of_both_sides(network, images), ChartScores(*expected), 1e-4)
 
 
@@ -97,11 +89,6 @@ def test_a_mirrored_crop_has_the_mirrored_scores(network: EmbeddedNetwork) -> No
     _equal(turned_back(scores_of_both_sides(network, images.flip(3))), scores_of_both_sides(network, images), 1e-4)
 
 
-def test_the_adjustment_leaves_what_it_is_given_as_it_was() -> None:
-    scores, same = _scores(7), _scores(7)
-    lower = adjusted(scores)
-    _equal(scores, same)
-    assert torch.equal(lower.coarse[:, 1:], scores.coarse[:, 1:])
-    assert torch.equal(lower.fine[:, 1:], scores.fine[:, 1:])
-    torch.testing.assert_close(lower.fine[:, 0] - scores.fine[:, 0], torch.full((2, 6, 5), BACKGROUND_ADJUSTMENT))
-    _equal(mean_of(scores, same), scores)
+def test_the_mean_of_scores_with_themselves_is_they() -> None:
+    scores = _scores(7)
+    _equal(mean_of(scores, scores), scores)

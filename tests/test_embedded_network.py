@@ -16,7 +16,8 @@ from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.precision import Precision, type_of
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, SPACING, STRENGTH, follow_image
-from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
+from densereid.preprocess.embedded.both_sides import scores_of_both_sides
+from densereid.preprocess.embedded.foreground import TEMPERATURE, maximise_expected_iou
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork, fused
 from densereid.preprocess.embedded.weights import digest, read_metadata, read_weights, write_weights
 from densereid.preprocess.estimators.embedded import EmbeddedEstimator, input_size, open_embedded
@@ -127,7 +128,8 @@ def test_a_batch_is_its_crops_one_by_one_through_the_one_decoder(weights: Path, 
             pixels = torch.from_numpy(resize_image(crop.pixels, input_size(*crop.size)).copy())
             with torch.inference_mode():
                 images = pixels.permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last)
-                iuv, score = decode_charts(follow_image(scores_of_both_sides(network, images), images), (64, 32))
+                scores = maximise_expected_iou(scores_of_both_sides(network, images))
+                iuv, score = decode_charts(follow_image(scores, images), (64, 32))
             assert torch.equal(charts.iuv[index], iuv[0])
             assert charts.score[index] == score[0]
     finally:
@@ -147,7 +149,7 @@ def test_settings_name_the_weights_and_not_the_device(weights: Path) -> None:
         "short_edge": 96,
         "precision": "fp32",
         "mirrored": True,
-        "background_adjustment": BACKGROUND_ADJUSTMENT,
+        "temperature": TEMPERATURE,
         "bilateral_filter": [STRENGTH, NEAR, ALIKE, SPACING],
     }
     assert EmbeddedEstimator(Weights(weights, "x"), "cuda:0").settings()["weights_sha256"] == "x"

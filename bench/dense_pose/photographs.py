@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from bench.report import print_markdown_table
-from densereid.preprocess.embedded import both_sides
+from densereid.preprocess.embedded import foreground
 from densereid.preprocess.embedded.network import EmbeddedNetwork, fused
 from densereid.preprocess.embedded.weights import WEIGHTS, read_weights
 from densereid.preprocess.embedded_training.making import SIZE, estimated
@@ -98,20 +98,20 @@ def scores(network: EmbeddedNetwork, given: list[Photograph]) -> list[float]:
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True, help="Of Clothing Co-Parsing.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), multiple=True, default=[WEIGHTS])
-@click.option("--adjustment", type=float, multiple=True, default=[both_sides.BACKGROUND_ADJUSTMENT])
+@click.option("--temperature", type=float, multiple=True, default=[foreground.TEMPERATURE])
 @click.option("--first", type=click.IntRange(1, EVERY), default=1, show_default=True, help="Photograph; then each 4th.")
 @click.option("--count", type=click.IntRange(1, 250), default=120, show_default=True)
-def main(folder: Path, weights: tuple[Path, ...], adjustment: tuple[float, ...], first: int, count: int) -> None:
-    """Print what share of real people is found, for some weights and some adjustments of the background's logits."""
+def main(folder: Path, weights: tuple[Path, ...], temperature: tuple[float, ...], first: int, count: int) -> None:
+    """Print what share of real people is found, for some weights and some temperatures of their logits."""
     if not (folder / "label_list.mat").is_file():
         raise click.UsageError(f"{folder} has no label_list.mat: give a clone of bearpaw/clothing-co-parsing")
     given, rows = list(photographs(folder, first, count)), []
     for path in weights:
         network = fused(read_weights(path))
-        for value in adjustment:
-            with mock.patch.object(both_sides, "BACKGROUND_ADJUSTMENT", value):
+        for value in temperature:
+            with mock.patch.object(foreground, "TEMPERATURE", value):
                 rows.append([path.name, f"{value:g}", *(f"{each:.3f}" for each in scores(network, given))])
-    columns = ["weights", "adjustment", "foreground IoU", "median", "lowest tenth", *REGIONS]
+    columns = ["weights", "temperature", "foreground IoU", "median", "lowest tenth", *REGIONS]
     print_markdown_table("`python -m bench.dense_pose.photographs`", columns, rows, ["torch"])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densereid.preprocess.densepose.decode import ChartScores
+from densereid.preprocess.embedded.foreground import lowered, margin
 
 STRENGTH = 3.0
 """Added to the margin of a pixel all whose neighbours are foreground, in logits."""
@@ -33,21 +34,12 @@ def follow_image(scores: ChartScores, images: Tensor) -> ChartScores:
     the background's logits change.
     """
     images = images.float()
-    margin = _margin(scores)
+    foreground = margin(scores)
     coarse_size = tuple(max(1, edge // SPACING) for edge in images.shape[2:])
-    neighbours = F.interpolate(torch.tanh(margin / 2), coarse_size, mode="area")
-    mean = _weighted_mean(_features(images, margin.shape[2:]), _features(images, coarse_size), neighbours)
-    change = STRENGTH * mean.view(len(images), *margin.shape[2:])
-    coarse, fine = scores.coarse.clone(), scores.fine.clone()
-    for logits in (coarse, fine):
-        logits[:, 0] -= change
-    return ChartScores(coarse, fine, scores.u, scores.v)
-
-
-def _margin(scores: ChartScores) -> Tensor:
-    """(N, 1, h, w): above 0 where the decoder finds a body, which asks for both heads."""
-    coarse, fine = ((each[:, 1:].amax(1) - each[:, 0]) for each in (scores.coarse, scores.fine))
-    return torch.minimum(coarse, fine)[:, None]
+    neighbours = F.interpolate(torch.tanh(foreground / 2), coarse_size, mode="area")
+    mean = _weighted_mean(_features(images, foreground.shape[2:]), _features(images, coarse_size), neighbours)
+    change = STRENGTH * mean.view(len(images), *foreground.shape[2:])
+    return lowered(scores, change)
 
 
 def _features(images: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

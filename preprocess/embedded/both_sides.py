@@ -1,7 +1,6 @@
 """The embedded network's scores of a crop seen from both sides: itself and its mirror image, which is turned back.
 
-Test-time augmentation as DensePose's own (``DensePoseDatasetMapperTTA`` of Detectron2 mirrors, too), and a logit
-adjustment of the background.
+Test-time augmentation as DensePose's own (``DensePoseDatasetMapperTTA`` of Detectron2 mirrors, too).
 """
 
 from __future__ import annotations
@@ -15,10 +14,6 @@ from densereid.data_catalog.parts import MIRROR_PART, MIRROR_TURNS_U, MIRROR_TUR
 from densereid.preprocess.densepose.decode import ChartScores
 from densereid.preprocess.embedded.network import EmbeddedNetwork
 
-BACKGROUND_ADJUSTMENT = -2.0
-"""Added to the background's logits: a network that has seen rendered people alone takes real ones for background too
-often. The lowest of the quarters at which the goals hold on rendered people of two seeds (bench/RESULTS.md)."""
-
 
 def scores_of_both_sides(network: EmbeddedNetwork, images: Tensor) -> ChartScores:
     """Scores, float32, of RGB images (N, 3, H, W) of any type, 0..255, H and W multiples of 32.
@@ -27,7 +22,7 @@ def scores_of_both_sides(network: EmbeddedNetwork, images: Tensor) -> ChartScore
     """
     both = torch.cat((images, images.flip(3))).to(network.mean.dtype).contiguous(memory_format=torch.channels_last)
     scores = ChartScores(*(each.float() for each in network(both).all()))
-    return adjusted(mean_of(scores[: len(images)], turned_back(scores[len(images) :])))
+    return mean_of(scores[: len(images)], turned_back(scores[len(images) :]))
 
 
 def turned_back(scores: ChartScores) -> ChartScores:
@@ -42,14 +37,6 @@ def turned_back(scores: ChartScores) -> ChartScores:
 def mean_of(first: ChartScores, second: ChartScores) -> ChartScores:
     """The mean of two scores of the same images."""
     return ChartScores(*((one + other) / 2 for one, other in zip(first.all(), second.all(), strict=True)))
-
-
-def adjusted(scores: ChartScores) -> ChartScores:
-    """The scores, with the background's logits lowered."""
-    coarse, fine = scores.coarse.clone(), scores.fine.clone()
-    for logits in (coarse, fine):
-        logits[:, 0] += BACKGROUND_ADJUSTMENT
-    return ChartScores(coarse, fine, scores.u, scores.v)
 
 
 @cache

@@ -16,7 +16,8 @@ from densereid.preprocess.densepose.decode import decode_charts
 from densereid.preprocess.densepose.precision import Precision, tell_precision
 from densereid.preprocess.densepose.weights import Weights
 from densereid.preprocess.embedded.bilateral import ALIKE, NEAR, SPACING, STRENGTH, follow_image
-from densereid.preprocess.embedded.both_sides import BACKGROUND_ADJUSTMENT, scores_of_both_sides
+from densereid.preprocess.embedded.both_sides import scores_of_both_sides
+from densereid.preprocess.embedded.foreground import TEMPERATURE, maximise_expected_iou
 from densereid.preprocess.embedded.network import STRIDE, EmbeddedNetwork
 from densereid.preprocess.embedded.weights import SHA256, WEIGHTS, digest, load_embedded
 from densereid.preprocess.estimators.base import Charts, EstimatorInputs
@@ -37,8 +38,9 @@ _limits: dict[Size, int] = {}
 class EmbeddedEstimator:
     """Dense pose of whole crops by the embedded network; a crop's score is the mean foreground probability on the body.
 
-    Each crop is seen from both sides (:mod:`densereid.preprocess.embedded.both_sides`), and the foreground follows its
-    colours (:mod:`densereid.preprocess.embedded.bilateral`).
+    Each crop is seen from both sides (:mod:`densereid.preprocess.embedded.both_sides`), the foreground is the one of
+    the highest expected IoU (:mod:`densereid.preprocess.embedded.foreground`), and follows the crop's colours
+    (:mod:`densereid.preprocess.embedded.bilateral`).
 
     The network was trained on rendered people alone: see docs/embedded.md for what it gets right and wrong.
     """
@@ -55,7 +57,7 @@ class EmbeddedEstimator:
             "short_edge": SHORT_EDGE,
             "precision": self.precision,
             "mirrored": True,
-            "background_adjustment": BACKGROUND_ADJUSTMENT,
+            "temperature": TEMPERATURE,
             "bilateral_filter": [STRENGTH, NEAR, ALIKE, SPACING],
         }
 
@@ -99,7 +101,8 @@ def charts_of(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """IUV (N, *size, 3) uint8 and score (N,) float32 of images (H, W, 3) uint8 that enter the network at one size."""
     batch = resized_batch(images, entered, device).permute(0, 3, 1, 2)
-    return decode_charts(follow_image(scores_of_both_sides(network, batch), batch), size)
+    scores = maximise_expected_iou(scores_of_both_sides(network, batch))
+    return decode_charts(follow_image(scores, batch), size)
 
 
 def open_embedded(
