@@ -15,7 +15,7 @@ from densereid.preprocess.densepose.decode import ChartScores
 
 TEMPERATURE = 2.75
 """Higher ones find more of real people. The highest quarter at which held-out rendered people, by day and by night,
-lose nothing against one line for all images (bench/RESULTS.md)."""
+lose neither foreground nor parts against one line for all images (bench/RESULTS.md)."""
 
 _ROUNDS = 8
 """Of 180 pictures none took more than five. No test whether it is enough: a GPU would be waited for."""
